@@ -1,0 +1,1 @@
+//! The node agent: actors around the cores, supervision, the local API socket.

@@ -1,0 +1,200 @@
+//! The agent's socket.
+
+use crate::cni;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use weft_hubble::flow::Flow;
+
+/// What an agent can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// CNI ADD; answered by [`cni::Added`].
+    CniAdd(cni::Add),
+    /// CNI DEL; answered by nothing. Deleting the absent succeeds.
+    CniDelete(cni::Attachment),
+    /// CNI CHECK; answered by nothing.
+    CniCheck(cni::Check),
+    /// CNI STATUS: is ADD possible now?
+    CniStatus,
+    /// Health, revision, actors.
+    Status,
+    /// The endpoints of this node.
+    Endpoints,
+    /// The identities this node knows.
+    Identities,
+    /// The nodes this node knows.
+    Nodes,
+    /// The policies this node knows.
+    Policies,
+    /// The maps of this node.
+    Maps,
+    /// The entries of one map.
+    MapDump {
+        /// Its name, with or without `weft_`.
+        name: String,
+    },
+    /// Flows: those in the ring, oldest first, and with `follow` those to come.
+    Flows {
+        /// At most this many of the newest in the ring; all of them when absent.
+        #[serde(default)]
+        last: Option<u64>,
+        /// Go on with new ones.
+        #[serde(default)]
+        follow: bool,
+    },
+}
+
+/// Answers, one variant a request that has one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// To [`Request::CniAdd`].
+    Added(cni::Added),
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Endpoints`].
+    Endpoints(Vec<EndpointRow>),
+    /// To [`Request::Identities`].
+    Identities(Vec<IdentityRow>),
+    /// To [`Request::Nodes`].
+    Nodes(Vec<NodeRow>),
+    /// To [`Request::Policies`].
+    Policies(Vec<PolicyRow>),
+    /// To [`Request::Maps`].
+    Maps(Vec<MapRow>),
+    /// To [`Request::MapDump`].
+    MapDump(Vec<MapEntry>),
+    /// One of many to [`Request::Flows`].
+    Flow(Box<Flow>),
+    /// Events were lost before the next flow.
+    FlowsLost(u64),
+}
+
+/// The agent's health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub node: String,
+    /// Version of the program, with its commit.
+    pub version: String,
+    /// Whether everything is as it should be.
+    pub healthy: bool,
+    /// Newest revision received, `generation.index`.
+    pub received: String,
+    /// Revision the kernel holds.
+    pub realised: String,
+    /// The node's epoch.
+    pub epoch: u64,
+    /// The operator it is connected to; none when it is not.
+    pub operator: Option<String>,
+    /// Its actors.
+    pub actors: Vec<ActorRow>,
+    /// What is wrong, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// One actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorRow {
+    /// Its name.
+    pub name: String,
+    /// How often it was made; 1 for one that never failed.
+    pub incarnation: u64,
+    /// `running`, `restarting`, `failed`.
+    pub state: String,
+    /// What ended the life before, if any.
+    pub last_failure: Option<String>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRow {
+    /// The node.
+    pub node: String,
+    /// Its number there.
+    pub id: u32,
+    /// `namespace/name`.
+    pub pod: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its identity's number.
+    pub identity: u32,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Host side of its link.
+    pub interface: String,
+    /// Lifecycle state.
+    pub state: String,
+    /// Whether a policy isolates it: `ingress`, `egress`, `both`, `none`.
+    pub policy: String,
+    /// Revision its kernel state is of.
+    pub realised: String,
+}
+
+/// One identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRow {
+    /// The number.
+    pub identity: u32,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its pod prefixes.
+    pub pod_cidrs: Vec<String>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRow {
+    /// `namespace/name`.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// How many ingress rules; none when it does not isolate ingress.
+    pub ingress_rules: Option<usize>,
+    /// How many egress rules; none when it does not isolate egress.
+    pub egress_rules: Option<usize>,
+    /// Endpoints of this node it is about.
+    pub endpoints: usize,
+}
+
+/// One map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRow {
+    /// The node.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// Who writes it: `agent`, `kernel`.
+    pub written_by: String,
+    /// Entries it has.
+    pub entries: u64,
+    /// Entries it can have.
+    pub capacity: u64,
+    /// Differences from the desired state found and mended since the agent started.
+    pub mended: u64,
+    /// What went wrong last, if anything.
+    pub problem: Option<String>,
+}
+
+/// One entry of a map, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapEntry {
+    /// The node.
+    pub node: String,
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}

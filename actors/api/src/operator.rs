@@ -1,0 +1,97 @@
+//! The operator's admin socket.
+
+use serde::{Deserialize, Serialize};
+use weft_types::{Object, Revision};
+
+/// What an operator can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Make these objects part of the desired state; answered by [`Answer::Accepted`].
+    Apply {
+        /// Objects to add or replace, by kind and name.
+        objects: Vec<Object>,
+    },
+    /// Take these objects out of the desired state.
+    Delete {
+        /// Objects to remove; only kind and name count. Removing the absent is no error.
+        objects: Vec<Object>,
+    },
+    /// Wait until every node's kernel holds the revision.
+    Wait {
+        /// The revision; the newest when absent.
+        revision: Option<Revision>,
+        /// Milliseconds to wait at most.
+        timeout_ms: u64,
+    },
+    /// Members, sessions and their revisions.
+    Status,
+    /// Every identity.
+    Identities,
+    /// Every object of the desired state.
+    Objects,
+}
+
+/// Answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Apply`] and [`Request::Delete`]: the revision that holds the change.
+    Accepted {
+        /// `policy wait` waits for it.
+        revision: Revision,
+        /// Objects that were added, changed or removed.
+        changed: usize,
+    },
+    /// To [`Request::Wait`].
+    Waited(Waited),
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Identities`].
+    Identities(Vec<crate::agent::IdentityRow>),
+    /// To [`Request::Objects`].
+    Objects(Vec<Object>),
+}
+
+/// How a wait ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// The revision waited for.
+    pub revision: Revision,
+    /// Whether every node holds it.
+    pub enforced: bool,
+    /// Nodes that do not, and what they hold.
+    pub behind: Vec<NodeProgress>,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeProgress {
+    /// The node.
+    pub node: String,
+    /// Whether its agent is connected.
+    pub connected: bool,
+    /// The revision it acknowledged last; none when it never did.
+    pub acknowledged: Option<Revision>,
+}
+
+/// The operator's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program, with its commit.
+    pub version: String,
+    /// Newest revision.
+    pub revision: Revision,
+    /// The store: `file`, `etcd`.
+    pub store: String,
+    /// Nodes and what they hold.
+    pub nodes: Vec<NodeProgress>,
+    /// How many identities, workloads, endpoints and policies there are.
+    pub identities: usize,
+    /// Scheduled pods.
+    pub workloads: usize,
+    /// Plugged pods.
+    pub endpoints: usize,
+    /// Policies.
+    pub policies: usize,
+}

@@ -1,0 +1,2 @@
+//! The weft command: admin commands, flows, the lab.
+fn main() {}

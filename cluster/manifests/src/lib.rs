@@ -1,0 +1,1 @@
+//! Kubernetes manifests parsed once into weft-types, with errors that name file, document and field.

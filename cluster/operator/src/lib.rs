@@ -1,0 +1,1 @@
+//! The operator: sources, identity allocation, publishing, garbage collection.

@@ -1,0 +1,1 @@
+//! ClusterState, the replicated state machine: commands in, deltas out.

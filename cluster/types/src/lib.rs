@@ -1,0 +1,28 @@
+//! The shared vocabulary: identity, labels, selectors, policy, node, workload, revision.
+//!
+//! Types here are owned, ordered and serialisable; they do no I/O and know no clock. They travel in
+//! bincode, so no type skips or renames fields by value.
+
+pub mod delta;
+pub mod identity;
+pub mod label;
+pub mod name;
+pub mod node;
+pub mod object;
+pub mod policy;
+pub mod revision;
+pub mod selector;
+pub mod trace;
+pub mod workload;
+
+pub use delta::Delta;
+pub use identity::Identity;
+pub use label::{Label, LabelSet, Source};
+pub use name::{NamespacedName, NodeName};
+pub use node::Node;
+pub use object::Object;
+pub use policy::Policy;
+pub use revision::Revision;
+pub use selector::Selector;
+pub use trace::TraceContext;
+pub use workload::{PodEndpoint, Workload};

@@ -1,0 +1,7 @@
+//! The messages between agent and operator: serde and bincode, framed, versioned, over mutual TLS.
+
+pub mod message;
+pub use message::{ToAgent, ToOperator};
+
+/// Version of the messages here; a frame carries it, and a peer refuses what it does not know.
+pub const WIRE_VERSION: u16 = 1;

@@ -1,0 +1,76 @@
+//! What agent and operator say to each other. One enum a direction; the frame carries [`crate::WIRE_VERSION`].
+
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use weft_types::{Delta, NodeName, PodEndpoint, Revision, TraceContext};
+
+/// From an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToOperator {
+    /// First message of a session.
+    Hello {
+        /// The node it speaks for; its certificate must say the same.
+        node: NodeName,
+        /// The revision it holds, with which it asks for deltas; none asks for a snapshot.
+        held: Option<Revision>,
+    },
+    /// The kernel of this node holds everything up to this revision.
+    Acknowledge {
+        /// The revision read back from the kernel.
+        revision: Revision,
+    },
+    /// A pod was plugged here. Sent again with every new session until it appears in the state.
+    EndpointPlugged {
+        /// The endpoint; its node must be the speaker, its address inside the node's prefixes.
+        endpoint: PodEndpoint,
+        /// The CNI call it came from.
+        trace: Option<TraceContext>,
+    },
+    /// A pod was unplugged here.
+    EndpointUnplugged {
+        /// The address that is free now.
+        address: Ipv4Addr,
+    },
+    /// All endpoints of the node, sent once after each snapshot: what the operator has beyond them is gone.
+    EndpointsAre {
+        /// Their addresses.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Answer to [`ToAgent::Ping`].
+    Pong,
+}
+
+/// From an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToAgent {
+    /// The session is accepted.
+    Welcome {
+        /// The cluster's name, a label of every identity.
+        cluster: String,
+        /// The newest revision here.
+        revision: Revision,
+    },
+    /// The session is refused and closed; trying again soon does not help.
+    Refused {
+        /// Why, for the agent's log.
+        reason: String,
+    },
+    /// A snapshot follows: what it does not name does not exist. It ends with [`ToAgent::SnapshotEnd`].
+    SnapshotBegin,
+    /// Changes; all of one revision, or a part of a snapshot.
+    Deltas {
+        /// The revision they lead to; in a snapshot, that of the snapshot.
+        revision: Revision,
+        /// The changes.
+        deltas: Vec<Delta>,
+        /// What caused them.
+        trace: Option<TraceContext>,
+    },
+    /// The snapshot is complete.
+    SnapshotEnd {
+        /// The revision it is of.
+        revision: Revision,
+    },
+    /// Are you there? Sent when nothing else was for some time.
+    Ping,
+}

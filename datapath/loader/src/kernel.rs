@@ -1,0 +1,129 @@
+//! What the agent needs of a kernel, as three narrow traits: maps, programs, links.
+//!
+//! Each has a real body (`real`) and an in-memory one (`fake`) that can be told to fail; what the
+//! fake does was taught by the tests of the real one, which it names. Calls are synchronous: they run
+//! on the `maps` and `loader` arbiters, never on `control`.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+use weft_abi::{
+    map::MapSpec,
+    policy::{ClassEdit, PolicyEntry, PolicyPrefix},
+};
+
+/// Bytes of one entry of a map, as the kernel holds them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RawEntry {
+    /// `spec.key_size` bytes.
+    pub key: Vec<u8>,
+    /// `spec.value_size` bytes.
+    pub value: Vec<u8>,
+}
+
+/// Maps. Batched where the kernel can; a batch that fails in the middle says how many entries it did.
+pub trait Maps: Send + Sync + 'static {
+    /// Every entry.
+    fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError>;
+    /// Adds or replaces entries.
+    fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError>;
+    /// Removes keys; removing the absent is no error.
+    fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError>;
+
+    /// Classes that have a trie.
+    fn classes(&self) -> Result<Vec<u32>, KernelError>;
+    /// Entries of one class's trie, in no order.
+    fn class_entries(&self, class: u32) -> Result<Vec<(PolicyPrefix, PolicyEntry)>, KernelError>;
+    /// Builds new tries and swaps all of them in with one batch of the outer map.
+    fn class_replace(
+        &self,
+        classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
+    ) -> Result<(), KernelError>;
+    /// Edits one class in place, step by step in the order given.
+    fn class_edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError>;
+    /// Takes classes out; their endpoints have no verdict then.
+    fn class_remove(&self, classes: &[u32]) -> Result<(), KernelError>;
+
+    /// The node's epoch.
+    fn epoch(&self) -> Result<u64, KernelError>;
+    /// Adds one to the epoch and returns it.
+    fn bump_epoch(&self) -> Result<u64, KernelError>;
+}
+
+/// Programs and their links, pinned so that they outlive the agent.
+pub trait Programs: Send + Sync + 'static {
+    /// Attaches `from_pod` and `to_pod` to the host side of a pod's link; replaces what is there atomically.
+    fn attach_pod(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Attaches `from_net` to a device of the node; replaces what is there atomically.
+    fn attach_net(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Removes the pins of a pod's links; the interface itself may be gone already.
+    fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Interfaces with pinned pod links.
+    fn attached_pods(&self) -> Result<Vec<u32>, KernelError>;
+}
+
+/// A pod's link to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkSpec {
+    /// Path of the pod's network namespace.
+    pub netns: PathBuf,
+    /// Name inside the pod.
+    pub interface: String,
+    /// Name of the host side.
+    pub host_interface: String,
+    /// The pod's address.
+    pub address: Ipv4Addr,
+    /// MTU of both sides.
+    pub mtu: u32,
+}
+
+/// A link that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index of the host side.
+    pub ifindex: u32,
+    /// Hardware address of the pod's side.
+    pub mac: [u8; 6],
+}
+
+/// Interfaces, addresses, routes and neighbours.
+pub trait Links: Send + Sync + 'static {
+    /// Makes a pod's link whole: the pair, addresses, MTU, routes and permanent neighbours of both
+    /// sides. The host side is down until [`Links::open`]. Making it again is no error; a different
+    /// interface of that name in the pod is.
+    fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError>;
+    /// Sets the host side up: programs are attached and maps are written.
+    fn open(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Removes a pod's link by its host side's name; removing the absent is no error.
+    fn unplug(&self, host_interface: &str) -> Result<(), KernelError>;
+    /// Whether the link is as [`Links::plug`] made it; the differences in words.
+    fn inspect(&self, spec: &LinkSpec) -> Result<Vec<String>, KernelError>;
+    /// Host sides that exist, by name and index.
+    fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError>;
+    /// The device with this address, and its MTU.
+    fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError>;
+    /// Makes the routes to other nodes' prefixes be exactly these (prefix, length, via).
+    fn set_routes(&self, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError>;
+}
+
+/// Why the kernel did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A system call failed.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was attempted, on what.
+        action: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A map is full.
+    #[error("map {map} is full ({capacity} entries)")]
+    Full {
+        /// Its name.
+        map: String,
+        /// How many entries it can have.
+        capacity: u32,
+    },
+    /// Something is not as it must be: a layout, an object, an interface of another kind.
+    #[error("{0}")]
+    Unusable(String),
+}

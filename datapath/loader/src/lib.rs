@@ -1,0 +1,3 @@
+//! Loads, pins, attaches and replaces the eBPF programs; typed map handles; netlink.
+
+pub mod kernel;

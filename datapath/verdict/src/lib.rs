@@ -1,0 +1,1 @@
+//! The one implementation of a verdict: policy lookup and precedence, conntrack transition.

@@ -1,0 +1,1 @@
+//! Network-namespace fixtures and end-to-end suites.
