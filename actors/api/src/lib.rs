@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod cni;
 pub mod operator;
+pub mod transport;
 
 use serde::{Deserialize, Serialize};
 use weft_types::TraceContext;
@@ -40,6 +41,17 @@ pub enum Reply<A> {
     Ok(A),
     /// Why there is none.
     Error(Failure),
+    /// A stream's last item was the one before.
+    End,
+}
+
+impl<A> From<Result<A, Failure>> for Reply<A> {
+    fn from(result: Result<A, Failure>) -> Self {
+        match result {
+            Ok(answer) => Self::Ok(answer),
+            Err(failure) => Self::Error(failure),
+        }
+    }
 }
 
 /// Why a request was not done.

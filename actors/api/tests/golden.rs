@@ -1,0 +1,152 @@
+//! The lines as they cross the socket, byte for byte: another release must understand them.
+
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+use weft_api::{API_VERSION, Call, Failure, FailureKind, Reply, agent, cni, operator};
+use weft_types::Revision;
+
+#[track_caller]
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, line: &str) {
+    assert_eq!(serde_json::to_string(&value).unwrap(), line);
+    assert_eq!(serde_json::from_str::<T>(line).unwrap(), value);
+}
+
+fn attachment() -> cni::Attachment {
+    cni::Attachment { container_id: "c0ffee".to_owned(), interface: "eth0".to_owned() }
+}
+
+fn call<R>(request: R) -> Call<R> {
+    Call { version: API_VERSION, traceparent: None, deadline_ms: Some(5000), request }
+}
+
+#[test]
+fn cni_calls() {
+    golden(
+        Call {
+            traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok(),
+            ..call(agent::Request::CniAdd(cni::Add {
+                attachment: attachment(),
+                netns: "/run/netns/a".to_owned(),
+                pod_namespace: "shop".to_owned(),
+                pod_name: "web-0".to_owned(),
+            }))
+        },
+        r#"{"version":1,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","deadline_ms":5000,"request":{"cni_add":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","pod_namespace":"shop","pod_name":"web-0"}}}"#,
+    );
+    golden(
+        call(agent::Request::CniDelete(attachment())),
+        r#"{"version":1,"deadline_ms":5000,"request":{"cni_delete":{"container_id":"c0ffee","interface":"eth0"}}}"#,
+    );
+    golden(
+        call(agent::Request::CniCheck(cni::Check {
+            attachment: attachment(),
+            netns: "/run/netns/a".to_owned(),
+            address: Some([10, 244, 0, 7].into()),
+        })),
+        r#"{"version":1,"deadline_ms":5000,"request":{"cni_check":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","address":"10.244.0.7"}}}"#,
+    );
+    golden(
+        call(agent::Request::CniStatus),
+        r#"{"version":1,"deadline_ms":5000,"request":"cni_status"}"#,
+    );
+}
+
+#[test]
+fn agent_requests() {
+    golden(
+        agent::Request::Flows { last: Some(20), follow: true },
+        r#"{"flows":{"last":20,"follow":true}}"#,
+    );
+    golden(
+        agent::Request::MapDump { name: "weft_policy".to_owned() },
+        r#"{"map_dump":{"name":"weft_policy"}}"#,
+    );
+    for (request, line) in [
+        (agent::Request::Status, r#""status""#),
+        (agent::Request::Endpoints, r#""endpoints""#),
+        (agent::Request::Identities, r#""identities""#),
+        (agent::Request::Nodes, r#""nodes""#),
+        (agent::Request::Policies, r#""policies""#),
+        (agent::Request::Maps, r#""maps""#),
+    ] {
+        golden(request, line);
+    }
+}
+
+#[test]
+fn agent_answers() {
+    golden(
+        Reply::Ok(agent::Answer::Added(cni::Added {
+            address: [10, 244, 0, 7].into(),
+            gateway: [169, 254, 1, 1].into(),
+            host_interface: "weft0001".to_owned(),
+            host_mac: "ee:ee:57:ef:70:01".to_owned(),
+            mac: "02:00:00:00:00:07".to_owned(),
+            mtu: 1500,
+        })),
+        r#"{"ok":{"added":{"address":"10.244.0.7","gateway":"169.254.1.1","host_interface":"weft0001","host_mac":"ee:ee:57:ef:70:01","mac":"02:00:00:00:00:07","mtu":1500}}}"#,
+    );
+    golden(Reply::Ok(agent::Answer::Done), r#"{"ok":"done"}"#);
+    golden(Reply::<agent::Answer>::End, r#""end""#);
+    for (kind, word) in [
+        (FailureKind::Invalid, "invalid"),
+        (FailureKind::NotFound, "not_found"),
+        (FailureKind::TryAgain, "try_again"),
+        (FailureKind::Refused, "refused"),
+        (FailureKind::Internal, "internal"),
+    ] {
+        golden(
+            Reply::<agent::Answer>::Error(Failure { kind, message: "why".to_owned() }),
+            &format!(r#"{{"error":{{"kind":"{word}","message":"why"}}}}"#),
+        );
+    }
+    golden(
+        agent::Answer::Endpoints(vec![agent::EndpointRow {
+            node: "node-0".to_owned(),
+            id: 7,
+            pod: "shop/web-0".to_owned(),
+            address: [10, 244, 0, 7].into(),
+            identity: 256,
+            labels: vec!["k8s:app=web".to_owned()],
+            interface: "weft0001".to_owned(),
+            state: "ready".to_owned(),
+            policy: "ingress".to_owned(),
+            realised: "1.9".to_owned(),
+        }]),
+        r#"{"endpoints":[{"node":"node-0","id":7,"pod":"shop/web-0","address":"10.244.0.7","identity":256,"labels":["k8s:app=web"],"interface":"weft0001","state":"ready","policy":"ingress","realised":"1.9"}]}"#,
+    );
+}
+
+#[test]
+fn operator_lines() {
+    golden(
+        operator::Request::Wait { revision: Some(Revision::new(1, 9)), timeout_ms: 30_000 },
+        r#"{"wait":{"revision":281474976710665,"timeout_ms":30000}}"#,
+    );
+    golden(
+        operator::Answer::Waited(operator::Waited {
+            revision: Revision::new(1, 9),
+            enforced: false,
+            behind: vec![operator::NodeProgress {
+                node: "node-1".to_owned(),
+                connected: false,
+                acknowledged: None,
+            }],
+        }),
+        r#"{"waited":{"revision":281474976710665,"enforced":false,"behind":[{"node":"node-1","connected":false,"acknowledged":null}]}}"#,
+    );
+    golden(
+        operator::Answer::Accepted { revision: Revision::new(0, 3), changed: 2 },
+        r#"{"accepted":{"revision":3,"changed":2}}"#,
+    );
+}
+
+#[test]
+fn what_a_later_release_adds_is_ignored() {
+    let call: Call<agent::Request> =
+        serde_json::from_str(r#"{"version":1,"request":"maps","new_field":[1]}"#).unwrap();
+    assert_eq!(call.request, agent::Request::Maps);
+    let nonsense: Call<agent::Request> =
+        serde_json::from_str(r#"{"version":1,"traceparent":"garbage","request":"maps"}"#).unwrap();
+    assert_eq!(nonsense.traceparent, None);
+}
