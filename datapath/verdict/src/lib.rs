@@ -1,1 +1,9 @@
-//! The one implementation of a verdict: policy lookup and precedence, conntrack transition.
+//! The one implementation of a verdict: policy lookup and precedence, flow judgement, conntrack transition.
+//!
+//! The kernel programs, `weft policy matrix` and the tests call the same functions; what differs is the
+//! [`flow::World`] they look things up in.
+#![no_std]
+
+pub mod conntrack;
+pub mod flow;
+pub mod policy;

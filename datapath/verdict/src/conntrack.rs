@@ -1,0 +1,138 @@
+//! What a tracked flow makes of its next packet. Pure: the caller looks up, counts and writes.
+
+use weft_abi::{
+    address::{Addr4, NetPort},
+    conntrack::{
+        ANSWERED, DENIED, Flow, FlowKey4, OPENER_FIN, OPENER_HIGH, Path, RESET, TARGET_FIN,
+    },
+};
+
+/// TCP's FIN flag as it stands in the header.
+pub const TCP_FIN: u8 = 1;
+/// TCP's SYN flag.
+pub const TCP_SYN: u8 = 2;
+/// TCP's RST flag.
+pub const TCP_RST: u8 = 4;
+/// TCP's ACK flag.
+pub const TCP_ACK: u8 = 16;
+/// IP protocol numbers that matter here.
+pub const ICMP: u8 = 1;
+/// TCP.
+pub const TCP: u8 = 6;
+/// UDP.
+pub const UDP: u8 = 17;
+/// SCTP.
+pub const SCTP: u8 = 132;
+
+/// The ends of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    /// Who sent it.
+    pub source: Addr4,
+    /// Whom it is for.
+    pub destination: Addr4,
+    /// Source port; for ICMP echo, the identifier.
+    pub source_port: NetPort,
+    /// Destination port; for ICMP echo, the identifier.
+    pub destination_port: NetPort,
+    /// What policies are asked for: the destination port, or the ICMP type.
+    pub policy_port: NetPort,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TCP flags; zero for others.
+    pub tcp_flags: u8,
+}
+
+/// Which side of a flow's key sent a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The lower (address, port).
+    Low,
+    /// The higher.
+    High,
+}
+
+/// The key both directions share, and which side sent this packet.
+#[inline(always)]
+pub fn key(tuple: &Tuple) -> (FlowKey4, Side) {
+    let source = (u32::from_be_bytes(tuple.source.octets), tuple.source_port.to_host());
+    let destination =
+        (u32::from_be_bytes(tuple.destination.octets), tuple.destination_port.to_host());
+    let mut key = FlowKey4::zeroed();
+    key.protocol = tuple.protocol;
+    if source <= destination {
+        key.low_addr = tuple.source;
+        key.high_addr = tuple.destination;
+        key.low_port = tuple.source_port;
+        key.high_port = tuple.destination_port;
+        (key, Side::Low)
+    } else {
+        key.low_addr = tuple.destination;
+        key.high_addr = tuple.source;
+        key.low_port = tuple.destination_port;
+        key.high_port = tuple.source_port;
+        (key, Side::High)
+    }
+}
+
+/// What to do with a packet whose flow is tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It was judged in this epoch: leave by the path.
+    Forward,
+    /// It was judged, and refused, in this epoch.
+    Refuse,
+    /// It was judged in another epoch: judge the flow again in the direction that opened it.
+    Rejudge,
+    /// The old flow is over and this packet opens another.
+    Reopen,
+}
+
+/// Whether the packet goes the way the flow was opened.
+#[inline(always)]
+pub fn from_opener(flow: &Flow, side: Side) -> bool {
+    (flow.flags & OPENER_HIGH != 0) == matches!(side, Side::High)
+}
+
+/// What the flow makes of a packet.
+#[inline(always)]
+pub fn step(flow: &Flow, tuple: &Tuple, epoch: u64) -> Step {
+    let opens = tuple.protocol == TCP && tuple.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+    if opens && closing(flow) {
+        return Step::Reopen;
+    }
+    if flow.epoch != epoch {
+        return Step::Rejudge;
+    }
+    if flow.flags & DENIED != 0 { Step::Refuse } else { Step::Forward }
+}
+
+/// Whether the flow's TCP connection is closing or closed.
+#[inline(always)]
+pub fn closing(flow: &Flow) -> bool {
+    flow.flags & (OPENER_FIN | TARGET_FIN | RESET) != 0
+}
+
+/// The flags of a flow after a packet.
+#[inline(always)]
+pub fn flags_after(flow: &Flow, from_opener: bool, tuple: &Tuple) -> u32 {
+    let mut flags = flow.flags;
+    if !from_opener {
+        flags |= ANSWERED;
+    }
+    if tuple.protocol == TCP {
+        if tuple.tcp_flags & TCP_FIN != 0 {
+            flags |= if from_opener { OPENER_FIN } else { TARGET_FIN };
+        }
+        if tuple.tcp_flags & TCP_RST != 0 {
+            flags |= RESET;
+        }
+    }
+    flags
+}
+
+/// The path of a packet.
+#[inline(always)]
+pub fn path(flow: &Flow, from_opener: bool) -> &Path {
+    if from_opener { &flow.forward } else { &flow.reply }
+}
