@@ -69,8 +69,14 @@ abi! {
         28 => pub egress_rule: u32,
         /// Rule number of the ingress verdict (of the target's class); 0 where it is judged elsewhere.
         32 => pub ingress_rule: u32,
+        /// Class that refused it, when [`DENIED`].
+        36 => pub refused_class: u32,
+        /// Number of the drop reason, when [`DENIED`].
+        40 => pub refused_reason: u8,
+        /// Whose policy refused it, when [`DENIED`].
+        41 => pub refused_direction: u8,
         /// Zero.
-        36 => pub spare: [u8; 12],
+        42 => pub spare: [u8; 6],
         /// Path of packets from the opener.
         48 => pub forward: Path,
         /// Path of packets to the opener.

@@ -82,3 +82,18 @@ map_spec! {
     /// Ring buffer of [`Event`]; the capacity is bytes.
     EVENTS = "weft_events" v 1, Kernel, [u8; 0] => [u8; 0], 1 << 22
 }
+
+abi! {
+    /// When a flow's drop was told last.
+    pub struct Muted [8] {
+        /// Second of the monotonic clock.
+        0 => pub second: u32,
+        /// Events held back since.
+        4 => pub suppressed: u32,
+    }
+}
+
+map_spec! {
+    /// LRU hash: flow, with the drop reason in the first spare byte of the key → [`Muted`].
+    MUTED4 = "weft_muted4" v 1, Kernel, crate::conntrack::FlowKey4 => Muted, 1 << 13
+}

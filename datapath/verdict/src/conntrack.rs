@@ -24,6 +24,17 @@ pub const UDP: u8 = 17;
 /// SCTP.
 pub const SCTP: u8 = 132;
 
+/// A tuple of nothing, to be filled.
+pub const TUPLE_ZERO: Tuple = Tuple {
+    source: Addr4::zeroed(),
+    destination: Addr4::zeroed(),
+    source_port: NetPort::zeroed(),
+    destination_port: NetPort::zeroed(),
+    policy_port: NetPort::zeroed(),
+    protocol: 0,
+    tcp_flags: 0,
+};
+
 /// The ends of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {

@@ -1,0 +1,98 @@
+//! What each hook does, concern after concern.
+
+use crate::{
+    Dropped, Pass, arp,
+    parse::{self, ETH_P_ARP, ETH_P_IP, Packet},
+    track,
+    world::Kernel,
+};
+use aya_ebpf::programs::TcContext;
+use weft_abi::{
+    drop::DropReason,
+    ipcache::{HOST, LOCAL},
+    policy::{EGRESS, INGRESS},
+};
+use weft_verdict::flow::World;
+
+/// From a pod: the source must be its own.
+#[inline(always)]
+pub fn from_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
+    // SAFETY: the context of a running program.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    let Some(endpoint) = Kernel.endpoint(ifindex) else {
+        return Err(Dropped::bare(DropReason::EndpointNotReady, EGRESS));
+    };
+    match parse::ethertype(ctx) {
+        ETH_P_IP => {}
+        ETH_P_ARP => return arp::answer(ctx, &endpoint),
+        _ => return Err(Dropped::bare(DropReason::UnsupportedL3, EGRESS)),
+    }
+    parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, EGRESS))?;
+    if packet.tuple.source != endpoint.addr4 {
+        return Err(Dropped::bare(DropReason::InvalidSourceIp, EGRESS));
+    }
+    let tracked = track::begin(packet);
+    if let Some(flow) = track::find(&tracked) {
+        if let Some(result) = track::follow(ctx, packet, &tracked, flow) {
+            return result;
+        }
+    }
+    track::open(ctx, packet, &tracked)
+}
+
+/// To a pod from the node's own stack.
+#[inline(always)]
+pub fn to_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
+    match parse::ethertype(ctx) {
+        ETH_P_IP => {}
+        ETH_P_ARP => return Ok(Pass::Stack),
+        _ => return Err(Dropped::bare(DropReason::UnsupportedL3, INGRESS)),
+    }
+    parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, INGRESS))?;
+    let tracked = track::begin(packet);
+    if let Some(flow) = track::find(&tracked) {
+        if let Some(result) = track::follow(ctx, packet, &tracked, flow) {
+            return result.map(|_| Pass::Stack);
+        }
+    }
+    // It is in front of the pod already: the path is the rest of this transmission.
+    track::open(ctx, packet, &tracked).map(|_| Pass::Stack)
+}
+
+/// From the network: packets to pods of this node are judged, the node's own go their way.
+#[inline(always)]
+pub fn from_net(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
+    if parse::ethertype(ctx) != ETH_P_IP {
+        return Ok(Pass::Stack);
+    }
+    if let Err(reason) = parse::ipv4(ctx, packet) {
+        // What is not for a pod is not ours to judge.
+        return if for_pod(packet) {
+            Err(Dropped::bare(reason, INGRESS))
+        } else {
+            Ok(Pass::Stack)
+        };
+    }
+    let tracked = track::begin(packet);
+    if let Some(flow) = track::find(&tracked) {
+        if let Some(result) = track::follow(ctx, packet, &tracked, flow) {
+            return result;
+        }
+    }
+    if !for_pod(packet) {
+        return Ok(Pass::Stack);
+    }
+    let ours = Kernel.address(packet.tuple.source).is_some_and(|a| a.flags & (LOCAL | HOST) != 0);
+    if ours {
+        return Err(Dropped::bare(DropReason::InvalidSourceIp, INGRESS));
+    }
+    track::open(ctx, packet, &tracked)
+}
+
+/// Whether the destination is in this node's pod prefixes.
+#[inline(always)]
+fn for_pod(packet: &Packet) -> bool {
+    let destination = packet.tuple.destination;
+    Kernel.address(destination).is_some_and(|a| a.flags & LOCAL != 0)
+        || Kernel.prefix(destination).is_some_and(|p| p.flags & LOCAL != 0)
+}

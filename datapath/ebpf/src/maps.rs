@@ -1,0 +1,47 @@
+//! The maps, under the names and layouts of `weft-abi`. Both objects share them by pin.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray},
+    macros::{btf_map, map},
+    maps::RingBuf,
+};
+use weft_abi::{
+    address::Addr4,
+    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
+    endpoint::{ENDPOINTS, Endpoint},
+    epoch::NodeState,
+    event::{EVENTS, MUTED4, Muted},
+    ipcache::{ADDRESSES4, AddressEntry, PREFIXES4, PrefixEntry},
+    metrics::{Counter, METRICS},
+    policy::{CLASS_CAPACITY_MIN, CLASSES, PolicyEntry, PolicyKey},
+};
+
+/// A policy class's trie.
+pub type ClassTrie = LpmTrie<PolicyKey, PolicyEntry, { CLASS_CAPACITY_MIN as usize }>;
+
+#[btf_map(name = "weft_classes")]
+pub static WEFT_CLASSES: HashOfMaps<u32, ClassTrie, { CLASSES.capacity as usize }> =
+    HashOfMaps::new();
+#[btf_map(name = "weft_addresses4")]
+pub static WEFT_ADDRESSES4: HashMap<Addr4, AddressEntry, { ADDRESSES4.capacity as usize }> =
+    HashMap::new();
+#[btf_map(name = "weft_prefixes4")]
+pub static WEFT_PREFIXES4: LpmTrie<Addr4, PrefixEntry, { PREFIXES4.capacity as usize }> =
+    LpmTrie::new();
+#[btf_map(name = "weft_endpoints")]
+pub static WEFT_ENDPOINTS: HashMap<u32, Endpoint, { ENDPOINTS.capacity as usize }> =
+    HashMap::new();
+#[btf_map(name = "weft_node_state")]
+pub static WEFT_NODE_STATE: Array<NodeState, 1> = Array::new();
+#[btf_map(name = "weft_flows4")]
+pub static WEFT_FLOWS4: HashMap<FlowKey4, Flow, { FLOWS4.capacity as usize }> = HashMap::new();
+#[btf_map(name = "weft_pending4")]
+pub static WEFT_PENDING4: LruHashMap<FlowKey4, Flow, { PENDING4.capacity as usize }> =
+    LruHashMap::new();
+#[btf_map(name = "weft_metrics")]
+pub static WEFT_METRICS: PerCpuArray<Counter, { METRICS.capacity as usize }> = PerCpuArray::new();
+#[btf_map(name = "weft_muted4")]
+pub static WEFT_MUTED4: LruHashMap<FlowKey4, Muted, { MUTED4.capacity as usize }> =
+    LruHashMap::new();
+#[map(name = "weft_events")]
+pub static WEFT_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS.capacity, 0);
