@@ -1,7 +1,8 @@
 //! The one place that hands an action to the kernel: forwards, counts, tells.
 
 use crate::{
-    Dropped, Pass, event, maps,
+    Dropped, Pass, event,
+    maps::{self, Scratch},
     parse::{Packet, ethertype},
 };
 use aya_ebpf::{
@@ -26,12 +27,13 @@ const CHECKSUM_AT: usize = 24;
 #[inline(always)]
 pub fn finish(
     ctx: &TcContext,
+    scratch: &Scratch,
     packet: &Packet,
     result: Result<Pass, Dropped>,
     point: u8,
     direction: u8,
 ) -> i32 {
-    let result = result.and_then(|pass| forward(ctx, packet, pass, direction));
+    let result = result.and_then(|pass| forward(ctx, scratch, packet, pass, direction));
     match result {
         Ok(action) => {
             count(ctx, 0, direction);
@@ -46,12 +48,19 @@ pub fn finish(
 }
 
 #[inline(always)]
-fn forward(ctx: &TcContext, packet: &Packet, pass: Pass, direction: u8) -> Result<i32, Dropped> {
+fn forward(
+    ctx: &TcContext,
+    scratch: &Scratch,
+    packet: &Packet,
+    pass: Pass,
+    direction: u8,
+) -> Result<i32, Dropped> {
     let path = match pass {
         Pass::Stack => return Ok(TC_ACT_OK as i32),
         // SAFETY: the context of a running program.
         Pass::Back => return Ok(unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) } as i32),
-        Pass::By(path) => path,
+        // SAFETY: whoever says so wrote it.
+        Pass::ByPath => unsafe { scratch.path.assume_init_ref() },
     };
     match path.kind {
         PATH_LOCAL => {
@@ -65,7 +74,7 @@ fn forward(ctx: &TcContext, packet: &Packet, pass: Pass, direction: u8) -> Resul
         }
         PATH_REMOTE => {
             hop(ctx, packet, direction)?;
-            Ok(to_neighbour(&path))
+            Ok(to_neighbour(path))
         }
         _ => Ok(TC_ACT_OK as i32),
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     Dropped, Pass, arp,
+    maps::Scratch,
     parse::{self, ETH_P_ARP, ETH_P_IP, Packet},
     track,
     world::Kernel,
@@ -16,7 +17,7 @@ use weft_verdict::flow::World;
 
 /// From a pod: the source must be its own.
 #[inline(always)]
-pub fn from_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
+pub fn from_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
     // SAFETY: the context of a running program.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let Some(endpoint) = Kernel.endpoint(ifindex) else {
@@ -24,7 +25,7 @@ pub fn from_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
     };
     match parse::ethertype(ctx) {
         ETH_P_IP => {}
-        ETH_P_ARP => return arp::answer(ctx, &endpoint),
+        ETH_P_ARP => return arp::answer(ctx, endpoint),
         _ => return Err(Dropped::bare(DropReason::UnsupportedL3, EGRESS)),
     }
     parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, EGRESS))?;
@@ -33,16 +34,16 @@ pub fn from_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
     }
     let tracked = track::begin(packet);
     if let Some(flow) = track::find(&tracked) {
-        if let Some(result) = track::follow(ctx, packet, &tracked, flow) {
+        if let Some(result) = track::follow(ctx, scratch, packet, &tracked, flow) {
             return result;
         }
     }
-    track::open(ctx, packet, &tracked)
+    track::open(ctx, scratch, packet, &tracked)
 }
 
 /// To a pod from the node's own stack.
 #[inline(always)]
-pub fn to_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
+pub fn to_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
     match parse::ethertype(ctx) {
         ETH_P_IP => {}
         ETH_P_ARP => return Ok(Pass::Stack),
@@ -51,17 +52,17 @@ pub fn to_pod(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
     parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, INGRESS))?;
     let tracked = track::begin(packet);
     if let Some(flow) = track::find(&tracked) {
-        if let Some(result) = track::follow(ctx, packet, &tracked, flow) {
+        if let Some(result) = track::follow(ctx, scratch, packet, &tracked, flow) {
             return result.map(|_| Pass::Stack);
         }
     }
     // It is in front of the pod already: the path is the rest of this transmission.
-    track::open(ctx, packet, &tracked).map(|_| Pass::Stack)
+    track::open(ctx, scratch, packet, &tracked).map(|_| Pass::Stack)
 }
 
 /// From the network: packets to pods of this node are judged, the node's own go their way.
 #[inline(always)]
-pub fn from_net(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
+pub fn from_net(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
     if parse::ethertype(ctx) != ETH_P_IP {
         return Ok(Pass::Stack);
     }
@@ -75,7 +76,7 @@ pub fn from_net(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
     }
     let tracked = track::begin(packet);
     if let Some(flow) = track::find(&tracked) {
-        if let Some(result) = track::follow(ctx, packet, &tracked, flow) {
+        if let Some(result) = track::follow(ctx, scratch, packet, &tracked, flow) {
             return result;
         }
     }
@@ -86,7 +87,7 @@ pub fn from_net(ctx: &TcContext, packet: &mut Packet) -> Result<Pass, Dropped> {
     if ours {
         return Err(Dropped::bare(DropReason::InvalidSourceIp, INGRESS));
     }
-    track::open(ctx, packet, &tracked)
+    track::open(ctx, scratch, packet, &tracked)
 }
 
 /// Whether the destination is in this node's pod prefixes.

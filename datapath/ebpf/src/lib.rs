@@ -18,8 +18,8 @@ pub mod world;
 pub enum Pass {
     /// The node's stack goes on.
     Stack,
-    /// By this path.
-    By(weft_abi::conntrack::Path),
+    /// By the path in the scratch.
+    ByPath,
     /// Back out of the interface it came from.
     Back,
 }
@@ -45,4 +45,23 @@ impl Dropped {
     pub fn bare(reason: weft_abi::drop::DropReason, direction: u8) -> Self {
         Self { reason, direction, class: 0, rules: [0; 2], identities: [0; 2] }
     }
+}
+
+/// Runs a hook: reads, decides, and lets [`finish`] act.
+#[inline(always)]
+pub fn run(
+    ctx: &aya_ebpf::programs::TcContext,
+    hook: impl Fn(
+        &aya_ebpf::programs::TcContext,
+        &mut maps::Scratch,
+        &mut parse::Packet,
+    ) -> Result<Pass, Dropped>,
+    point: u8,
+    direction: u8,
+) -> i32 {
+    // An array of one always has its entry; the verifier wants it said.
+    let Some(scratch) = maps::scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT as i32 };
+    let mut packet = parse::Packet::UNREAD;
+    let result = hook(ctx, scratch, &mut packet);
+    finish::finish(ctx, scratch, &packet, result, point, direction)
 }

@@ -5,9 +5,11 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::RingBuf,
 };
+use core::mem::MaybeUninit;
+use weft_verdict::flow::Judgement;
 use weft_abi::{
     address::Addr4,
-    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
+    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4, Path},
     endpoint::{ENDPOINTS, Endpoint},
     epoch::NodeState,
     event::{EVENTS, MUTED4, Muted},
@@ -15,6 +17,29 @@ use weft_abi::{
     metrics::{Counter, METRICS},
     policy::{CLASS_CAPACITY_MIN, CLASSES, PolicyEntry, PolicyKey},
 };
+
+/// What a running program keeps off its 512 bytes of stack. All of it is written before it is read.
+pub struct Scratch {
+    /// A flow to be inserted.
+    pub flow: MaybeUninit<Flow>,
+    /// A judgement.
+    pub found: MaybeUninit<Judgement>,
+    /// The path to leave by.
+    pub path: MaybeUninit<Path>,
+}
+
+/// Of this CPU alone: no program of ours interrupts another on it, since all run with softirqs off.
+/// A plain map: its value is nobody else's business and needs no type information.
+#[map(name = "weft_scratch")]
+static WEFT_SCRATCH: aya_ebpf::maps::PerCpuArray<Scratch> =
+    aya_ebpf::maps::PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's scratch.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's own, taken once a run; its fields may be uninitialised by type.
+    WEFT_SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
 
 /// A policy class's trie.
 pub type ClassTrie = LpmTrie<PolicyKey, PolicyEntry, { CLASS_CAPACITY_MIN as usize }>;

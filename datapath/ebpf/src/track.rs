@@ -1,7 +1,8 @@
 //! The flow tables: one look-up for an established packet, a judgement for a first or a stale one.
 
 use crate::{
-    Dropped, Pass, event, maps,
+    Dropped, Pass, event,
+    maps::{self, Scratch},
     parse::Packet,
     world::{Kernel, epoch},
 };
@@ -47,6 +48,7 @@ pub fn find(tracked: &Tracked) -> Option<*mut Flow> {
 #[inline(always)]
 pub fn follow(
     ctx: &TcContext,
+    scratch: &mut Scratch,
     packet: &Packet,
     tracked: &Tracked,
     flow: *mut Flow,
@@ -59,20 +61,27 @@ pub fn follow(
         Step::Reopen => return None,
         Step::Refuse => {}
         Step::Forward => {}
-        Step::Rejudge => rejudge(ctx, packet, tracked, flow, from_opener),
+        Step::Rejudge => rejudge(ctx, scratch, packet, tracked, flow, from_opener),
     }
     if flow.flags & DENIED != 0 {
         return Some(Err(refused(flow, from_opener)));
     }
     touch(packet, tracked, flow, from_opener);
-    Some(Ok(Pass::By(*conntrack::path(flow, from_opener))))
+    scratch.path.write(*conntrack::path(flow, from_opener));
+    Some(Ok(Pass::ByPath))
 }
 
 /// Judges a first packet and makes its flow.
 #[inline(always)]
-pub fn open(ctx: &TcContext, packet: &Packet, tracked: &Tracked) -> Result<Pass, Dropped> {
+pub fn open(
+    ctx: &TcContext,
+    scratch: &mut Scratch,
+    packet: &Packet,
+    tracked: &Tracked,
+) -> Result<Pass, Dropped> {
     let tuple = &packet.tuple;
-    let found = judge_flow(
+    let found = scratch.found.write(Judgement::NOTHING);
+    judge_flow(
         &Kernel,
         &Opening {
             source: tuple.source,
@@ -80,6 +89,7 @@ pub fn open(ctx: &TcContext, packet: &Packet, tracked: &Tracked) -> Result<Pass,
             protocol: tuple.protocol,
             port: tuple.policy_port,
         },
+        found,
     );
     if let Some(refusal) = found.refusal {
         return Err(Dropped {
@@ -90,28 +100,30 @@ pub fn open(ctx: &TcContext, packet: &Packet, tracked: &Tracked) -> Result<Pass,
             identities: [found.opener, found.target],
         });
     }
-    let mut flow = Flow::zeroed();
+    let flow = scratch.flow.write(Flow::zeroed());
     flow.created = seconds();
     flow.last_seen = flow.created;
     if matches!(tracked.side, Side::High) {
         flow.flags = OPENER_HIGH;
     }
-    note(&mut flow, &found);
-    flow.flags = conntrack::flags_after(&flow, true, tuple);
+    note(flow, found);
+    flow.flags = conntrack::flags_after(flow, true, tuple);
     flow.epoch = tracked.epoch;
     // A closing flow of the same key gives way.
     let _ = maps::WEFT_FLOWS4.remove(tracked.key);
-    if maps::WEFT_PENDING4.insert(tracked.key, flow, 0).is_err() {
+    if maps::WEFT_PENDING4.insert(tracked.key, &*flow, 0).is_err() {
         return Err(Dropped::bare(DropReason::FlowTableFull, 0));
     }
-    event::allowed(ctx, packet, &flow, tracked.epoch);
-    Ok(Pass::By(flow.forward))
+    event::allowed(ctx, packet, flow, tracked.epoch);
+    scratch.path.write(flow.forward);
+    Ok(Pass::ByPath)
 }
 
 /// Judges a flow again in the direction that opened it; a refused one stays as a refusal.
 #[inline(always)]
 fn rejudge(
     ctx: &TcContext,
+    scratch: &mut Scratch,
     packet: &Packet,
     tracked: &Tracked,
     flow: &mut Flow,
@@ -137,9 +149,10 @@ fn rejudge(
             },
         }
     };
-    let found = judge_flow(&Kernel, &opening);
+    let found = scratch.found.write(Judgement::NOTHING);
+    judge_flow(&Kernel, &opening, found);
     let was_denied = flow.flags & DENIED != 0;
-    note(flow, &found);
+    note(flow, found);
     // SAFETY: an aligned eight-byte write, after everything it vouches for.
     unsafe { core::ptr::write_volatile(&raw mut flow.epoch, tracked.epoch) };
     if was_denied && flow.flags & DENIED == 0 {

@@ -18,30 +18,30 @@ pub struct Trie(&'static maps::ClassTrie);
 
 impl Class for Trie {
     #[inline(always)]
-    fn entry(&self, key: &PolicyKey) -> Option<PolicyEntry> {
-        self.0.get(&Key::new(PREFIX_PORT, *key)).copied()
+    fn entry(&self, key: &PolicyKey) -> Option<&PolicyEntry> {
+        self.0.get(&Key::new(PREFIX_PORT, *key))
     }
 }
 
 impl World for Kernel {
-    type Class = Trie;
+    type Class<'a> = Trie;
 
     #[inline(always)]
-    fn address(&self, address: Addr4) -> Option<AddressEntry> {
-        // SAFETY: a value is replaced whole and read once; a torn read is judged again after the
-        // epoch that follows every edit.
-        maps::WEFT_ADDRESSES4.get_ptr(address).map(|p| unsafe { *p })
+    fn address(&self, address: Addr4) -> Option<&AddressEntry> {
+        // SAFETY: a value's memory stays valid while the program runs; what an edit tears is judged
+        // again after the epoch that follows every edit.
+        maps::WEFT_ADDRESSES4.get_ptr(address).map(|p| unsafe { &*p })
     }
 
     #[inline(always)]
-    fn prefix(&self, address: Addr4) -> Option<PrefixEntry> {
-        maps::WEFT_PREFIXES4.get(&Key::new(32, address)).copied()
+    fn prefix(&self, address: Addr4) -> Option<&PrefixEntry> {
+        maps::WEFT_PREFIXES4.get(&Key::new(32, address))
     }
 
     #[inline(always)]
-    fn endpoint(&self, ifindex: u32) -> Option<Endpoint> {
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
         // SAFETY: as in `address`.
-        maps::WEFT_ENDPOINTS.get_ptr(ifindex).map(|p| unsafe { *p })
+        maps::WEFT_ENDPOINTS.get_ptr(ifindex).map(|p| unsafe { &*p })
     }
 
     #[inline(always)]

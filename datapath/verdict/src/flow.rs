@@ -13,15 +13,17 @@ use weft_abi::{
 /// Where a judgement looks things up: the kernel's maps, or tables of a test.
 pub trait World {
     /// A policy class's trie.
-    type Class: Class;
+    type Class<'a>: Class
+    where
+        Self: 'a;
     /// What is known of an exact address.
-    fn address(&self, address: Addr4) -> Option<AddressEntry>;
+    fn address(&self, address: Addr4) -> Option<&AddressEntry>;
     /// What is known of the longest prefix around an address.
-    fn prefix(&self, address: Addr4) -> Option<PrefixEntry>;
+    fn prefix(&self, address: Addr4) -> Option<&PrefixEntry>;
     /// The endpoint behind an interface.
-    fn endpoint(&self, ifindex: u32) -> Option<Endpoint>;
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// A class's trie, if its policy is in place.
-    fn class(&self, class: u32) -> Option<Self::Class>;
+    fn class(&self, class: u32) -> Option<Self::Class<'_>>;
     /// The node's device, for paths to other nodes.
     fn uplink(&self) -> u32;
 }
@@ -48,10 +50,10 @@ pub struct End {
     pub cidr: u32,
     /// Flags of [`weft_abi::ipcache`].
     pub flags: u32,
-    /// Interface of a local pod.
+    /// Interface of a local pod; 0 for an address of this node's prefixes that nobody has.
     pub ifindex: u32,
     /// The node it is on, for another node's pod.
-    pub node: Addr,
+    pub node: Addr4,
 }
 
 /// What was found out about a flow.
@@ -73,6 +75,19 @@ pub struct Judgement {
     pub reply: Path,
 }
 
+impl Judgement {
+    /// Before anything was found out.
+    pub const NOTHING: Self = Self {
+        refusal: None,
+        opener: 0,
+        target: 0,
+        egress_rule: 0,
+        ingress_rule: 0,
+        forward: Path::zeroed(),
+        reply: Path::zeroed(),
+    };
+}
+
 /// Why a flow may not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -87,91 +102,79 @@ pub struct Refusal {
 /// Finds out who has an address.
 #[inline(always)]
 pub fn resolve<W: World>(world: &W, address: Addr4) -> End {
-    let exact = world.address(address);
+    let mut end = End { identity: 0, cidr: 0, flags: 0, ifindex: 0, node: Addr4::zeroed() };
     // Prefixes are looked up for exact addresses too: an ipBlock matches whoever has the address.
-    let prefix = world.prefix(address).unwrap_or(PrefixEntry::zeroed());
-    match exact {
-        Some(entry) => End {
-            identity: entry.identity,
-            cidr: prefix.cidr,
-            flags: entry.flags,
-            ifindex: entry.ifindex,
-            node: entry.node,
-        },
-        None => End {
-            identity: prefix.identity,
-            cidr: prefix.cidr,
-            // An address of this node's prefixes without an entry is nobody's, never local.
-            flags: prefix.flags & !LOCAL,
-            ifindex: if prefix.flags & LOCAL != 0 { u32::MAX } else { 0 },
-            node: prefix.node,
-        },
+    if let Some(prefix) = world.prefix(address) {
+        end.cidr = prefix.cidr;
+        end.identity = prefix.identity;
+        // Of this node's prefixes but nobody's address: local, with no interface.
+        end.flags = prefix.flags;
+        end.node = prefix.node.to4();
     }
+    if let Some(entry) = world.address(address) {
+        end.identity = entry.identity;
+        end.flags = entry.flags;
+        end.ifindex = entry.ifindex;
+        end.node = entry.node.to4();
+    }
+    end
 }
 
 /// Judges a flow: the egress of a local source, then the ingress of a local destination.
+/// The answer is written to `found`, which the kernel keeps off its small stack.
 #[inline(always)]
-pub fn judge_flow<W: World>(world: &W, opening: &Opening) -> Judgement {
+pub fn judge_flow<W: World>(world: &W, opening: &Opening, found: &mut Judgement) {
     let source = resolve(world, opening.source);
     let destination = resolve(world, opening.destination);
-    let mut found = Judgement {
-        refusal: None,
-        opener: source.identity,
-        target: destination.identity,
-        egress_rule: 0,
-        ingress_rule: 0,
-        forward: Path::zeroed(),
-        reply: Path::zeroed(),
-    };
-    if destination.ifindex == u32::MAX {
-        found.refusal = Some(Refusal {
-            reason: DropReason::UnroutableIp,
-            direction: INGRESS,
-            class: 0,
-        });
-        return found;
+    *found = Judgement::NOTHING;
+    found.opener = source.identity;
+    found.target = destination.identity;
+    if let Err(refusal) = both_sides(world, opening, &source, &destination, found) {
+        found.refusal = Some(refusal);
     }
-    let uplink = world.uplink();
-    if source.flags & LOCAL != 0 {
-        let Some(endpoint) = world.endpoint(source.ifindex) else {
-            found.refusal = Some(not_ready(EGRESS, 0));
-            return found;
-        };
-        found.reply = local_path(&endpoint);
-        match one_side(world, &endpoint, EGRESS, &destination, opening) {
-            Ok(rule) => found.egress_rule = rule,
-            Err((refusal, rule)) => {
-                found.refusal = Some(refusal);
-                found.egress_rule = rule;
-                return found;
-            }
-        }
-    } else {
-        found.reply = far_path(&source, uplink);
-    }
-    if destination.flags & LOCAL != 0 {
-        let Some(endpoint) = world.endpoint(destination.ifindex) else {
-            found.refusal = Some(not_ready(INGRESS, 0));
-            return found;
-        };
-        found.forward = local_path(&endpoint);
-        // A pod's own node always reaches it, as Kubernetes demands for the kubelet's probes.
-        if source.flags & HOST == 0 {
-            match one_side(world, &endpoint, INGRESS, &source, opening) {
-                Ok(rule) => found.ingress_rule = rule,
-                Err((refusal, rule)) => {
-                    found.refusal = Some(refusal);
-                    found.ingress_rule = rule;
-                }
-            }
-        }
-    } else {
-        found.forward = far_path(&destination, uplink);
-    }
-    found
 }
 
-/// What one endpoint's policy says of the other end: the rule that allows, or why not and which rule.
+#[inline(always)]
+fn both_sides<W: World>(
+    world: &W,
+    opening: &Opening,
+    source: &End,
+    destination: &End,
+    found: &mut Judgement,
+) -> Result<(), Refusal> {
+    if source.flags & LOCAL != 0 {
+        let endpoint = local(world, source, EGRESS)?;
+        local_path(&mut found.reply, endpoint);
+        found.egress_rule =
+            one_side(world, endpoint, EGRESS, destination, opening, &mut found.egress_rule)?;
+    } else {
+        far_path(&mut found.reply, source, world.uplink());
+    }
+    if destination.flags & LOCAL != 0 {
+        let endpoint = local(world, destination, INGRESS)?;
+        local_path(&mut found.forward, endpoint);
+        // A pod's own node always reaches it, as Kubernetes demands for the kubelet's probes.
+        if source.flags & HOST == 0 {
+            found.ingress_rule =
+                one_side(world, endpoint, INGRESS, source, opening, &mut found.ingress_rule)?;
+        }
+    } else {
+        far_path(&mut found.forward, destination, world.uplink());
+    }
+    Ok(())
+}
+
+/// The endpoint of a local end.
+#[inline(always)]
+fn local<'w, W: World>(world: &'w W, end: &End, direction: u8) -> Result<&'w Endpoint, Refusal> {
+    if end.ifindex == 0 {
+        return Err(Refusal { reason: DropReason::UnroutableIp, direction, class: 0 });
+    }
+    world.endpoint(end.ifindex).ok_or(not_ready(direction, 0))
+}
+
+/// What one endpoint's policy says of the other end: the rule that allows, or why not; a rule that
+/// denies is written to `denying`.
 #[inline(always)]
 fn one_side<W: World>(
     world: &W,
@@ -179,9 +182,10 @@ fn one_side<W: World>(
     direction: u8,
     peer: &End,
     opening: &Opening,
-) -> Result<u32, (Refusal, u32)> {
+    denying: &mut u32,
+) -> Result<u32, Refusal> {
     let Some(class) = world.class(endpoint.class) else {
-        return Err((not_ready(direction, endpoint.class), 0));
+        return Err(not_ready(direction, endpoint.class));
     };
     let query = Query {
         direction,
@@ -193,8 +197,11 @@ fn one_side<W: World>(
     let refusal = |reason| Refusal { reason, direction, class: endpoint.class };
     match judge(&class, &query) {
         Verdict::Allow { rule } => Ok(rule),
-        Verdict::Deny { rule } => Err((refusal(DropReason::PolicyDeny), rule)),
-        Verdict::NoMatch => Err((refusal(DropReason::PolicyDenied), 0)),
+        Verdict::Deny { rule } => {
+            *denying = rule;
+            Err(refusal(DropReason::PolicyDeny))
+        }
+        Verdict::NoMatch => Err(refusal(DropReason::PolicyDenied)),
     }
 }
 
@@ -205,24 +212,20 @@ fn not_ready(direction: u8, class: u32) -> Refusal {
 
 /// The path into a pod of this node.
 #[inline(always)]
-fn local_path(endpoint: &Endpoint) -> Path {
-    let mut path = Path::zeroed();
+fn local_path(path: &mut Path, endpoint: &Endpoint) {
     path.kind = PATH_LOCAL;
     path.mac = endpoint.mac;
     path.ifindex = endpoint.ifindex;
-    path
 }
 
 /// The path to what is not a pod of this node.
 #[inline(always)]
-fn far_path(end: &End, uplink: u32) -> Path {
-    let mut path = Path::zeroed();
+fn far_path(path: &mut Path, end: &End, uplink: u32) {
     if end.flags & REMOTE_POD != 0 {
         path.kind = PATH_REMOTE;
         path.ifindex = uplink;
-        path.next_hop = end.node;
+        path.next_hop = Addr::from4(end.node);
     } else {
         path.kind = PATH_STACK;
     }
-    path
 }

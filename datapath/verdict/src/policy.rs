@@ -8,7 +8,7 @@ use weft_abi::{
 /// A policy class's trie.
 pub trait Class {
     /// The entry with the longest prefix of this key.
-    fn entry(&self, key: &PolicyKey) -> Option<PolicyEntry>;
+    fn entry(&self, key: &PolicyKey) -> Option<&PolicyEntry>;
 }
 
 /// What is judged.
@@ -47,7 +47,7 @@ pub enum Verdict {
 /// precedence decides, and of equal ones a deny.
 #[inline(always)]
 pub fn judge<C: Class>(class: &C, query: &Query) -> Verdict {
-    let mut best: Option<PolicyEntry> = None;
+    let mut best: Option<&PolicyEntry> = None;
     if query.identity != 0 {
         best = stronger(best, look_up(class, query, query.identity));
     }
@@ -63,7 +63,7 @@ pub fn judge<C: Class>(class: &C, query: &Query) -> Verdict {
 }
 
 #[inline(always)]
-fn look_up<C: Class>(class: &C, query: &Query, identity: u32) -> Option<PolicyEntry> {
+fn look_up<'c, C: Class>(class: &'c C, query: &Query, identity: u32) -> Option<&'c PolicyEntry> {
     class.entry(&PolicyKey {
         identity,
         direction: query.direction,
@@ -74,7 +74,10 @@ fn look_up<C: Class>(class: &C, query: &Query, identity: u32) -> Option<PolicyEn
 
 /// The entry that decides of two that match.
 #[inline(always)]
-fn stronger(best: Option<PolicyEntry>, next: Option<PolicyEntry>) -> Option<PolicyEntry> {
+fn stronger<'e>(
+    best: Option<&'e PolicyEntry>,
+    next: Option<&'e PolicyEntry>,
+) -> Option<&'e PolicyEntry> {
     match (best, next) {
         (Some(best), Some(next)) => {
             let denies = next.flags & DENY != 0 && best.flags & DENY == 0;

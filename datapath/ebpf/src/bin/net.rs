@@ -5,13 +5,11 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weft_abi::{event::POINT_FROM_NET, policy::INGRESS};
-use weft_ebpf::{finish::finish, hook, parse::Packet};
+use weft_ebpf::{hook, run};
 
 #[classifier]
 pub fn from_net(ctx: TcContext) -> i32 {
-    let mut packet = Packet::UNREAD;
-    let result = hook::from_net(&ctx, &mut packet);
-    finish(&ctx, &packet, result, POINT_FROM_NET, INGRESS)
+    run(&ctx, hook::from_net, POINT_FROM_NET, INGRESS)
 }
 
 #[unsafe(link_section = "license")]

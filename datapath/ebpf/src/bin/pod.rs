@@ -9,20 +9,16 @@ use weft_abi::{
     event::{POINT_FROM_POD, POINT_TO_POD},
     policy::{EGRESS, INGRESS},
 };
-use weft_ebpf::{finish::finish, hook, parse::Packet};
+use weft_ebpf::{hook, run};
 
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    let mut packet = Packet::UNREAD;
-    let result = hook::from_pod(&ctx, &mut packet);
-    finish(&ctx, &packet, result, POINT_FROM_POD, EGRESS)
+    run(&ctx, hook::from_pod, POINT_FROM_POD, EGRESS)
 }
 
 #[classifier]
 pub fn to_pod(ctx: TcContext) -> i32 {
-    let mut packet = Packet::UNREAD;
-    let result = hook::to_pod(&ctx, &mut packet);
-    finish(&ctx, &packet, result, POINT_TO_POD, INGRESS)
+    run(&ctx, hook::to_pod, POINT_TO_POD, INGRESS)
 }
 
 #[unsafe(link_section = "license")]
