@@ -2,4 +2,10 @@
 
 pub mod bpf;
 pub mod kernel;
+pub mod maps;
+pub mod objects;
 pub mod pins;
+pub mod programs;
+mod real;
+mod sys;
+pub use real::RealKernel;

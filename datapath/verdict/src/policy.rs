@@ -81,8 +81,8 @@ fn stronger<'e>(
     match (best, next) {
         (Some(best), Some(next)) => {
             let denies = next.flags & DENY != 0 && best.flags & DENY == 0;
-            let wins = next.precedence > best.precedence
-                || (next.precedence == best.precedence && denies);
+            let wins =
+                next.precedence > best.precedence || (next.precedence == best.precedence && denies);
             Some(if wins { next } else { best })
         }
         (best, None) => best,

@@ -1,0 +1,72 @@
+//! Builds the eBPF objects with whichever toolchain is there and hands their paths to `objects.rs`.
+#![allow(clippy::print_stdout, reason = "cargo listens to a build script's output")]
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const TARGET: &str = "bpfel-unknown-none";
+const OBJECTS: [&str; 2] = ["pod", "net"];
+/// Debian's compiler with the standard library's source beside it (packages rustc-web, rust-web-src).
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-env-changed=WEFT_BPF_OBJECTS");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    if let Some(folder) = env::var_os("WEFT_BPF_OBJECTS") {
+        for name in OBJECTS {
+            let from = Path::new(&folder).join(format!("{name}.o"));
+            println!("cargo::rerun-if-changed={}", from.display());
+            fs::copy(&from, out.join(format!("{name}.o")))
+                .map_err(|e| format!("WEFT_BPF_OBJECTS: copy {}: {e}", from.display()))?;
+        }
+        return Ok(());
+    }
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    for folder in ["../ebpf/src", "../ebpf/Cargo.toml", "../abi/src", "../verdict/src"] {
+        println!("cargo::rerun-if-changed={}", root.join(folder).display());
+    }
+    build(&root.join("../ebpf"), &out)
+}
+
+/// Runs cargo for the other target, in an environment without what the outer cargo set.
+fn build(source: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let target = out.join("ebpf");
+    let mut cargo = Command::new("cargo");
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO") && text != "CARGO_HOME"
+            || text.starts_with("RUST") && text != "RUSTUP_HOME"
+        {
+            cargo.env_remove(&name);
+        }
+    }
+    if Path::new(DEBIAN_RUSTC).exists() {
+        cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+    } else {
+        cargo.env("RUSTUP_TOOLCHAIN", "nightly");
+    }
+    cargo
+        .current_dir(source)
+        .env("RUSTFLAGS", "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf")
+        .env("CARGO_TARGET_DIR", &target)
+        .args(["build", "--release", "--locked", "-Z", "build-std=core", "--target", TARGET]);
+    let built = cargo.output().map_err(|e| format!("run cargo for the eBPF objects: {e}"))?;
+    if !built.status.success() {
+        return Err(format!(
+            "the eBPF objects could not be built.\n{}\nThey need bpf-linker and either Debian's rustc-web with \
+             rust-web-src or a nightly toolchain with rust-src: run `make setup`, or point \
+             WEFT_BPF_OBJECTS at a folder with pod.o and net.o.",
+            String::from_utf8_lossy(&built.stderr)
+        )
+        .into());
+    }
+    for name in OBJECTS {
+        fs::copy(target.join(TARGET).join("release").join(name), out.join(format!("{name}.o")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The kernel of this node, opened.
+
+use crate::{kernel::KernelError, maps::RealMaps, programs::RealPrograms};
+use std::{path::Path, sync::Arc};
+
+/// The bodies of the traits of [`crate::kernel`] over one bpffs.
+pub struct RealKernel {
+    /// Maps.
+    pub maps: Arc<RealMaps>,
+    /// Programs.
+    pub programs: Arc<RealPrograms>,
+}
+
+impl RealKernel {
+    /// Loads the programs over the maps pinned under `bpffs` (made when they are not there).
+    /// `uplink` is the index of the node's device.
+    pub fn open(bpffs: &Path, uplink: u32) -> Result<Self, KernelError> {
+        let maps = bpffs.join("maps");
+        let programs = RealPrograms::load(&maps, &bpffs.join("links"), uplink)?;
+        Ok(Self { maps: Arc::new(RealMaps::open(&maps)?), programs: Arc::new(programs) })
+    }
+}

@@ -1,0 +1,187 @@
+//! The `bpf(2)` calls that aya does not offer: batches and inner maps. The one module with raw system calls.
+#![allow(unsafe_code, reason = "system calls on plain memory, each with its argument")]
+
+use std::{
+    ffi::CString,
+    io,
+    mem::{size_of, zeroed},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+// Commands of enum bpf_cmd, linux/bpf.h.
+const MAP_CREATE: i64 = 0;
+const MAP_LOOKUP_ELEM: i64 = 1;
+const MAP_UPDATE_ELEM: i64 = 2;
+const MAP_DELETE_ELEM: i64 = 3;
+const MAP_GET_NEXT_KEY: i64 = 4;
+const OBJ_GET: i64 = 7;
+const MAP_GET_FD_BY_ID: i64 = 14;
+const MAP_UPDATE_BATCH: i64 = 26;
+/// `BPF_MAP_TYPE_LPM_TRIE`.
+const TYPE_LPM_TRIE: u32 = 11;
+/// `BPF_F_NO_PREALLOC`, which the kernel demands of LPM tries.
+const NO_PREALLOC: u32 = 1;
+
+#[repr(C)]
+struct Create {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+}
+
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct ById {
+    id: u32,
+    next_id: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
+    // SAFETY: `attributes` is a repr(C) prefix of union bpf_attr and as long as said; what it points
+    // to is owned by the callers below for the time of the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn descriptor(result: i64) -> io::Result<OwnedFd> {
+    let number = i32::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: a successful call returned a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+/// Opens a pinned map.
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    descriptor(bpf(OBJ_GET, &mut Object { path: path.as_ptr() as u64, fd: 0, flags: 0 })?)
+}
+
+/// Opens a map by its id, as the look-up of an outer map gives it.
+pub(crate) fn open_id(id: u32) -> io::Result<OwnedFd> {
+    descriptor(bpf(MAP_GET_FD_BY_ID, &mut ById { id, next_id: 0, flags: 0 })?)
+}
+
+/// Makes an LPM trie.
+pub(crate) fn create_trie(key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    // SAFETY: integers and arrays of them.
+    let mut attributes: Create = unsafe { zeroed() };
+    attributes.map_type = TYPE_LPM_TRIE;
+    attributes.key_size = key_size;
+    attributes.value_size = value_size;
+    attributes.max_entries = max_entries;
+    attributes.map_flags = NO_PREALLOC;
+    attributes.name = *b"weft_class\0\0\0\0\0\0";
+    descriptor(bpf(MAP_CREATE, &mut attributes)?)
+}
+
+fn element(map: BorrowedFd<'_>, key: &[u8], value: u64) -> Element {
+    Element { map_fd: number(map), pad: 0, key: key.as_ptr() as u64, value, flags: 0 }
+}
+
+/// The value of a key, `size` bytes (for per-CPU maps, of all CPUs); `None` when it is absent.
+pub(crate) fn look_up(map: BorrowedFd<'_>, key: &[u8], size: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0u8; size];
+    match bpf(MAP_LOOKUP_ELEM, &mut element(map, key, value.as_mut_ptr() as u64)) {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds or replaces one entry.
+pub(crate) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    bpf(MAP_UPDATE_ELEM, &mut element(map, key, value.as_ptr() as u64)).map(drop)
+}
+
+/// Removes one entry; the absent is no error.
+pub(crate) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    match bpf(MAP_DELETE_ELEM, &mut element(map, key, 0)) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The key after `key`, or the first.
+pub(crate) fn next_key(
+    map: BorrowedFd<'_>,
+    key: Option<&[u8]>,
+    size: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut next = vec![0u8; size];
+    let mut attributes = Element {
+        map_fd: number(map),
+        pad: 0,
+        key: key.map_or(0, |k| k.as_ptr() as u64),
+        value: next.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    match bpf(MAP_GET_NEXT_KEY, &mut attributes) {
+        Ok(_) => Ok(Some(next)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds or replaces `count` entries that lie one after another; says how many were done when it fails.
+pub(crate) fn update_batch(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: &[u8],
+    count: usize,
+) -> Result<(), (usize, io::Error)> {
+    let mut attributes = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(count).map_err(|e| (0, io::Error::other(e)))?,
+        map_fd: number(map.as_fd()),
+        element_flags: 0,
+        flags: 0,
+    };
+    bpf(MAP_UPDATE_BATCH, &mut attributes)
+        .map(drop)
+        .map_err(|error| (attributes.count as usize, error))
+}
