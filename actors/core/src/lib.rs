@@ -1,1 +1,4 @@
-//! The pure cores of the agent: endpoint, identity, policy, ipam, ipcache, mapsync, flow.
+//! The pure cores of the agent: policy, ipcache, endpoint, ipam, mapsync, flow.
+
+pub mod ipcache;
+pub mod policy;
