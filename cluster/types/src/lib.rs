@@ -5,6 +5,7 @@
 
 pub mod delta;
 pub mod identity;
+pub mod identity_labels;
 pub mod label;
 pub mod name;
 pub mod node;
