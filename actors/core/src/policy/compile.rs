@@ -108,12 +108,12 @@ impl<'a> Compiler<'a> {
                     Direction::Ingress => Some(self.subject),
                     Direction::Egress => peer,
                 };
-                port_prefixes(&rule.ports, destination)
-                    .into_iter()
-                    .map(move |(length, protocol, port)| PolicyPrefix {
+                port_prefixes(&rule.ports, destination).into_iter().map(
+                    move |(length, protocol, port)| PolicyPrefix {
                         length,
                         key: PolicyKey { identity, direction: code, protocol, port },
-                    })
+                    },
+                )
             })
             .collect()
     }
@@ -187,7 +187,9 @@ fn port_prefixes(ports: &Ports, destination: Option<&LabelSet>) -> Vec<(u32, u8,
                 Port::Range { protocol, first, last } => of_range(*protocol, *first, *last),
                 Port::Named { protocol, name } => destination
                     .and_then(|labels| ports::named(labels, name, *protocol))
-                    .map(|number| vec![(PREFIX_PORT, protocol.number(), NetPort::from_host(number))])
+                    .map(|number| {
+                        vec![(PREFIX_PORT, protocol.number(), NetPort::from_host(number))]
+                    })
                     .unwrap_or_default(),
             })
             .collect(),

@@ -41,14 +41,20 @@ mod tests {
 
     #[test]
     fn a_range_is_covered_exactly() {
-        for (first, last) in [(1, 1), (0, 65535), (80, 443), (1, 65535), (1023, 1025), (65535, 65535)] {
+        for (first, last) in
+            [(1, 1), (0, 65535), (80, 443), (1, 65535), (1023, 1025), (65535, 65535)]
+        {
             let prefixes = range(first, last);
             for port in 0..=65535u16 {
                 let covered = prefixes
                     .iter()
                     .filter(|p| p.bits == 0 || (port ^ p.first) >> (16 - p.bits) == 0)
                     .count();
-                assert_eq!(covered, usize::from((first..=last).contains(&port)), "{first}-{last}: {port}");
+                assert_eq!(
+                    covered,
+                    usize::from((first..=last).contains(&port)),
+                    "{first}-{last}: {port}"
+                );
             }
         }
     }
