@@ -1,0 +1,137 @@
+//! Mutual TLS: who may speak at all, and for which node.
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use std::{path::Path, sync::Arc};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use weft_types::NodeName;
+use x509_parser::{extensions::GeneralName, prelude::{FromDer, X509Certificate}};
+
+/// The name in every operator's certificate.
+pub const OPERATOR_NAME: &str = "operator.weft";
+/// What follows a node's name in its agent's certificate.
+pub const NODE_SUFFIX: &str = ".node.weft";
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A certificate or key cannot be used.
+    #[error("use {file}: {problem}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The handshake or connection failed.
+    #[error("TLS: {0}")]
+    Io(#[from] std::io::Error),
+    /// The peer's certificate names no node.
+    #[error("the peer's certificate names no node (a DNS name ending in {NODE_SUFFIX})")]
+    NoNode,
+}
+
+/// Who this process is, and whose word it takes.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    roots: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Identity {
+    /// Reads PEM files: the authority, this process's certificate, its key.
+    pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for root in certificates(authority)? {
+            roots.add(root).map_err(|e| problem(authority, e))?;
+        }
+        Ok(Self {
+            roots: Arc::new(roots),
+            chain: certificates(certificate)?,
+            key: Arc::new(PrivateKeyDer::from_pem_file(key).map_err(|e| problem(key, e))?),
+        })
+    }
+
+    /// The accepting side: every client must have a certificate of the authority.
+    pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let configuration = || -> Result<ServerConfig, rustls::Error> {
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                Arc::clone(&self.roots),
+                provider(),
+            )
+            .build()
+            .map_err(|e| rustls::Error::General(e.to_string()))?;
+            ServerConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()?
+                .with_client_cert_verifier(verifier)
+                .with_single_cert(self.chain.clone(), self.key.clone_key())
+        };
+        let configuration = configuration().map_err(|e| own(&e))?;
+        Ok(TlsAcceptor::from(Arc::new(configuration)))
+    }
+
+    /// The connecting side: the server must be an operator of the authority.
+    pub fn connector(&self) -> Result<TlsConnector, TlsError> {
+        let configuration = || -> Result<ClientConfig, rustls::Error> {
+            ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(Arc::clone(&self.roots))
+                .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+        };
+        let configuration = configuration().map_err(|e| own(&e))?;
+        Ok(TlsConnector::from(Arc::new(configuration)))
+    }
+}
+
+/// Connects to an operator.
+pub async fn connect(
+    address: std::net::SocketAddr,
+    connector: &TlsConnector,
+) -> Result<client::TlsStream<TcpStream>, TlsError> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(OPERATOR_NAME).map_err(std::io::Error::other)?;
+    Ok(connector.connect(name, stream).await?)
+}
+
+/// The node that an accepted session may speak for.
+pub fn node_of(stream: &server::TlsStream<TcpStream>) -> Result<NodeName, TlsError> {
+    let certificate =
+        stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or(TlsError::NoNode)?;
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| TlsError::NoNode)?;
+    let names = parsed.subject_alternative_name().ok().flatten().ok_or(TlsError::NoNode)?;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::DNSName(name) => name.strip_suffix(NODE_SUFFIX),
+            _ => None,
+        })
+        .map(|name| NodeName(name.to_owned()))
+        .ok_or(TlsError::NoNode)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_file_iter(file)
+        .map_err(|e| problem(file, e))?
+        .collect::<Result<_, _>>()
+        .map_err(|e| problem(file, e))
+}
+
+fn problem(file: &Path, error: impl std::fmt::Display) -> TlsError {
+    TlsError::File { file: file.display().to_string(), problem: error.to_string() }
+}
+
+fn own(error: &rustls::Error) -> TlsError {
+    TlsError::File { file: "this process's certificate".to_owned(), problem: error.to_string() }
+}
