@@ -1,1 +1,7 @@
-//! The operator: sources, identity allocation, publishing, garbage collection.
+//! The operator: sources, identity allocation, publishing.
+
+pub mod admin;
+pub mod config;
+pub mod leader;
+pub mod sequencer;
+pub mod session;

@@ -258,9 +258,7 @@ fn difference<K: Ord + Clone, V: Eq + Clone>(
     delete: impl Fn(K) -> Delta,
     deltas: &mut Vec<Delta>,
 ) {
-    deltas.extend(
-        before.keys().filter(|key| !after.contains_key(key)).cloned().map(delete),
-    );
+    deltas.extend(before.keys().filter(|key| !after.contains_key(key)).cloned().map(delete));
     deltas.extend(
         after
             .iter()

@@ -58,7 +58,9 @@ impl Store for FileStore {
             let (number, value) = record.map_err(|e| failed(action, e))?;
             let number = Identity(number.value());
             let labels = match value.value().split_first() {
-                Some((&VERSION, bytes)) => bincode::serde::decode_from_slice(bytes, standard()).ok(),
+                Some((&VERSION, bytes)) => {
+                    bincode::serde::decode_from_slice(bytes, standard()).ok()
+                }
                 _ => None,
             };
             let (labels, _) =
@@ -76,9 +78,11 @@ impl Store for FileStore {
             for (number, labels) in records {
                 let mut value = vec![VERSION];
                 value.extend(
-                    bincode::serde::encode_to_vec(labels, standard()).map_err(|e| failed(action, e))?,
+                    bincode::serde::encode_to_vec(labels, standard())
+                        .map_err(|e| failed(action, e))?,
                 );
-                let before = table.insert(number.0, value.as_slice()).map_err(|e| failed(action, e))?;
+                let before =
+                    table.insert(number.0, value.as_slice()).map_err(|e| failed(action, e))?;
                 if before.is_some() {
                     return Err(failed(action, format!("number {number} is taken")));
                 }

@@ -9,7 +9,10 @@ use std::{path::Path, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use weft_types::NodeName;
-use x509_parser::{extensions::GeneralName, prelude::{FromDer, X509Certificate}};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer, X509Certificate},
+};
 
 /// The name in every operator's certificate.
 pub const OPERATOR_NAME: &str = "operator.weft";
@@ -60,12 +63,10 @@ impl Identity {
     /// The accepting side: every client must have a certificate of the authority.
     pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
         let configuration = || -> Result<ServerConfig, rustls::Error> {
-            let verifier = WebPkiClientVerifier::builder_with_provider(
-                Arc::clone(&self.roots),
-                provider(),
-            )
-            .build()
-            .map_err(|e| rustls::Error::General(e.to_string()))?;
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider())
+                    .build()
+                    .map_err(|e| rustls::Error::General(e.to_string()))?;
             ServerConfig::builder_with_provider(provider())
                 .with_safe_default_protocol_versions()?
                 .with_client_cert_verifier(verifier)
@@ -101,8 +102,12 @@ pub async fn connect(
 
 /// The node that an accepted session may speak for.
 pub fn node_of(stream: &server::TlsStream<TcpStream>) -> Result<NodeName, TlsError> {
-    let certificate =
-        stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).ok_or(TlsError::NoNode)?;
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .ok_or(TlsError::NoNode)?;
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| TlsError::NoNode)?;
     let names = parsed.subject_alternative_name().ok().flatten().ok_or(TlsError::NoNode)?;
     names

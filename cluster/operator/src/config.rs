@@ -1,0 +1,42 @@
+//! What an operator is told when it starts.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Weft's operator: orders cluster state, allocates identities and pushes both to the node agents.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "weft-operator", version)]
+pub struct Config {
+    /// The cluster's name, a label of every identity.
+    #[arg(long, default_value = "default")]
+    pub cluster: String,
+    /// Folder of the store.
+    #[arg(long, default_value = "/var/lib/weft/operator")]
+    pub state_dir: PathBuf,
+    /// Where agents connect.
+    #[arg(long, default_value = "0.0.0.0:4900")]
+    pub listen: SocketAddr,
+    /// Socket of the admin API, mode 0600.
+    #[arg(long, default_value = "/run/weft/operator.sock")]
+    pub admin_socket: PathBuf,
+    /// Certificate of the authority that signs agents and operators (PEM).
+    #[arg(long)]
+    pub ca: PathBuf,
+    /// This operator's certificate (PEM), for the name operator.weft.
+    #[arg(long, visible_alias = "certificate")]
+    pub cert: PathBuf,
+    /// Its key (PEM).
+    #[arg(long)]
+    pub key: PathBuf,
+    /// How logs are written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
