@@ -1,1 +1,28 @@
-//! The node agent: actors around the cores, supervision, the local API socket.
+//! The node agent: actors around the cores, the local API socket.
+//!
+//! Requests go one way: `Uplink` → `Policy` → `Ipcache` → `TableSync`/`ClassSync`, `Api` → `Endpoints` →
+//! `Loader`, `Policy`, `Ipcache`, `TableSync`. What an actor answers, the kernel holds.
+
+pub mod api;
+pub mod config;
+pub mod endpoints;
+pub mod ipcache;
+pub mod loader;
+pub mod mapsync;
+pub mod policy;
+pub mod published;
+pub mod state;
+pub mod uplink;
+
+/// Why an actor did not do what it was asked.
+pub type Refusal = weft_api::Failure;
+
+/// A failure inside the agent.
+pub(crate) fn internal(problem: impl std::fmt::Display) -> Refusal {
+    Refusal { kind: weft_api::FailureKind::Internal, message: problem.to_string() }
+}
+
+/// Not now, perhaps later.
+pub(crate) fn try_again(problem: impl std::fmt::Display) -> Refusal {
+    Refusal { kind: weft_api::FailureKind::TryAgain, message: problem.to_string() }
+}

@@ -1,11 +1,14 @@
 //! Loads, pins, attaches and replaces the eBPF programs; typed map handles; netlink.
 
-pub mod bpf;
 pub mod kernel;
+pub mod links;
 pub mod maps;
+mod netlink;
+mod netns;
 pub mod objects;
-pub mod pins;
 pub mod programs;
 mod real;
+mod rtnl;
 mod sys;
+
 pub use real::RealKernel;

@@ -1,0 +1,54 @@
+//! What an agent is told when it starts.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// Weft's node agent: plugs pods and keeps the node's eBPF programs and maps as the operators say.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "weft-agent", version)]
+pub struct Config {
+    /// This node's name, as its certificate spells it.
+    #[arg(long)]
+    pub node: String,
+    /// This node's address; its device is the one that has it.
+    #[arg(long)]
+    pub node_address: Ipv4Addr,
+    /// Folder of the sockets.
+    #[arg(long, default_value = "/run/weft")]
+    pub run_dir: PathBuf,
+    /// Folder of what must survive the agent.
+    #[arg(long, default_value = "/var/lib/weft/agent")]
+    pub state_dir: PathBuf,
+    /// A mounted bpffs of the agent's own.
+    #[arg(long, default_value = "/sys/fs/bpf/weft")]
+    pub bpffs: PathBuf,
+    /// Operators to connect to.
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub operator: Vec<SocketAddr>,
+    /// Certificate of the authority that signs agents and operators (PEM).
+    #[arg(long)]
+    pub ca: PathBuf,
+    /// This agent's certificate (PEM), for the name NODE.node.weft.
+    #[arg(long, visible_alias = "certificate")]
+    pub cert: PathBuf,
+    /// Its key (PEM).
+    #[arg(long)]
+    pub key: PathBuf,
+    /// MTU of pods; the device's own when absent.
+    #[arg(long)]
+    pub mtu: Option<u32>,
+    /// How logs are written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

@@ -1,0 +1,255 @@
+//! [`Links`] by netlink: the veth pair of each pod and the routes of the node.
+//!
+//! Calls act in the network namespace of the calling thread; a pod's side is dressed by a thread of
+//! its own ([`crate::netns`]). Everything is found again by reading the kernel, nothing is remembered:
+//! the pod's address and hardware address stand in the permanent neighbour of the host side.
+
+use crate::{
+    kernel::{KernelError, Link, LinkSpec, Links},
+    maps::failed,
+    netns,
+    rtnl::{Device, Network, Route, Side, silence_ipv6},
+};
+use std::{
+    fs::{self, File},
+    io,
+    net::Ipv4Addr,
+    os::fd::AsRawFd,
+};
+use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
+
+/// Links of the calling thread's network namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealLinks;
+
+impl Links for RealLinks {
+    fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
+        let mac = pod_mac(spec.address);
+        let host = match paired(spec)? {
+            Some(host) => host,
+            None => make_pair(spec, mac)?,
+        };
+        let action = || format!("set up {} of {}", spec.interface, spec.netns.display());
+        netns::inside(&spec.netns, || dress_pod(spec).map_err(failed(action())))?;
+        let action = || format!("set up {}", spec.host_interface);
+        silence_ipv6(&spec.host_interface).map_err(failed(action()))?;
+        network()?.add_neighbour(host.index, spec.address, mac).map_err(failed(action()))?;
+        Ok(Link { ifindex: host.index, mac })
+    }
+
+    fn open(&self, ifindex: u32) -> Result<(), KernelError> {
+        let action = || format!("open interface {ifindex}");
+        let mut network = network()?;
+        let pods = network.neighbours(ifindex).map_err(failed(action()))?;
+        let Some(&(address, mac)) = pods.first() else {
+            return Err(KernelError::Unusable(format!("{}: it is no pod's link", action())));
+        };
+        network.set_up(ifindex).map_err(failed(action()))?;
+        let route = Route { prefix: (address, 32), via: None, device: ifindex };
+        network.add_route(route).map_err(failed(action()))?;
+        network.add_neighbour(ifindex, address, mac).map_err(failed(action()))
+    }
+
+    fn unplug(&self, host_interface: &str) -> Result<(), KernelError> {
+        let action = || format!("remove {host_interface}");
+        let mut network = network()?;
+        let Some(device) = network.device(host_interface).map_err(failed(action()))? else {
+            return Ok(());
+        };
+        if !is_host_side(&device) {
+            return Err(KernelError::Unusable(format!("{}: it is no pod's link", action())));
+        }
+        match network.remove(device.index) {
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
+                Err(failed(action())(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn inspect(&self, spec: &LinkSpec) -> Result<Vec<String>, KernelError> {
+        let action = || format!("inspect {}", spec.host_interface);
+        let Some(host) = network()?.device(&spec.host_interface).map_err(failed(action()))? else {
+            return Ok(vec![format!("{} is not there", spec.host_interface)]);
+        };
+        let mut wrong = host_differences(spec, &host);
+        wrong.extend(netns::inside(&spec.netns, || {
+            pod_differences(spec, &host).map_err(failed(action()))
+        })?);
+        Ok(wrong)
+    }
+
+    fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
+        let devices = network()?.devices().map_err(failed("list interfaces".to_owned()))?;
+        Ok(devices.into_iter().filter(is_host_side).map(|d| (d.name, d.index)).collect())
+    }
+
+    fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError> {
+        let action = || format!("find the device of {address}");
+        let mut network = network()?;
+        let addresses = network.addresses().map_err(failed(action()))?;
+        let devices = network.devices().map_err(failed(action()))?;
+        addresses
+            .iter()
+            .filter(|(other, _)| *other == address)
+            .find_map(|(_, index)| devices.iter().find(|device| device.index == *index))
+            .map(|device| (device.index, device.mtu))
+            .ok_or_else(|| {
+                KernelError::Unusable(format!(
+                    "no device has the address {address}: is it this node's?"
+                ))
+            })
+    }
+
+    fn set_routes(&self, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError> {
+        let mut network = network()?;
+        let all = network.routes().map_err(failed("list routes".to_owned()))?;
+        let present: Vec<Route> = all.into_iter().filter(|route| route.via.is_some()).collect();
+        for &(prefix, length, via) in routes {
+            let wanted = Route { prefix: (prefix, length), via: Some(via), device: 0 };
+            if !present.iter().any(|p| p.prefix == wanted.prefix && p.via == wanted.via) {
+                let action = format!("route {prefix}/{length} via {via}");
+                network.add_route(wanted).map_err(failed(action))?;
+            }
+        }
+        for route in present {
+            let (prefix, length) = route.prefix;
+            if !routes.iter().any(|(p, l, _)| (*p, *l) == (prefix, length)) {
+                let action = format!("remove the route to {prefix}/{length}");
+                network.remove_route(route).map_err(failed(action))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the node's own stack forward between pods and the network.
+pub fn prepare_node() -> Result<(), KernelError> {
+    let file = "/proc/sys/net/ipv4/ip_forward";
+    fs::write(file, "1").map_err(failed(format!("write {file}")))
+}
+
+fn network() -> Result<Network, KernelError> {
+    Network::here().map_err(failed("open a netlink socket".to_owned()))
+}
+
+/// The pod's hardware address follows from its address, so that a link made again is the same link.
+fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x57, a, b, c, d]
+}
+
+fn is_host_side(device: &Device) -> bool {
+    device.veth && device.mac == Some(GATEWAY_MAC)
+}
+
+/// The host side, if the pair is whole; what a crash or an older sandbox left under its name is removed.
+fn paired(spec: &LinkSpec) -> Result<Option<Device>, KernelError> {
+    let action = || format!("look for {}", spec.host_interface);
+    let mut here = network()?;
+    let host = here.device(&spec.host_interface).map_err(failed(action()))?;
+    let pod = netns::inside(&spec.netns, || {
+        network()?.device(&spec.interface).map_err(failed(action()))
+    })?;
+    match (host, pod) {
+        (Some(host), Some(pod)) if mates(&host, &pod) => Ok(Some(host)),
+        (_, Some(_)) => Err(KernelError::Unusable(format!(
+            "{} has another interface {}: remove it, or name another",
+            spec.netns.display(),
+            spec.interface
+        ))),
+        (Some(host), None) if is_host_side(&host) => {
+            here.remove(host.index).map_err(failed(action()))?;
+            Ok(None)
+        }
+        (Some(_), None) => Err(KernelError::Unusable(format!(
+            "{} is another interface: remove it",
+            spec.host_interface
+        ))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn mates(host: &Device, pod: &Device) -> bool {
+    is_host_side(host) && host.peer == Some(pod.index) && pod.peer == Some(host.index)
+}
+
+fn make_pair(spec: &LinkSpec, mac: [u8; 6]) -> Result<Device, KernelError> {
+    let action = || format!("make {} for {}", spec.host_interface, spec.netns.display());
+    let namespace = File::open(&spec.netns).map_err(failed(action()))?;
+    let mut network = network()?;
+    let near = Side { name: &spec.host_interface, mac: GATEWAY_MAC, mtu: spec.mtu };
+    let far = Side { name: &spec.interface, mac, mtu: spec.mtu };
+    network.make_pair(&near, &far, namespace.as_raw_fd()).map_err(failed(action()))?;
+    let made = network.device(&spec.host_interface).map_err(failed(action()))?;
+    made.ok_or_else(|| KernelError::Unusable(format!("{}: it is gone again", action())))
+}
+
+fn gateway() -> Ipv4Addr {
+    Ipv4Addr::from(GATEWAY_ADDR4)
+}
+
+/// The gateway first: the default route is refused until it can be reached.
+fn pod_routes(device: u32) -> [Route; 2] {
+    [
+        Route { prefix: (gateway(), 32), via: None, device },
+        Route { prefix: (Ipv4Addr::UNSPECIFIED, 0), via: Some(gateway()), device },
+    ]
+}
+
+/// Everything inside the pod. Runs in its namespace; each step may be done already.
+fn dress_pod(spec: &LinkSpec) -> io::Result<()> {
+    let mut network = Network::here()?;
+    let missing = || io::Error::from_raw_os_error(libc::ENODEV);
+    let loopback = network.device("lo")?.ok_or_else(missing)?;
+    network.set_up(loopback.index)?;
+    let pod = network.device(&spec.interface)?.ok_or_else(missing)?;
+    silence_ipv6(&spec.interface)?;
+    network.add_address(pod.index, spec.address)?;
+    network.set_up(pod.index)?;
+    for route in pod_routes(pod.index) {
+        network.add_route(route)?;
+    }
+    network.add_neighbour(pod.index, gateway(), GATEWAY_MAC)
+}
+
+fn host_differences(spec: &LinkSpec, host: &Device) -> Vec<String> {
+    let name = &spec.host_interface;
+    let mut wrong = Vec::new();
+    if !is_host_side(host) {
+        wrong.push(format!("{name} is not the host side of a pod's link"));
+    }
+    if host.mtu != spec.mtu {
+        wrong.push(format!("{name} has MTU {}, not {}", host.mtu, spec.mtu));
+    }
+    wrong
+}
+
+fn pod_differences(spec: &LinkSpec, host: &Device) -> io::Result<Vec<String>> {
+    let name = &spec.interface;
+    let mut network = Network::here()?;
+    let Some(pod) = network.device(name)? else {
+        return Ok(vec![format!("{name} is not in the pod")]);
+    };
+    let routes = network.routes()?;
+    let neighbours = network.neighbours(pod.index)?;
+    let checks = [
+        (mates(host, &pod), format!("{name} is not the peer of {}", spec.host_interface)),
+        (pod.up, format!("{name} is down")),
+        (pod.mtu == spec.mtu, format!("{name} has MTU {}, not {}", pod.mtu, spec.mtu)),
+        (pod.mac == Some(pod_mac(spec.address)), format!("{name} has another hardware address")),
+        (
+            network.addresses()?.contains(&(spec.address, pod.index)),
+            format!("{name} has not the address {}", spec.address),
+        ),
+        (
+            pod_routes(pod.index).iter().all(|route| routes.contains(route)),
+            format!("{name} has not the routes to and through {}", gateway()),
+        ),
+        (
+            neighbours.contains(&(gateway(), GATEWAY_MAC)),
+            format!("{name} does not know the gateway's hardware address"),
+        ),
+    ];
+    Ok(checks.into_iter().filter(|(right, _)| !right).map(|(_, words)| words).collect())
+}

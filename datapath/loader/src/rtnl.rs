@@ -1,0 +1,252 @@
+//! Devices, addresses, routes and neighbours of one network namespace, as typed requests and rows.
+
+use crate::netlink::{Request, Socket, attribute, find, half, text, word};
+use std::{fs, io, net::Ipv4Addr, os::fd::RawFd};
+
+const INET: u8 = libc::AF_INET as u8;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const DUMP: i32 = libc::NLM_F_DUMP;
+const MAKE: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+/// Who made a route, as `ip route` shows it: a number that nobody in `rt_protos` has.
+const PROTOCOL: u8 = 87;
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    pub(crate) mtu: u32,
+    pub(crate) mac: Option<[u8; 6]>,
+    /// Index of its peer, in the peer's namespace.
+    pub(crate) peer: Option<u32>,
+    pub(crate) veth: bool,
+}
+
+/// A route through a gateway, or to a device when it has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) prefix: (Ipv4Addr, u8),
+    pub(crate) via: Option<Ipv4Addr>,
+    /// 0 lets the kernel find it by the gateway.
+    pub(crate) device: u32,
+}
+
+/// One side of a new pair.
+pub(crate) struct Side<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+}
+
+impl Side<'_> {
+    fn attributes(&self) -> Vec<u8> {
+        [
+            attribute(libc::IFLA_IFNAME, &text(self.name)),
+            attribute(libc::IFLA_ADDRESS, &self.mac),
+            attribute(libc::IFLA_MTU, &self.mtu.to_ne_bytes()),
+        ]
+        .concat()
+    }
+}
+
+/// A namespace's network, spoken to over one socket.
+pub(crate) struct Network(Socket);
+
+impl Network {
+    /// That of the calling thread.
+    pub(crate) fn here() -> io::Result<Self> {
+        Socket::open().map(Self)
+    }
+
+    /// Makes a pair, one side here, the other in the namespace of the descriptor, both down.
+    pub(crate) fn make_pair(
+        &mut self,
+        near: &Side<'_>,
+        far: &Side<'_>,
+        namespace: RawFd,
+    ) -> io::Result<()> {
+        let peer = [
+            ifinfo(0, 0, 0),
+            far.attributes(),
+            attribute(libc::IFLA_NET_NS_FD, &namespace.to_ne_bytes()),
+        ]
+        .concat();
+        let info = [
+            attribute(IFLA_INFO_KIND, b"veth"),
+            attribute(IFLA_INFO_DATA, &attribute(VETH_INFO_PEER, &peer)),
+        ]
+        .concat();
+        let body = [ifinfo(0, 0, 0), near.attributes()].concat();
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        self.ask(Request::new(libc::RTM_NEWLINK, flags, &body).with(libc::IFLA_LINKINFO, &info))
+    }
+
+    /// Sets a device up.
+    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
+        let up = libc::IFF_UP as u32;
+        self.ask(Request::new(libc::RTM_NEWLINK, 0, &ifinfo(index, up, up)))
+    }
+
+    /// Removes a device.
+    pub(crate) fn remove(&mut self, index: u32) -> io::Result<()> {
+        self.ask(Request::new(libc::RTM_DELLINK, 0, &ifinfo(index, 0, 0)))
+    }
+
+    /// Every device.
+    pub(crate) fn devices(&mut self) -> io::Result<Vec<Device>> {
+        let rows = self.0.ask(Request::new(libc::RTM_GETLINK, DUMP, &ifinfo(0, 0, 0)))?;
+        Ok(rows.iter().filter_map(|row| read_device(row)).collect())
+    }
+
+    /// The device of a name.
+    pub(crate) fn device(&mut self, name: &str) -> io::Result<Option<Device>> {
+        let request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0))
+            .with(libc::IFLA_IFNAME, &text(name));
+        match self.0.ask(request) {
+            Ok(rows) => Ok(rows.first().and_then(|row| read_device(row))),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a device an address that no other device is reached by (`/32`).
+    pub(crate) fn add_address(&mut self, device: u32, address: Ipv4Addr) -> io::Result<()> {
+        let body = [[INET, 32, 0, 0], device.to_ne_bytes()].concat();
+        let request = Request::new(libc::RTM_NEWADDR, MAKE, &body)
+            .with(libc::IFA_LOCAL, &address.octets())
+            .with(libc::IFA_ADDRESS, &address.octets());
+        self.ask(request)
+    }
+
+    /// Every IPv4 address with its device.
+    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(Ipv4Addr, u32)>> {
+        let rows =
+            self.0.ask(Request::new(libc::RTM_GETADDR, DUMP, &[INET, 0, 0, 0, 0, 0, 0, 0]))?;
+        let read = |row: &Vec<u8>| {
+            let attributes = row.get(8..)?;
+            Some((address(find(attributes, libc::IFA_LOCAL)?)?, word(row, 4)?))
+        };
+        Ok(rows.iter().filter_map(read).collect())
+    }
+
+    /// Adds a route, or replaces the one to the same prefix.
+    pub(crate) fn add_route(&mut self, route: Route) -> io::Result<()> {
+        self.ask(route_request(libc::RTM_NEWROUTE, MAKE, route))
+    }
+
+    /// Removes a route.
+    pub(crate) fn remove_route(&mut self, route: Route) -> io::Result<()> {
+        self.ask(route_request(libc::RTM_DELROUTE, 0, route))
+    }
+
+    /// The routes of the main table that we made.
+    pub(crate) fn routes(&mut self) -> io::Result<Vec<Route>> {
+        let mut body = [0; 12];
+        if let Some(family) = body.first_mut() {
+            *family = INET;
+        }
+        let rows = self.0.ask(Request::new(libc::RTM_GETROUTE, DUMP, &body))?;
+        Ok(rows.iter().filter_map(|row| read_route(row)).collect())
+    }
+
+    /// Writes a permanent neighbour, so that nobody asks for it.
+    pub(crate) fn add_neighbour(
+        &mut self,
+        device: u32,
+        address: Ipv4Addr,
+        mac: [u8; 6],
+    ) -> io::Result<()> {
+        let mut body = vec![INET, 0, 0, 0];
+        body.extend(device.to_ne_bytes());
+        body.extend(libc::NUD_PERMANENT.to_ne_bytes());
+        body.extend([0, 0]);
+        let request = Request::new(libc::RTM_NEWNEIGH, MAKE, &body)
+            .with(libc::NDA_DST, &address.octets())
+            .with(libc::NDA_LLADDR, &mac);
+        self.ask(request)
+    }
+
+    /// The permanent neighbours of a device.
+    pub(crate) fn neighbours(&mut self, device: u32) -> io::Result<Vec<(Ipv4Addr, [u8; 6])>> {
+        let body = [INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let rows = self.0.ask(Request::new(libc::RTM_GETNEIGH, DUMP, &body))?;
+        let read = |row: &Vec<u8>| {
+            let ours = word(row, 4)? == device && half(row, 8)? & libc::NUD_PERMANENT != 0;
+            let attributes = row.get(12..)?;
+            let mac = find(attributes, libc::NDA_LLADDR)?.try_into().ok()?;
+            ours.then_some((address(find(attributes, libc::NDA_DST)?)?, mac))
+        };
+        Ok(rows.iter().filter_map(read).collect())
+    }
+
+    fn ask(&mut self, request: Request) -> io::Result<()> {
+        self.0.ask(request).map(drop)
+    }
+}
+
+/// Keeps a device of the calling thread's namespace free of IPv6, which would announce itself unasked.
+pub(crate) fn silence_ipv6(device: &str) -> io::Result<()> {
+    match fs::write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1") {
+        // A kernel without IPv6 has nothing to silence.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn ifinfo(index: u32, flags: u32, change: u32) -> Vec<u8> {
+    [[0; 4], index.to_ne_bytes(), flags.to_ne_bytes(), change.to_ne_bytes()].concat()
+}
+
+fn read_device(row: &[u8]) -> Option<Device> {
+    let attributes = row.get(16..)?;
+    let name = find(attributes, libc::IFLA_IFNAME)?;
+    let kind = find(attributes, libc::IFLA_LINKINFO).and_then(|i| find(i, IFLA_INFO_KIND));
+    Some(Device {
+        index: word(row, 4)?,
+        name: String::from_utf8_lossy(name).trim_end_matches('\0').to_owned(),
+        up: word(row, 8)? & libc::IFF_UP as u32 != 0,
+        mtu: word(find(attributes, libc::IFLA_MTU)?, 0)?,
+        mac: find(attributes, libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
+        peer: find(attributes, libc::IFLA_LINK).and_then(|link| word(link, 0)),
+        veth: kind.is_some_and(|kind| kind.starts_with(b"veth")),
+    })
+}
+
+fn route_request(kind: u16, flags: i32, route: Route) -> Request {
+    let (prefix, length) = route.prefix;
+    let scope = if route.via.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+    let body =
+        [INET, length, 0, 0, libc::RT_TABLE_MAIN, PROTOCOL, scope, libc::RTN_UNICAST, 0, 0, 0, 0];
+    let mut request = Request::new(kind, flags, &body);
+    if length > 0 {
+        request = request.with(libc::RTA_DST, &prefix.octets());
+    }
+    if let Some(via) = route.via {
+        request = request.with(libc::RTA_GATEWAY, &via.octets());
+    }
+    if route.device != 0 {
+        request = request.with(libc::RTA_OIF, &route.device.to_ne_bytes());
+    }
+    request
+}
+
+fn read_route(row: &[u8]) -> Option<Route> {
+    let ours = *row.get(5)? == PROTOCOL && *row.get(4)? == libc::RT_TABLE_MAIN;
+    let attributes = row.get(12..)?;
+    let prefix = match find(attributes, libc::RTA_DST) {
+        Some(bytes) => address(bytes)?,
+        None => Ipv4Addr::UNSPECIFIED,
+    };
+    ours.then_some(Route {
+        prefix: (prefix, *row.get(1)?),
+        via: find(attributes, libc::RTA_GATEWAY).and_then(address),
+        device: find(attributes, libc::RTA_OIF).and_then(|bytes| word(bytes, 0))?,
+    })
+}
+
+fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
+}
