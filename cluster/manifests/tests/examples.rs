@@ -1,0 +1,39 @@
+//! The examples that the documents and `make lab` use say what they claim to say.
+
+use std::path::Path;
+use weft_types::{Object, policy::Isolation};
+
+fn example(name: &str) -> Vec<Object> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples").join(name);
+    weft_manifests::read(&[path]).unwrap_or_else(|errors| panic!("{errors:?}")).objects
+}
+
+#[test]
+fn the_shop_brings_what_the_denying_policy_is_about() {
+    let objects = example("shop.yaml");
+    let pods: Vec<_> = objects
+        .iter()
+        .filter_map(|object| match object {
+            Object::Pod(pod) => Some(pod.name.to_string()),
+            _ => None,
+        })
+        .collect();
+    for pod in ["shop/frontend-0", "shop/cart-0"] {
+        assert!(pods.iter().any(|name| name == pod), "{pod} is not in {pods:?}");
+    }
+    assert!(objects.iter().any(|object| matches!(object, Object::Policy(_))));
+}
+
+#[test]
+fn the_denying_policy_isolates_the_egress_that_the_shop_leaves_open() {
+    let objects = example("deny.yaml");
+    let policy = objects
+        .iter()
+        .find_map(|object| match object {
+            Object::Policy(policy) => Some(policy),
+            _ => None,
+        })
+        .expect("a policy");
+    assert_eq!(policy.ingress, Isolation::Open);
+    assert_eq!(policy.egress, Isolation::Isolated(Vec::new()));
+}
