@@ -1,12 +1,17 @@
 //! `weft policy`: what policies say, computed offline or asked of a running fabric.
 
-use crate::output::Outcome;
+use crate::{commands::policy_validate, output::Outcome};
 
 /// Subcommands of `weft policy`.
 #[derive(clap::Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    /// Check manifests as the API server would.
+    Validate(policy_validate::Validate),
+}
 
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
-    match command {}
+    match command {
+        Command::Validate(command) => policy_validate::run(&command),
+    }
 }

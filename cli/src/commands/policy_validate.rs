@@ -1,0 +1,45 @@
+//! `weft policy validate`: says of manifests what the API server, and Weft, would refuse.
+
+use crate::output::Outcome;
+use std::path::PathBuf;
+use weft_manifests::ManifestError;
+
+/// Checks manifests: exit 0, or 1 with a line an error.
+#[derive(clap::Args)]
+pub(crate) struct Validate {
+    /// A file, a folder of them, or `-` for standard input; may be given more than once.
+    #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// `json` prints the errors as one array.
+    #[arg(short = 'o', long = "output", value_parser = ["json"])]
+    output: Option<String>,
+}
+
+/// Reads and reports.
+pub(crate) fn run(command: &Validate) -> anyhow::Result<Outcome> {
+    let (errors, outcome) = match weft_manifests::read(&command.files) {
+        Ok(manifests) => {
+            for (kind, count) in &manifests.skipped {
+                eprintln!("skipped {count} {kind}: not a kind that Weft uses");
+            }
+            (Vec::new(), Outcome::Done)
+        }
+        Err(errors) => (errors, Outcome::No),
+    };
+    if command.output.is_some() {
+        let rows: Vec<_> = errors.iter().map(row).collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        errors.iter().for_each(|error| println!("{error}"));
+    }
+    Ok(outcome)
+}
+
+fn row(error: &ManifestError) -> serde_json::Value {
+    serde_json::json!({
+        "file": error.file,
+        "document": error.document,
+        "field": error.field,
+        "problem": error.problem,
+    })
+}

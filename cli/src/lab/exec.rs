@@ -1,0 +1,20 @@
+//! `weft lab exec`: a command in a pod's network namespace.
+
+use super::{netns, record};
+use crate::output::Outcome;
+use anyhow::{Context, Result, bail};
+use std::process::Command;
+
+/// Runs the command and ends as it ended.
+pub(crate) fn run(pod: &str, command: &[String], name: Option<&str>) -> Result<Outcome> {
+    let lab = record::find(name)?;
+    let namespace = lab.pod(pod)?.netns.clone();
+    let Some((program, arguments)) = command.split_first() else {
+        bail!("name a command after --")
+    };
+    let (program, arguments) = (program.clone(), arguments.to_vec());
+    let status = netns::inside(&namespace, move || {
+        Command::new(&program).args(arguments).status().with_context(|| format!("run {program}"))
+    })?;
+    Ok(if status.success() { Outcome::Done } else { Outcome::No })
+}

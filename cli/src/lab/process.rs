@@ -1,0 +1,124 @@
+//! Processes of a lab: started detached in a namespace, and never mistaken for another of the same number.
+
+use super::netns;
+use anyhow::{Context, Result};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A process by its number and start time, since numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessId {
+    /// Its number.
+    pub(crate) pid: i32,
+    /// Clock ticks after boot when it started.
+    pub(crate) start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has this number now, unless it is only waiting to be reaped.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command's name may hold anything, so count from its closing bracket.
+        let (_, after) = stat.rsplit_once(") ")?;
+        let mut fields = after.split(' ');
+        if matches!(fields.next()?, "Z" | "X") {
+            return None;
+        }
+        Some(Self { pid, start_time: fields.nth(18)?.parse().ok()? })
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(self) -> bool {
+        // A child of ours would stay a zombie otherwise; for others this does nothing.
+        let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Sends a signal, if it still runs.
+    pub(crate) fn signal(self, signal: Signal) {
+        if self.runs() {
+            // It may end between the two; then there is nothing to do.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Waits until it has ended; whether it has.
+    pub(crate) fn ended_within(self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.runs() {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+/// Asks all to end, then ends those that do not.
+pub(crate) fn end(processes: &[ProcessId], grace: Duration) -> Result<()> {
+    let until = Instant::now() + grace;
+    processes.iter().for_each(|process| process.signal(Signal::SIGTERM));
+    for process in processes {
+        if !process.ended_within(until.saturating_duration_since(Instant::now())) {
+            process.signal(Signal::SIGKILL);
+        }
+    }
+    for process in processes {
+        anyhow::ensure!(
+            process.ended_within(Duration::from_secs(5)),
+            "end process {}: it survived SIGKILL",
+            process.pid
+        );
+    }
+    Ok(())
+}
+
+/// Starts a command in a network namespace, in a process group of its own, its output in a file.
+pub(crate) fn start(namespace: &str, mut command: Command, log: &Path) -> Result<ProcessId> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = OpenOptions::new().create(true).append(true).open(log);
+    let output = output.with_context(|| format!("open {}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+    netns::inside(namespace, move || {
+        let child = command.spawn().with_context(|| format!("start {program}"))?;
+        let pid = i32::try_from(child.id())?;
+        ProcessId::of(pid).with_context(|| format!("start {program}: it ended at once"))
+    })
+}
+
+/// Every process whose main thread is in one of these network namespaces.
+pub(crate) fn inside(namespaces: &[String]) -> Vec<ProcessId> {
+    let known: Vec<_> = namespaces.iter().filter_map(|name| netns::inode(name)).collect();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        netns::inode_at(Path::new(&format!("/proc/{pid}/ns/net")))
+            .is_some_and(|i| known.contains(&i))
+    })
+    .filter_map(ProcessId::of)
+    .collect()
+}
+
+/// The last lines of a log, for an error.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default();
+    format!("last lines of {}:\n  {}", log.display(), last.join("\n  "))
+}

@@ -1,0 +1,195 @@
+//! `lab.json`: what a lab is made of, written before it is made so that a crash leaves nothing unknown.
+
+use super::process::ProcessId;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+use weft_types::workload::ContainerPort;
+
+/// A lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lab {
+    /// Layout of this file.
+    pub(crate) version: u32,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its operators.
+    pub(crate) operators: Vec<Operator>,
+    /// Its nodes.
+    pub(crate) nodes: Vec<Node>,
+    /// Its pods.
+    pub(crate) pods: Vec<Pod>,
+    /// The process that answers on the pods' ports.
+    pub(crate) server: Option<ProcessId>,
+}
+
+/// One operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Operator {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its admin socket.
+    pub(crate) admin_socket: PathBuf,
+    /// Its process, once started.
+    pub(crate) process: Option<ProcessId>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its InternalIP.
+    pub(crate) address: Ipv4Addr,
+    /// The prefix its pods' addresses are taken from.
+    pub(crate) pod_cidr: ipnet::Ipv4Net,
+    /// Its network namespace's name.
+    pub(crate) netns: String,
+    /// The socket of its agent.
+    pub(crate) agent_socket: PathBuf,
+    /// Where its bpffs is mounted.
+    pub(crate) bpffs: PathBuf,
+    /// Its agent, once started.
+    pub(crate) process: Option<ProcessId>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pod {
+    /// `namespace/name`.
+    pub(crate) name: String,
+    /// The node it is on.
+    pub(crate) node: String,
+    /// Its network namespace's name.
+    pub(crate) netns: String,
+    /// Its address, once plugged.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Its container id for CNI.
+    pub(crate) container_id: String,
+    /// The ports it declares.
+    pub(crate) ports: Vec<ContainerPort>,
+}
+
+impl Lab {
+    /// Its folder.
+    pub(crate) fn dir(&self) -> PathBuf {
+        dir(&self.name)
+    }
+
+    /// The underlay's network namespace.
+    pub(crate) fn underlay(&self) -> String {
+        format!("weft-{}-net", self.name)
+    }
+
+    /// Every network namespace of the lab.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        let pods = self.pods.iter().map(|pod| pod.netns.clone());
+        pods.chain(self.nodes.iter().map(|node| node.netns.clone()))
+            .chain([self.underlay()])
+            .collect()
+    }
+
+    /// A pod by `namespace/name`.
+    pub(crate) fn pod(&self, name: &str) -> Result<&Pod> {
+        self.pods.iter().find(|pod| pod.name == name).with_context(|| {
+            let known: Vec<&str> = self.pods.iter().map(|pod| pod.name.as_str()).collect();
+            format!("find pod {name} in lab {}: it has {}", self.name, known.join(", "))
+        })
+    }
+
+    /// A node by name.
+    pub(crate) fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.iter().find(|node| node.name == name).with_context(|| {
+            let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            format!("find node {name} in lab {}: it has {}", self.name, known.join(", "))
+        })
+    }
+
+    /// Writes it whole or not at all.
+    pub(crate) fn save(&self) -> Result<()> {
+        let path = self.dir().join("lab.json");
+        let draft = self.dir().join("lab.json.tmp");
+        fs::write(&draft, serde_json::to_vec_pretty(self)?)
+            .and_then(|()| fs::rename(&draft, &path))
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Reads one.
+    pub(crate) fn load(name: &str) -> Result<Self> {
+        let path = dir(name).join("lab.json");
+        let text = fs::read(&path).with_context(|| {
+            format!("read {}: is lab {name} up? see `weft lab list`", path.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))
+    }
+}
+
+/// Where labs live; `WEFT_LAB_ROOT` moves it.
+pub(crate) fn root() -> PathBuf {
+    std::env::var_os("WEFT_LAB_ROOT").map_or_else(|| "/run/weft/labs".into(), PathBuf::from)
+}
+
+/// The folder of a lab.
+pub(crate) fn dir(name: &str) -> PathBuf {
+    root().join(name)
+}
+
+/// The names of all labs, sorted.
+pub(crate) fn names() -> Result<Vec<String>> {
+    let entries = match fs::read_dir(root()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("list {}", root().display())),
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The lab of that name, or the only one.
+pub(crate) fn find(name: Option<&str>) -> Result<Lab> {
+    match (name, names()?.as_slice()) {
+        (Some(name), _) => Lab::load(checked(name)?),
+        (None, [only]) => Lab::load(only),
+        (None, []) => bail!("find the lab: none is up; start one with `weft lab up -f FILE`"),
+        (None, several) => bail!("find the lab: say which with --name: {}", several.join(", ")),
+    }
+}
+
+/// Names become parts of paths and of namespaces' names, so they are DNS labels.
+pub(crate) fn checked(name: &str) -> Result<&str> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let shaped = !name.is_empty()
+        && name.len() <= 32
+        && name.bytes().all(fits)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !shaped {
+        bail!("name a lab {name:?}: at most 32 lower-case letters, digits and inner hyphens");
+    }
+    Ok(name)
+}
+
+/// The name of a pod's network namespace; long ones are cut and told apart by a hash.
+pub(crate) fn pod_namespace(lab: &str, namespace: &str, pod: &str) -> String {
+    let whole = format!("weft-{lab}-p-{namespace}-{pod}");
+    if whole.len() <= 100 {
+        return whole;
+    }
+    // FNV-1a: stable between versions of the compiler, which std's hasher is not.
+    let hash = format!("{namespace}/{pod}")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let kept: String = whole.chars().take(80).collect();
+    format!("{kept}-{hash:016x}")
+}
+
+/// Whether something is a lab's folder at all.
+pub(crate) fn exists(dir: &Path) -> bool {
+    dir.is_dir()
+}
