@@ -155,14 +155,12 @@ pub(crate) fn result(added: &Added, attachment: &Attachment, netns: &str, versio
         Interface { name: &added.host_interface, mac: &added.host_mac, mtu, sandbox: None },
         Interface { name: &attachment.interface, mac: &added.mac, mtu, sandbox: Some(netns) },
     ];
-    let mut address = json!({
-        "address": format!("{}/32", added.address),
-        "gateway": added.gateway,
-        "interface": 1,
-    });
-    if version.starts_with("0.") {
-        address["version"] = json!("4");
-    }
+    let cidr = format!("{}/32", added.address);
+    let address = if version.starts_with("0.") {
+        json!({ "version": "4", "address": cidr, "gateway": added.gateway, "interface": 1 })
+    } else {
+        json!({ "address": cidr, "gateway": added.gateway, "interface": 1 })
+    };
     json!({
         "cniVersion": version,
         "interfaces": interfaces,

@@ -1,4 +1,12 @@
 //! The lines as they cross the socket, byte for byte: another release must understand them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;

@@ -1,4 +1,12 @@
 //! The client against the server: order, streams, limits, strangers' bytes, stale sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -91,7 +91,10 @@ fn listen(lab: &record::Lab, ports: &[(Protocol, u16)]) -> Result<()> {
     for pod in lab.pods.clone() {
         let (ports, ready) = (ports.to_vec(), ready.clone());
         thread::spawn(move || {
-            serve::pod_ports(&pod.netns, pod.name, ports, move |_| drop(ready.send(())))
+            serve::pod_ports(&pod.netns, pod.name, ports, move |_| {
+                // Whoever waits may have given up.
+                let _ = ready.send(());
+            })
         });
     }
     drop(ready);

@@ -1,4 +1,12 @@
 //! The examples that the documents and `make lab` use say what they claim to say.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 use std::path::Path;
 use weft_types::{Object, policy::Isolation};

@@ -6,7 +6,7 @@ use std::{fs::File, path::Path, thread};
 
 /// Runs `act` inside the network namespace at `path`, on a thread that ends with it: membership is a
 /// thread's, so the caller's own is never touched, whatever fails.
-pub fn inside<T: Send>(
+pub(crate) fn inside<T: Send>(
     path: &Path,
     act: impl FnOnce() -> Result<T, KernelError> + Send,
 ) -> Result<T, KernelError> {
