@@ -3,7 +3,7 @@
 use super::{netns, record};
 use crate::output::Outcome;
 use anyhow::{Context, Result, bail};
-use std::process::Command;
+use std::{os::unix::process::ExitStatusExt, process::Command};
 
 /// Runs the command and ends as it ended.
 pub(crate) fn run(pod: &str, command: &[String], name: Option<&str>) -> Result<Outcome> {
@@ -16,5 +16,10 @@ pub(crate) fn run(pod: &str, command: &[String], name: Option<&str>) -> Result<O
     let status = netns::inside(&namespace, move || {
         Command::new(&program).args(arguments).status().with_context(|| format!("run {program}"))
     })?;
-    Ok(if status.success() { Outcome::Done } else { Outcome::No })
+    if status.success() {
+        return Ok(Outcome::Done);
+    }
+    // The command's own code is the answer; one that a signal ended counts as shells count it.
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    std::process::exit(code.unwrap_or(3))
 }
