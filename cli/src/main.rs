@@ -9,6 +9,7 @@ mod commands;
 mod grid;
 mod lab;
 mod output;
+mod target;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -26,6 +27,11 @@ enum Command {
     /// Compute, explain, check and await policies.
     #[command(subcommand)]
     Policy(commands::policy::Command),
+    /// The pods that are plugged.
+    #[command(subcommand)]
+    Endpoint(commands::endpoint::Command),
+    /// Health and revisions of agents and operators; exit 1 when something is wrong.
+    Status(commands::status::Arguments),
     /// A whole cluster on this machine, without Kubernetes, Docker or images.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -35,6 +41,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Policy(command) => commands::policy::run(command),
+        Command::Endpoint(command) => commands::endpoint::run(command),
+        Command::Status(arguments) => commands::status::run(&arguments),
         Command::Lab(command) => lab::run(command),
     };
     output::exit_code(result)

@@ -2,6 +2,52 @@
 
 use std::process::ExitCode;
 
+/// `-o`: for whom a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+/// Prints rows in the format asked for; `cells` are a row's columns.
+pub(crate) fn rows<T: serde::Serialize, const N: usize>(
+    format: Format,
+    headings: [&str; N],
+    rows: &[T],
+    cells: impl Fn(&T) -> [String; N],
+) -> anyhow::Result<Outcome> {
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(rows)?),
+        Format::Table => {
+            let lines: Vec<[String; N]> = rows.iter().map(cells).collect();
+            print!("{}", table(headings, &lines));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Columns as wide as their widest cell, two spaces between them, none at the end of a line.
+fn table<const N: usize>(headings: [&str; N], lines: &[[String; N]]) -> String {
+    let headings = headings.map(str::to_owned);
+    let all = || std::iter::once(&headings).chain(lines);
+    let mut widths = [0; N];
+    for line in all() {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in all() {
+        let padded: Vec<String> =
+            line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// How a command that worked ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -20,5 +66,17 @@ pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
             eprintln!("weft: {error:#}");
             ExitCode::from(3)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let lines = [["shop/web-0".to_owned(), "7".to_owned()], [String::new(), "12".to_owned()]];
+        let text = table(["POD", "ID"], &lines);
+        assert_eq!(text, "POD         ID\nshop/web-0  7\n            12\n");
     }
 }

@@ -1,17 +1,23 @@
 //! `weft policy`: what policies say, computed offline or asked of a running fabric.
 
-use crate::{commands::policy_validate, output::Outcome};
+use crate::{
+    commands::{policy_validate, policy_wait},
+    output::Outcome,
+};
 
 /// Subcommands of `weft policy`.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Check manifests as the API server would.
     Validate(policy_validate::Validate),
+    /// Wait until every node's kernel enforces a revision.
+    Wait(policy_wait::Arguments),
 }
 
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Validate(command) => policy_validate::run(&command),
+        Command::Wait(arguments) => policy_wait::run(&arguments),
     }
 }

@@ -8,7 +8,7 @@ mod netns;
 mod pods;
 mod probe;
 mod process;
-mod record;
+pub(crate) mod record;
 mod serve;
 mod up;
 

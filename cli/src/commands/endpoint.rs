@@ -1,0 +1,49 @@
+//! `weft endpoint`: the pods that are plugged.
+
+use crate::{
+    output::{self, Format, Outcome},
+    target::{Target, ask},
+};
+use anyhow::bail;
+use std::time::Duration;
+use weft_api::agent::{Answer, Request};
+
+/// Subcommands of `weft endpoint`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Every endpoint with its identity and the revision its kernel state is of.
+    ///
+    /// Example: weft endpoint list --node node-0 -o json
+    List {
+        #[command(flatten)]
+        target: Target,
+        /// For people or for programs.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+}
+
+/// Runs one.
+pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
+    let Command::List { target, output } = command;
+    let mut rows = Vec::new();
+    for socket in target.agents()? {
+        match ask(&socket, Request::Endpoints, Duration::ZERO)? {
+            Answer::Endpoints(some) => rows.extend(some),
+            other => bail!("list the endpoints of {}: it answered {other:?}", socket.display()),
+        }
+    }
+    let headings = ["NODE", "ID", "POD", "ADDRESS", "IDENTITY", "POLICY", "STATE", "REVISION"];
+    output::rows(output, headings, &rows, |row| {
+        [
+            row.node.clone(),
+            row.id.to_string(),
+            row.pod.clone(),
+            row.address.to_string(),
+            row.identity.to_string(),
+            row.policy.clone(),
+            row.state.clone(),
+            row.realised.clone(),
+        ]
+    })
+}

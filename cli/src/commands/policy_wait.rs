@@ -1,0 +1,75 @@
+//! `weft policy wait`: is this policy enforced, everywhere?
+
+use crate::{
+    output::Outcome,
+    target::{Target, ask},
+};
+use anyhow::bail;
+use std::time::Duration;
+use weft_api::operator::{Answer, Request};
+use weft_types::Revision;
+
+/// What `weft policy wait` can be told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// The revision to wait for, GENERATION.INDEX; the newest by default.
+    #[arg(long)]
+    revision: Option<Revision>,
+    /// How long: a number with ms, s or m.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// Exit 1 when a node does not hold the revision in time; it is named.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let timeout_ms = u64::try_from(arguments.timeout.as_millis())?;
+    let request = Request::Wait { revision: arguments.revision, timeout_ms };
+    let socket = arguments.target.operator()?;
+    let waited = match ask(&socket, request, arguments.timeout)? {
+        Answer::Waited(waited) => waited,
+        other => bail!("wait for a revision at {}: it answered {other:?}", socket.display()),
+    };
+    if waited.enforced {
+        println!("revision {} is enforced on every node", waited.revision);
+        return Ok(Outcome::Done);
+    }
+    println!("revision {} is not enforced everywhere:", waited.revision);
+    for node in waited.behind {
+        let holds = node.acknowledged.map_or_else(|| "nothing yet".to_owned(), |r| r.to_string());
+        let session = if node.connected { "connected" } else { "its agent is not connected" };
+        println!("  {}: holds {holds}; {session}", node.node);
+    }
+    Ok(Outcome::No)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit {
+        "ms" => 1,
+        "s" | "" => 1000,
+        "m" => 60_000,
+        _ => return Err(format!("{unit:?} is no unit of time: use ms, s or m, as in 30s")),
+    };
+    let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
+    millis.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is no time, as 30s is"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+    use std::time::Duration;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "s", "1h", "-1s", "99999999999999999999s", "18446744073709551615m"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Whom a command speaks to: the agents and operators of a lab, or of this node.
+
+use crate::lab::record;
+use anyhow::{Context, Result, bail};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use weft_api::transport::{Client, Options, Request};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `--lab` and `--node`.
+#[derive(clap::Args)]
+pub(crate) struct Target {
+    /// Which lab; the only one by default, and without any lab this machine's own fabric.
+    #[arg(long, value_name = "NAME")]
+    lab: Option<String>,
+    /// Ask this node's agent alone; all agents' answers are merged without it.
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+impl Target {
+    /// The sockets of the agents that are meant, in the nodes' order.
+    pub(crate) fn agents(&self) -> Result<Vec<PathBuf>> {
+        if self.is_this_machine()? {
+            if let Some(node) = &self.node {
+                bail!(
+                    "find node {node}: no lab is up; leave out --node to ask this machine's agent"
+                );
+            }
+            return Ok(vec!["/run/weft/agent.sock".into()]);
+        }
+        let lab = record::find(self.lab.as_deref())?;
+        match &self.node {
+            Some(node) => Ok(vec![lab.node(node)?.agent_socket.clone()]),
+            None => Ok(lab.nodes.into_iter().map(|node| node.agent_socket).collect()),
+        }
+    }
+
+    /// The admin socket of the first operator.
+    pub(crate) fn operator(&self) -> Result<PathBuf> {
+        if self.is_this_machine()? {
+            return Ok("/run/weft/operator.sock".into());
+        }
+        let lab = record::find(self.lab.as_deref())?;
+        let operator = lab.operators.into_iter().next();
+        operator
+            .map(|operator| operator.admin_socket)
+            .with_context(|| format!("find an operator of lab {}: it has none", lab.name))
+    }
+
+    fn is_this_machine(&self) -> Result<bool> {
+        Ok(self.lab.is_none() && record::names()?.is_empty())
+    }
+}
+
+/// Asks one socket; `work` is the time that the request itself may take.
+pub(crate) fn ask<R: Request>(socket: &Path, request: R, work: Duration) -> Result<R::Answer> {
+    Client::connect(socket, PATIENCE)
+        .and_then(|mut client| client.call(request, Options::within(PATIENCE + work)))
+        .context("is the fabric up? see `weft lab list`, or the agent's log")
+}
