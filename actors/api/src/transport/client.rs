@@ -111,7 +111,11 @@ impl Client {
             socket.set_write_timeout(options.deadline.map(not_zero))?;
             (&*socket).write_all(&line)
         })();
-        written.map_err(|source| self.broken("ask", source))
+        match written {
+            // Whoever closed may have said why; reading tells.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|source| self.broken("ask", source)),
+        }
     }
 
     fn receive<A: DeserializeOwned>(
