@@ -1,6 +1,6 @@
 //! One document: which kind it is, fields that the API does not know, and whose reader it goes to.
 
-use crate::{ManifestError, Manifests, namespace, network_policy, workload};
+use crate::{Controller, ManifestError, Manifests, namespace, network_policy, workload};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
     core::v1::{Namespace, Node, Pod},
@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use weft_types::Object;
+use weft_types::{NamespacedName, Object};
 
 /// A document being read, and where its objects and errors go.
 pub(crate) struct Document<'a> {
@@ -40,20 +40,26 @@ impl Document<'_> {
             }),
             ("v1", "Node") => self.object(value, at, |node: Node| workload::node(node)),
             ("v1", "Pod") => self.object(value, at, |pod: Pod| workload::pod(pod)),
-            ("apps/v1", "Deployment") => self.object(value, at, |d: Deployment| {
-                let spec = d.spec.ok_or_else(|| missing("spec"))?;
-                workload::replicas(d.metadata, spec.replicas, spec.template)
-            }),
-            ("apps/v1", "ReplicaSet") => self.object(value, at, |d: ReplicaSet| {
-                let spec = d.spec.ok_or_else(|| missing("spec"))?;
-                let template = spec.template.ok_or_else(|| missing("spec.template"))?;
-                workload::replicas(d.metadata, spec.replicas, template)
-            }),
-            ("apps/v1", "StatefulSet") => self.object(value, at, |d: StatefulSet| {
-                let spec = d.spec.ok_or_else(|| missing("spec"))?;
-                workload::replicas(d.metadata, spec.replicas, spec.template)
-            }),
-            ("apps/v1", "DaemonSet") => self.object(value, at, |d: DaemonSet| {
+            ("apps/v1", "Deployment") => {
+                self.controller("Deployment", value, at, |d: Deployment| {
+                    let spec = d.spec.ok_or_else(|| missing("spec"))?;
+                    workload::replicas(d.metadata, spec.replicas, spec.template)
+                })
+            }
+            ("apps/v1", "ReplicaSet") => {
+                self.controller("ReplicaSet", value, at, |d: ReplicaSet| {
+                    let spec = d.spec.ok_or_else(|| missing("spec"))?;
+                    let template = spec.template.ok_or_else(|| missing("spec.template"))?;
+                    workload::replicas(d.metadata, spec.replicas, template)
+                })
+            }
+            ("apps/v1", "StatefulSet") => {
+                self.controller("StatefulSet", value, at, |d: StatefulSet| {
+                    let spec = d.spec.ok_or_else(|| missing("spec"))?;
+                    workload::replicas(d.metadata, spec.replicas, spec.template)
+                })
+            }
+            ("apps/v1", "DaemonSet") => self.controller("DaemonSet", value, at, |d: DaemonSet| {
                 let spec = d.spec.ok_or_else(|| missing("spec"))?;
                 workload::replicas(d.metadata, None, spec.template)
             }),
@@ -73,6 +79,30 @@ impl Document<'_> {
         };
         for (index, item) in items.into_iter().enumerate() {
             self.read(item, &format!("{at}items[{index}]."));
+        }
+    }
+
+    /// Reads an object that makes pods, and notes which.
+    fn controller<T: DeserializeOwned>(
+        &mut self,
+        kind: &'static str,
+        value: Value,
+        at: &str,
+        convert: impl FnOnce(T) -> Result<Vec<Object>, Vec<(String, String)>>,
+    ) {
+        let text = |field: &str| value.pointer(field).and_then(Value::as_str).map(str::to_owned);
+        let namespace = text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
+        let name = NamespacedName::new(namespace, text("/metadata/name").unwrap_or_default());
+        let (objects, errors) = (self.manifests.objects.len(), self.errors.len());
+        self.object(value, at, convert);
+        if self.errors.len() == errors {
+            let made = self.manifests.objects.iter().skip(objects);
+            let pods = made.filter_map(|object| match object {
+                Object::Pod(pod) => Some(pod.name.clone()),
+                Object::Namespace(_) | Object::Node(_) | Object::Policy(_) => None,
+            });
+            let pods = pods.collect();
+            self.manifests.controllers.push(Controller { kind, name, pods });
         }
     }
 

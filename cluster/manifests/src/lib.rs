@@ -4,16 +4,43 @@ mod document;
 mod network_policy;
 mod workload;
 
-use std::{collections::BTreeMap, fmt, fs, io, path::Path};
-use weft_types::{Object, object::Namespace};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs, io,
+    path::Path,
+};
+use weft_types::{NamespacedName, Object, object::Namespace};
 
 /// What manifests say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifests {
     /// Objects that Weft uses; every namespace that something is in is among them.
     pub objects: Vec<Object>,
+    /// Namespaces among the objects that no document describes: they exist because something is in them.
+    /// Whoever knows such a namespace already keeps what it knows.
+    pub implied: BTreeSet<String>,
+    /// What makes pods, and the pods that each asks for.
+    pub controllers: Vec<Controller>,
     /// Documents of kinds that it does not use, by kind.
     pub skipped: BTreeMap<String, usize>,
+}
+
+/// A Deployment, StatefulSet, ReplicaSet or DaemonSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its namespace and name.
+    pub name: NamespacedName,
+    /// The pods that it asks for.
+    pub pods: Vec<NamespacedName>,
+}
+
+impl fmt::Display for Controller {
+    /// `Deployment shop/cart`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 /// One thing wrong with a manifest.
@@ -160,6 +187,7 @@ impl Reading {
                 .iter()
                 .any(|object| matches!(object, Object::Namespace(n) if n.name == name));
             if !known {
+                self.manifests.implied.insert(name.clone());
                 self.manifests.objects.push(Object::Namespace(namespace(name, BTreeMap::new())));
             }
         }

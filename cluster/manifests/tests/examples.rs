@@ -45,3 +45,19 @@ fn the_denying_policy_isolates_the_egress_that_the_shop_leaves_open() {
     assert_eq!(policy.ingress, Isolation::Open);
     assert_eq!(policy.egress, Isolation::Isolated(Vec::new()));
 }
+
+#[test]
+fn what_no_document_says_of_a_namespace_is_told_apart() {
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n\
+                apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: a}\n\
+                spec: {replicas: 2, selector: {}, template: {spec: {containers: []}}}\n---\n\
+                apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: none, namespace: b}\n\
+                spec: {replicas: 0, selector: {}, template: {spec: {containers: []}}}\n---\n\
+                apiVersion: v1\nkind: Pod\nmetadata: {name: one, namespace: c}\nspec: {containers: []}\n";
+    let manifests = weft_manifests::parse("x", text).unwrap();
+    assert_eq!(manifests.implied.iter().map(String::as_str).collect::<Vec<_>>(), ["c"]);
+    let controllers: Vec<(String, usize)> =
+        manifests.controllers.iter().map(|c| (c.to_string(), c.pods.len())).collect();
+    let expected = [("Deployment a/web".to_owned(), 2), ("Deployment b/none".to_owned(), 0)];
+    assert_eq!(controllers, expected);
+}
