@@ -1,1 +1,3 @@
 //! Network-namespace fixtures and end-to-end suites.
+
+pub mod oracle;
