@@ -2,6 +2,11 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod policy;
+pub(crate) mod policy_explain;
+pub(crate) mod policy_list;
+pub(crate) mod policy_matrix;
+pub(crate) mod policy_offline;
 pub(crate) mod policy_validate;
 pub(crate) mod policy_wait;
+pub(crate) mod policy_words;
 pub(crate) mod status;

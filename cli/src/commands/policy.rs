@@ -1,13 +1,16 @@
 //! `weft policy`: what policies say, computed offline or asked of a running fabric.
 
 use crate::{
-    commands::{policy_validate, policy_wait},
+    commands::{policy_explain, policy_list, policy_matrix, policy_validate, policy_wait},
     output::Outcome,
 };
 
 /// Subcommands of `weft policy`.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    Matrix(policy_matrix::Matrix),
+    Explain(policy_explain::Explain),
+    List(policy_list::Arguments),
     /// Check manifests as the API server would.
     Validate(policy_validate::Validate),
     /// Wait until every node's kernel enforces a revision.
@@ -17,6 +20,9 @@ pub(crate) enum Command {
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
+        Command::Matrix(command) => policy_matrix::run(&command),
+        Command::Explain(command) => policy_explain::run(&command),
+        Command::List(arguments) => policy_list::run(&arguments),
         Command::Validate(command) => policy_validate::run(&command),
         Command::Wait(arguments) => policy_wait::run(&arguments),
     }

@@ -1,6 +1,7 @@
 //! Policies resolved into policy classes: what each class's trie holds, and which rule each entry came from.
 
 mod compile;
+pub mod offline;
 mod ports;
 
 use compile::Compiler;

@@ -1,0 +1,334 @@
+//! What `policy matrix` and `policy explain` share: manifests judged offline, endpoints and ports by name.
+
+use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+    path::PathBuf,
+    str::FromStr,
+};
+use weft_core::policy::offline::{Answer, Offline, Question, Side};
+use weft_types::{NamespacedName, NodeName, Object, object::Pod, policy::Protocol};
+
+/// What every offline command can be told.
+#[derive(clap::Args)]
+pub(crate) struct Cluster {
+    /// A file, a folder of them, or `-` for standard input; may be given more than once.
+    #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// An address outside the cluster, by a name of your choice; may be given more than once.
+    #[arg(long = "external", value_name = "NAME=IP")]
+    externals: Vec<External>,
+}
+
+/// `NAME=IP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct External {
+    name: String,
+    address: Ipv4Addr,
+}
+
+impl FromStr for External {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = || format!("{text:?} is not NAME=IP, such as dns=8.8.8.8");
+        let (name, address) = text.split_once('=').ok_or_else(wanted)?;
+        let address = address.parse().map_err(|_| wanted())?;
+        if name.is_empty() { Err(wanted()) } else { Ok(Self { name: name.to_owned(), address }) }
+    }
+}
+
+/// `PROTOCOL/PORT`, and `ICMP/TYPE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Port {
+    protocol: PortProtocol,
+    pub(crate) number: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PortProtocol {
+    Transport(Protocol),
+    Icmp,
+}
+
+impl Port {
+    pub(crate) fn protocol(self) -> &'static str {
+        match self.protocol {
+            PortProtocol::Transport(protocol) => protocol.as_str(),
+            PortProtocol::Icmp => "ICMP",
+        }
+    }
+
+    fn protocol_number(self) -> u8 {
+        match self.protocol {
+            PortProtocol::Transport(protocol) => protocol.number(),
+            PortProtocol::Icmp => 1,
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol(), self.number)
+    }
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = || format!("{text:?} is not PROTOCOL/PORT, such as TCP/80, or ICMP/TYPE");
+        let (protocol, number) = text.split_once('/').ok_or_else(wanted)?;
+        let number: u16 = number.parse().map_err(|_| wanted())?;
+        let protocol = match protocol.to_ascii_uppercase().as_str() {
+            "TCP" => PortProtocol::Transport(Protocol::Tcp),
+            "UDP" => PortProtocol::Transport(Protocol::Udp),
+            "SCTP" => PortProtocol::Transport(Protocol::Sctp),
+            "ICMP" if number <= 255 => PortProtocol::Icmp,
+            "ICMP" => return Err(format!("{text:?}: an ICMP type is from 0 to 255")),
+            _ => return Err(format!("{protocol:?} is not TCP, UDP, SCTP or ICMP")),
+        };
+        if number == 0 && protocol != PortProtocol::Icmp {
+            return Err(format!("{text:?}: a port is from 1 to 65535"));
+        }
+        Ok(Self { protocol, number })
+    }
+}
+
+/// Someone that rows name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Endpoint {
+    /// `namespace/name`, `node:NAME` or `ext:NAME`.
+    pub(crate) name: String,
+    /// Its address.
+    pub(crate) address: Ipv4Addr,
+    /// Ports that it declares; none for what is no pod.
+    pub(crate) ports: BTreeSet<Port>,
+}
+
+/// Manifests, ready to be asked.
+pub(crate) struct Judge {
+    pub(crate) cluster: Offline,
+    /// Pods, then nodes, then addresses outside, each by name.
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Cluster {
+    /// Reads the manifests; what is skipped is said on standard error.
+    pub(crate) fn judge(&self) -> Result<Judge> {
+        let manifests = weft_manifests::read(&self.files).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the manifests cannot be used:\n  {}", lines.join("\n  "))
+        })?;
+        for (kind, count) in &manifests.skipped {
+            eprintln!("skipped {count} {kind}: not a kind that Weft uses");
+        }
+        let addresses = addresses(&manifests.objects);
+        let cluster = Offline::new(&manifests.objects, &addresses);
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for pod in pods_of(&manifests.objects) {
+            let Some(endpoint) = cluster.pods().get(&pod.name) else { continue };
+            let port = |port: &weft_types::workload::ContainerPort| Port {
+                protocol: PortProtocol::Transport(port.protocol),
+                number: port.port,
+            };
+            endpoints.push(Endpoint {
+                name: pod.name.to_string(),
+                address: endpoint.address,
+                ports: pod.ports.iter().map(port).collect(),
+            });
+        }
+        endpoints.sort();
+        endpoints.extend(cluster.nodes().values().map(|node| Endpoint {
+            name: format!("node:{}", node.name),
+            address: node.address,
+            ports: BTreeSet::new(),
+        }));
+        for external in &self.externals {
+            self.check_external(external, &endpoints)?;
+            endpoints.push(Endpoint {
+                name: format!("ext:{}", external.name),
+                address: external.address,
+                ports: BTreeSet::new(),
+            });
+        }
+        Ok(Judge { cluster, endpoints })
+    }
+
+    fn check_external(&self, external: &External, endpoints: &[Endpoint]) -> Result<()> {
+        let name = format!("ext:{}", external.name);
+        for known in endpoints {
+            if known.name == name {
+                bail!("--external {}: the name is given twice", external.name);
+            }
+            if known.address == external.address && !known.name.starts_with("ext:") {
+                bail!(
+                    "--external {}={}: that is the address of {}; leave it out, it is a row already",
+                    external.name,
+                    external.address,
+                    known.name
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Judge {
+    /// What the fabric does with a connection.
+    pub(crate) fn ask(&self, from: Ipv4Addr, to: Ipv4Addr, port: Port) -> Answer {
+        self.cluster.judge(&question(from, to, port))
+    }
+
+    /// Every port that some pod declares.
+    pub(crate) fn declared(&self) -> BTreeSet<Port> {
+        self.endpoints.iter().flat_map(|endpoint| endpoint.ports.iter().copied()).collect()
+    }
+
+    /// Whom a text means: `namespace/name`, `node:NAME`, `ext:NAME`, an address or a CIDR.
+    pub(crate) fn find(&self, text: &str) -> Result<Whom> {
+        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.name == text) {
+            return Ok(Whom::One(endpoint.clone()));
+        }
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(self.at(address));
+        }
+        if let Ok(block) = text.parse::<Ipv4Net>() {
+            return Ok(match block.prefix_len() {
+                32 => self.at(block.addr()),
+                _ => Whom::Block(block.trunc()),
+            });
+        }
+        let known: Vec<&str> = self.endpoints.iter().map(|e| e.name.as_str()).take(20).collect();
+        Err(anyhow::anyhow!("the manifests have {}", known.join(", "))).with_context(|| {
+            format!("find {text:?}: it is no endpoint of the manifests, no address and no CIDR")
+        })
+    }
+
+    /// The endpoint that has an address, or the address itself.
+    pub(crate) fn at(&self, address: Ipv4Addr) -> Whom {
+        let named = self.endpoints.iter().find(|endpoint| endpoint.address == address);
+        Whom::One(named.cloned().unwrap_or_else(|| Endpoint {
+            name: address.to_string(),
+            address,
+            ports: BTreeSet::new(),
+        }))
+    }
+}
+
+/// An endpoint, or all addresses of a block.
+pub(crate) enum Whom {
+    One(Endpoint),
+    Block(Ipv4Net),
+}
+
+/// As the verdict crate is asked.
+pub(crate) fn question(from: Ipv4Addr, to: Ipv4Addr, port: Port) -> Question {
+    Question { from, to, protocol: port.protocol_number(), port: port.number }
+}
+
+/// One end's answer, for programs.
+#[derive(serde::Serialize)]
+pub(crate) struct SideRow {
+    /// `allowed` or `denied`.
+    verdict: &'static str,
+    /// The rules that allow it, `namespace/policy direction[index]`.
+    rules: Vec<String>,
+    /// `no-pod`, `itself`, `own-node`, `open`, `rules`, `isolated` or `dropped`.
+    reason: &'static str,
+    /// When isolated: the policies that isolate it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    isolated_by: Vec<String>,
+}
+
+impl From<&Side> for SideRow {
+    fn from(side: &Side) -> Self {
+        let text = |things: &[String]| things.to_vec();
+        let (reason, rules, policies) = match side {
+            Side::NoPod => ("no-pod", Vec::new(), Vec::new()),
+            Side::Itself => ("itself", Vec::new(), Vec::new()),
+            Side::OwnNode => ("own-node", Vec::new(), Vec::new()),
+            Side::Open => ("open", Vec::new(), Vec::new()),
+            Side::Allowed(rules) => ("rules", strings(rules), Vec::new()),
+            Side::Isolated(policies) => ("isolated", Vec::new(), strings(policies)),
+            Side::Dropped(_) => ("dropped", Vec::new(), Vec::new()),
+        };
+        Self {
+            verdict: verdict(side.allows()),
+            rules: text(&rules),
+            reason,
+            isolated_by: text(&policies),
+        }
+    }
+}
+
+/// As rows spell it.
+pub(crate) fn verdict(allowed: bool) -> &'static str {
+    if allowed { "allowed" } else { "denied" }
+}
+
+fn strings<T: ToString>(things: &[T]) -> Vec<String> {
+    things.iter().map(ToString::to_string).collect()
+}
+
+fn pods_of(objects: &[Object]) -> impl Iterator<Item = &Pod> {
+    objects.iter().filter_map(|object| match object {
+        Object::Pod(pod) => Some(pod),
+        Object::Namespace(_) | Object::Node(_) | Object::Policy(_) => None,
+    })
+}
+
+/// Every pod's address: `status.podIP`, or the next free one of its node's first pod CIDR.
+fn addresses(objects: &[Object]) -> BTreeMap<NamespacedName, Ipv4Addr> {
+    let mut cidrs: BTreeMap<&NodeName, Ipv4Net> = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    for object in objects {
+        match object {
+            Object::Node(node) => {
+                taken.insert(node.address);
+                cidrs.extend(node.pod_cidrs.first().map(|cidr| (&node.name, *cidr)));
+            }
+            Object::Pod(pod) => taken.extend(pod.address),
+            Object::Namespace(_) | Object::Policy(_) => {}
+        }
+    }
+    let elsewhere = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
+    let mut pods: Vec<&Pod> = pods_of(objects).collect();
+    pods.sort_by_key(|pod| &pod.name);
+    let mut addresses = BTreeMap::new();
+    for pod in pods {
+        let address = pod.address.or_else(|| {
+            let cidr = pod.node.as_ref().and_then(|node| cidrs.get(node)).unwrap_or(&elsewhere);
+            cidr.hosts().skip(1).find(|address| taken.insert(*address))
+        });
+        addresses.extend(address.map(|address| (pod.name.clone(), address)));
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_have_a_protocol() {
+        for good in ["TCP/80", "UDP/53", "SCTP/1", "ICMP/0", "ICMP/255"] {
+            assert_eq!(good.parse::<Port>().map(|port| port.to_string()), Ok(good.to_owned()));
+        }
+        assert_eq!("tcp/80".parse::<Port>().map(|port| port.to_string()), Ok("TCP/80".to_owned()));
+        for bad in ["80", "TCP", "TCP/", "TCP/0", "TCP/65536", "ICMP/256", "GRE/1", "TCP/-1"] {
+            assert!(bad.parse::<Port>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn outsiders_have_a_name_and_an_address() {
+        assert!("dns=8.8.8.8".parse::<External>().is_ok());
+        for bad in ["8.8.8.8", "=8.8.8.8", "dns=", "dns=x", "dns=8.8.8.0/24"] {
+            assert!(bad.parse::<External>().is_err(), "{bad}");
+        }
+    }
+}
