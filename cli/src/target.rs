@@ -39,6 +39,11 @@ impl Target {
         }
     }
 
+    /// The node that `--node` names.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
     /// The admin socket of the first operator.
     pub(crate) fn operator(&self) -> Result<PathBuf> {
         if self.is_this_machine()? {

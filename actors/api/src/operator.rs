@@ -17,12 +17,15 @@ pub enum Request {
         /// Objects to remove; only kind and name count. Removing the absent is no error.
         objects: Vec<Object>,
     },
-    /// Wait until every node's kernel holds the revision.
+    /// Wait until every node's kernel holds the revision, or that of one node.
     Wait {
         /// The revision; the newest when absent.
         revision: Option<Revision>,
         /// Milliseconds to wait at most.
         timeout_ms: u64,
+        /// The only node that counts; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
     },
     /// Members, sessions and their revisions.
     Status,

@@ -128,7 +128,11 @@ fn agent_answers() {
 #[test]
 fn operator_lines() {
     golden(
-        operator::Request::Wait { revision: Some(Revision::new(1, 9)), timeout_ms: 30_000 },
+        operator::Request::Wait {
+            revision: Some(Revision::new(1, 9)),
+            timeout_ms: 30_000,
+            node: None,
+        },
         r#"{"wait":{"revision":281474976710665,"timeout_ms":30000}}"#,
     );
     golden(

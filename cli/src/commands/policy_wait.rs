@@ -25,17 +25,19 @@ pub(crate) struct Arguments {
 /// Exit 1 when a node does not hold the revision in time; it is named.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let timeout_ms = u64::try_from(arguments.timeout.as_millis())?;
-    let request = Request::Wait { revision: arguments.revision, timeout_ms };
+    let node = arguments.target.node().map(str::to_owned);
+    let everywhere = node.as_ref().map_or("every node".to_owned(), |node| format!("node {node}"));
+    let request = Request::Wait { revision: arguments.revision, timeout_ms, node };
     let socket = arguments.target.operator()?;
     let waited = match ask(&socket, request, arguments.timeout)? {
         Answer::Waited(waited) => waited,
         other => bail!("wait for a revision at {}: it answered {other:?}", socket.display()),
     };
     if waited.enforced {
-        println!("revision {} is enforced on every node", waited.revision);
+        println!("revision {} is enforced on {everywhere}", waited.revision);
         return Ok(Outcome::Done);
     }
-    println!("revision {} is not enforced everywhere:", waited.revision);
+    println!("revision {} is not enforced on {everywhere}:", waited.revision);
     for node in waited.behind {
         let holds = node.acknowledged.map_or_else(|| "nothing yet".to_owned(), |r| r.to_string());
         let session = if node.connected { "connected" } else { "its agent is not connected" };

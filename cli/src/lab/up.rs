@@ -279,7 +279,7 @@ fn submit(lab: &Lab, objects: Vec<Object>) -> Result<Revision> {
 
 fn wait(lab: &Lab, revision: Option<Revision>) -> Result<()> {
     let timeout_ms = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
-    match ask(lab, Request::Wait { revision, timeout_ms })? {
+    match ask(lab, Request::Wait { revision, timeout_ms, node: None })? {
         Answer::Waited(waited) if waited.enforced => Ok(()),
         Answer::Waited(waited) => {
             let behind: Vec<String> = waited.behind.into_iter().map(|node| node.node).collect();

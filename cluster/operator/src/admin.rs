@@ -8,16 +8,21 @@ use weft_api::{
     Call, Failure, FailureKind,
     operator::{Answer, Request},
 };
+use weft_types::NodeName;
 
 /// Answers one request.
 pub async fn answer(leader: Addr<Leader>, call: Call<Request>) -> Result<Answer, Failure> {
     let gone =
         |_| Failure { kind: FailureKind::TryAgain, message: "the operator is stopping".to_owned() };
     match call.request {
-        Request::Wait { revision, timeout_ms } => {
+        Request::Wait { revision, timeout_ms, node } => {
+            let node = node.map(NodeName);
             let (answer, waited) = oneshot::channel();
             let timeout = Duration::from_millis(timeout_ms);
-            leader.send(AwaitRevision { revision, timeout, answer }).await.map_err(gone)?;
+            leader
+                .send(AwaitRevision { revision, node, timeout, answer })
+                .await
+                .map_err(gone)??;
             waited.await.map(Answer::Waited).map_err(|_| Failure {
                 kind: FailureKind::TryAgain,
                 message: "the operator is stopping".to_owned(),

@@ -1,6 +1,9 @@
 //! The leader: turns requests into commands, publishes what they change, counts who holds what.
 
-use crate::sequencer::Sequencer;
+use crate::{
+    progress::{Progress, SessionId},
+    sequencer::Sequencer,
+};
 use actix::prelude::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use weft_api::{
     Failure, FailureKind,
     agent::IdentityRow,
-    operator::{Answer, NodeProgress, Request, Status, Waited},
+    operator::{Answer, Request, Status, Waited},
 };
 use weft_state::CommandV1;
 use weft_store::StoreError;
-use weft_types::{Delta, NodeName, Object, PodEndpoint, Revision};
+use weft_types::{Delta, Node, NodeName, Object, PodEndpoint, Revision};
 use weft_wire::ToAgent;
 
 /// Revisions whose deltas are kept for agents that come back.
@@ -27,11 +30,9 @@ pub type Outbox = mpsc::Sender<ToAgent>;
 pub struct Leader {
     sequencer: Box<dyn Sequencer>,
     cluster: String,
-    sessions: BTreeMap<NodeName, (u64, Outbox)>,
-    acknowledged: BTreeMap<NodeName, Revision>,
+    progress: Progress<oneshot::Sender<Waited>>,
+    outboxes: BTreeMap<NodeName, Outbox>,
     history: VecDeque<(Revision, Vec<Delta>)>,
-    waiting: Vec<(Revision, oneshot::Sender<Waited>)>,
-    next_session: u64,
 }
 
 impl Leader {
@@ -40,61 +41,63 @@ impl Leader {
         Self {
             sequencer,
             cluster,
-            sessions: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
+            progress: Progress::default(),
+            outboxes: BTreeMap::new(),
             history: VecDeque::new(),
-            waiting: Vec::new(),
-            next_session: 0,
         }
     }
 
+    /// Commits a command and publishes what it changes; one that changes nothing is left out.
     fn commit(&mut self, command: &CommandV1) -> Result<Revision, StoreError> {
+        if !self.sequencer.state().would_change(command) {
+            return Ok(self.sequencer.revision());
+        }
         let (revision, deltas) = self.sequencer.propose(command)?;
+        self.ask_again(&deltas);
         self.history.push_back((revision, deltas.clone()));
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
         let message = ToAgent::Deltas { revision, deltas, trace: None };
         // A session whose queue is full is dropped; its agent comes back for what it missed.
-        self.sessions.retain(|node, (_, outbox)| {
+        let (outboxes, progress) = (&mut self.outboxes, &mut self.progress);
+        outboxes.retain(|node, outbox| {
             let kept = outbox.try_send(message.clone()).is_ok();
             if !kept {
                 tracing::warn!(%node, "session too slow, dropped");
+                progress.expel(node);
             }
             kept
         });
         Ok(revision)
     }
 
-    fn desire(&mut self, put: Vec<Object>, remove: Vec<Object>) -> Result<Answer, Failure> {
+    /// What a node said before it was registered, or before its prefixes changed, was not taken: its
+    /// session ends, so that its agent tells all of it again.
+    fn ask_again(&mut self, deltas: &[Delta]) {
+        for delta in deltas {
+            if let Delta::NodeUpsert(Node { name, .. }) | Delta::NodeDelete(name) = delta {
+                self.progress.expel(name);
+                self.outboxes.remove(name);
+                self.progress.nodes_changed();
+            }
+        }
+    }
+
+    fn desire(&mut self, put: &[Object], remove: &[Object]) -> Result<Answer, Failure> {
+        let state = self.sequencer.state();
+        let (put, remove) = state.effective(put, remove);
+        state.check(&put, &remove).map_err(|conflict| Failure {
+            kind: FailureKind::Invalid,
+            message: conflict.to_string(),
+        })?;
         let changed = put.len() + remove.len();
-        let sets = self.sequencer.state().unnumbered(&put, &remove).into_iter().collect();
+        let sets = state.unnumbered(&put, &remove).into_iter().collect();
         let identities = self.sequencer.allocate(sets).map_err(internal)?;
         let command = CommandV1::Desire { put, remove, identities };
         let revision = self.commit(&command).map_err(internal)?;
+        self.release_waiting();
         Ok(Answer::Accepted { revision, changed })
-    }
-
-    fn progress(&self) -> Vec<NodeProgress> {
-        self.sequencer
-            .state()
-            .nodes()
-            .keys()
-            .map(|node| NodeProgress {
-                node: node.0.clone(),
-                connected: self.sessions.contains_key(node),
-                acknowledged: self.acknowledged.get(node).copied(),
-            })
-            .collect()
-    }
-
-    fn waited(&self, revision: Revision) -> Waited {
-        let behind: Vec<NodeProgress> = self
-            .progress()
-            .into_iter()
-            .filter(|node| node.acknowledged.is_none_or(|held| held < revision))
-            .collect();
-        Waited { revision, enforced: behind.is_empty(), behind }
     }
 
     fn status(&self) -> Status {
@@ -103,7 +106,7 @@ impl Leader {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: self.sequencer.revision(),
             store: "file".to_owned(),
-            nodes: self.progress(),
+            nodes: state.nodes().keys().map(|node| self.progress.of(node)).collect(),
             identities: state.identities().len(),
             workloads: state.workloads().len(),
             endpoints: state.endpoints().len(),
@@ -134,7 +137,7 @@ impl Leader {
                 ToAgent::SnapshotBegin,
                 ToAgent::Deltas {
                     revision: now,
-                    deltas: self.sequencer.state().snapshot(),
+                    deltas: self.sequencer.state().snapshot().collect(),
                     trace: None,
                 },
                 ToAgent::SnapshotEnd { revision: now },
@@ -162,10 +165,10 @@ impl Handler<Administer> for Leader {
 
     fn handle(&mut self, message: Administer, _: &mut Self::Context) -> Self::Result {
         MessageResult(match message.0 {
-            Request::Apply { objects } => self.desire(objects, Vec::new()),
-            Request::Delete { objects } => self.desire(Vec::new(), objects),
+            Request::Apply { objects } => self.desire(&objects, &[]),
+            Request::Delete { objects } => self.desire(&[], &objects),
             Request::Status => Ok(Answer::Status(self.status())),
-            Request::Objects => Ok(Answer::Objects(self.sequencer.state().objects())),
+            Request::Objects => Ok(Answer::Objects(self.sequencer.state().objects().collect())),
             Request::Identities => Ok(Answer::Identities(
                 self.sequencer
                     .state()
@@ -177,20 +180,22 @@ impl Handler<Administer> for Leader {
                     })
                     .collect(),
             )),
-            Request::Wait { revision, .. } => {
-                let revision = revision.unwrap_or(self.sequencer.revision());
-                Ok(Answer::Waited(self.waited(revision)))
-            }
+            Request::Wait { .. } => Err(Failure {
+                kind: FailureKind::Internal,
+                message: "a wait is not answered at once".to_owned(),
+            }),
         })
     }
 }
 
 /// Tell when every node holds a revision, or what is missing when the time is over.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), Failure>")]
 pub struct AwaitRevision {
     /// The revision; the newest when absent.
     pub revision: Option<Revision>,
+    /// The only node that counts; all when absent.
+    pub node: Option<NodeName>,
     /// How long.
     pub timeout: Duration,
     /// Where the answer goes.
@@ -198,41 +203,40 @@ pub struct AwaitRevision {
 }
 
 impl Handler<AwaitRevision> for Leader {
-    type Result = ();
+    type Result = Result<(), Failure>;
 
-    fn handle(&mut self, message: AwaitRevision, ctx: &mut Self::Context) {
-        let revision = message.revision.unwrap_or(self.sequencer.revision());
-        self.waiting.push((revision, message.answer));
+    fn handle(&mut self, wait: AwaitRevision, ctx: &mut Self::Context) -> Self::Result {
+        let nodes = self.sequencer.state().nodes();
+        if let Some(node) = wait.node.as_ref().filter(|node| !nodes.contains_key(*node)) {
+            let known: Vec<&str> = nodes.keys().map(|node| node.0.as_str()).collect();
+            let message = format!("wait for node {node}: the cluster has {}", known.join(", "));
+            return Err(Failure { kind: FailureKind::NotFound, message });
+        }
+        let revision = wait.revision.unwrap_or(self.sequencer.revision());
+        let waiter = self.progress.wait(revision, wait.node, wait.answer);
         self.release_waiting();
-        ctx.run_later(message.timeout, move |leader, _| {
-            let (over, rest) =
-                std::mem::take(&mut leader.waiting).into_iter().partition(|(r, _)| *r == revision);
-            leader.waiting = rest;
-            let over: Vec<(Revision, oneshot::Sender<Waited>)> = over;
-            for (revision, answer) in over {
-                // Whoever asked may be gone; then nobody needs the answer.
-                let _ = answer.send(leader.waited(revision));
-            }
+        ctx.run_later(wait.timeout, move |leader, _| {
+            let over = leader.progress.expire(waiter, leader.sequencer.state().nodes());
+            answer_all(over);
         });
+        Ok(())
     }
+}
+
+/// Whoever asked may be gone; then nobody needs the answer.
+fn answer_all(answers: impl IntoIterator<Item = (oneshot::Sender<Waited>, Waited)>) {
+    answers.into_iter().for_each(|(answer, waited)| drop(answer.send(waited)));
 }
 
 impl Leader {
     fn release_waiting(&mut self) {
-        for (revision, answer) in std::mem::take(&mut self.waiting) {
-            let waited = self.waited(revision);
-            if waited.enforced {
-                let _ = answer.send(waited);
-            } else {
-                self.waiting.push((revision, answer));
-            }
-        }
+        answer_all(self.progress.settle(self.sequencer.state().nodes()));
     }
 }
 
 /// An agent's session begins.
 #[derive(Message)]
-#[rtype(result = "u64")]
+#[rtype(result = "Result<SessionId, String>")]
 pub struct Join {
     /// The node it may speak for.
     pub node: NodeName,
@@ -243,19 +247,22 @@ pub struct Join {
 }
 
 impl Handler<Join> for Leader {
-    type Result = u64;
+    type Result = Result<SessionId, String>;
 
-    fn handle(&mut self, join: Join, _: &mut Self::Context) -> u64 {
-        self.next_session += 1;
+    fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
+        let newest = self.sequencer.revision();
+        let session = self
+            .progress
+            .join(&join.node, join.held, newest)
+            .map_err(|refusal| refusal.to_string())?;
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
-        let complete = self
-            .catch_up(join.held)
-            .into_iter()
-            .all(|message| join.outbox.try_send(message).is_ok());
-        if complete {
-            self.sessions.insert(join.node, (self.next_session, join.outbox));
+        self.outboxes.remove(&join.node);
+        let mut messages = self.catch_up(join.held).into_iter();
+        if messages.all(|message| join.outbox.try_send(message).is_ok()) {
+            self.outboxes.insert(join.node, join.outbox);
         }
-        self.next_session
+        self.release_waiting();
+        Ok(session)
     }
 }
 
@@ -265,6 +272,8 @@ impl Handler<Join> for Leader {
 pub struct Heard {
     /// The node it speaks for.
     pub node: NodeName,
+    /// Its session.
+    pub session: SessionId,
     /// What.
     pub said: Said,
 }
@@ -279,27 +288,31 @@ pub enum Said {
     Unplugged(std::net::Ipv4Addr),
     /// All addresses it has pods for.
     Endpoints(Vec<std::net::Ipv4Addr>),
-    /// The session of this number is over.
-    Left(u64),
+    /// The session is over.
+    Left,
 }
 
 impl Handler<Heard> for Leader {
     type Result = ();
 
     fn handle(&mut self, heard: Heard, _: &mut Self::Context) {
-        let node = heard.node;
-        let command = match heard.said {
+        let Heard { node, session, said } = heard;
+        if !self.progress.is_current(&node, session) {
+            return;
+        }
+        let command = match said {
             Said::Holds(revision) => {
-                self.acknowledged.insert(node, revision);
+                self.progress.acknowledge(&node, revision, self.sequencer.revision());
                 return self.release_waiting();
             }
-            Said::Left(session) => {
-                if self.sessions.get(&node).is_some_and(|(number, _)| *number == session) {
-                    self.sessions.remove(&node);
-                }
+            Said::Left => {
+                self.progress.leave(&node, session);
+                self.outboxes.remove(&node);
                 return;
             }
-            Said::Plugged(endpoint) if self.may_plug(&node, &endpoint) => CommandV1::Plug(endpoint),
+            Said::Plugged(endpoint) if self.may_plug(&node, &endpoint) => {
+                CommandV1::Plug(node, endpoint.name, endpoint.address)
+            }
             Said::Plugged(endpoint) => {
                 tracing::warn!(%node, pod = %endpoint.name, address = %endpoint.address,
                     "refused: a node speaks only for its own pods and prefixes");
@@ -316,12 +329,6 @@ impl Handler<Heard> for Leader {
 
 impl Leader {
     fn may_plug(&self, node: &NodeName, endpoint: &PodEndpoint) -> bool {
-        endpoint.node == *node
-            && self
-                .sequencer
-                .state()
-                .nodes()
-                .get(node)
-                .is_some_and(|n| n.pod_cidrs.iter().any(|cidr| cidr.contains(&endpoint.address)))
+        endpoint.node == *node && self.sequencer.state().may_plug(node, endpoint.address)
     }
 }

@@ -3,5 +3,7 @@
 pub mod admin;
 pub mod config;
 pub mod leader;
+pub mod operator;
+pub mod progress;
 pub mod sequencer;
 pub mod session;

@@ -1,7 +1,6 @@
 //! Who puts commands in order and makes them durable. Raft stands behind this interface later.
 
-use bincode::config::standard;
-use weft_state::{ClusterState, CommandV1};
+use weft_state::{ClusterState, CommandV1, EntryV1, decode_entry, encode_entry};
 use weft_store::{Generation, LogEntry, Store, StoreError};
 use weft_types::{Delta, Identity, LabelSet, Revision};
 
@@ -33,9 +32,9 @@ impl<S: Store> LocalSequencer<S> {
         let mut state = ClusterState::new(cluster);
         let mut index = 0;
         for entry in store.log()? {
-            let (command, _) = bincode::serde::decode_from_slice(&entry.command, standard())
+            let decoded = decode_entry(&entry.command)
                 .map_err(|_| StoreError::Unreadable(format!("log entry {}", entry.index)))?;
-            state.apply(&command);
+            state.apply(&decoded.command);
             index = entry.index;
         }
         let records = store.identities()?;
@@ -80,9 +79,10 @@ impl<S: Store> Sequencer for LocalSequencer<S> {
     }
 
     fn propose(&mut self, command: &CommandV1) -> Result<(Revision, Vec<Delta>), StoreError> {
-        let bytes = bincode::serde::encode_to_vec(command, standard()).map_err(|e| {
-            StoreError::Failed { action: "encode a command", problem: e.to_string() }
-        })?;
+        let bytes =
+            encode_entry(&EntryV1 { trace: None, command: command.clone() }).map_err(|e| {
+                StoreError::Failed { action: "encode a command", problem: e.to_string() }
+            })?;
         self.store.append(&LogEntry { index: self.index + 1, command: bytes })?;
         self.index += 1;
         let deltas = self.state.apply(command);

@@ -1,6 +1,9 @@
 //! Agents' sessions: one task each, between a TLS stream and the leader.
 
-use crate::leader::{Heard, Join, Leader, Said};
+use crate::{
+    leader::{Heard, Join, Leader, Said},
+    progress::SessionId,
+};
 use actix::Addr;
 use std::time::Duration;
 use tokio::{
@@ -62,9 +65,16 @@ async fn session(
         anyhow::bail!(reason);
     }
     let (outbox, inbox) = mpsc::channel(OUTBOX);
-    let number = leader.send(Join { node: node.clone(), held, outbox }).await?;
-    let result = converse(stream, inbox, &leader, &node).await;
-    leader.send(Heard { node, said: Said::Left(number) }).await?;
+    let session = match leader.send(Join { node: node.clone(), held, outbox }).await? {
+        Ok(session) => session,
+        Err(reason) => {
+            send(&mut stream, &ToAgent::Refused { reason: reason.clone() }).await?;
+            stream.shutdown().await?;
+            anyhow::bail!(reason);
+        }
+    };
+    let result = converse(stream, inbox, &leader, &node, session).await;
+    leader.send(Heard { node, session, said: Said::Left }).await?;
     result
 }
 
@@ -74,13 +84,14 @@ async fn converse(
     mut inbox: mpsc::Receiver<ToAgent>,
     leader: &Addr<Leader>,
     node: &NodeName,
+    session: SessionId,
 ) -> anyhow::Result<()> {
     let (mut from, mut to) = tokio::io::split(stream);
     let speak = async {
         loop {
             match timeout(PING, inbox.recv()).await {
                 Ok(Some(message)) => send(&mut to, &message).await?,
-                Ok(None) => anyhow::bail!("its queue was full"),
+                Ok(None) => anyhow::bail!("the leader ended it"),
                 Err(_) => send(&mut to, &ToAgent::Ping).await?,
             }
         }
@@ -95,7 +106,7 @@ async fn converse(
                 ToOperator::Pong => continue,
                 ToOperator::Hello { .. } => anyhow::bail!("a second greeting"),
             };
-            leader.send(Heard { node: node.clone(), said }).await?;
+            leader.send(Heard { node: node.clone(), session, said }).await?;
         }
     };
     tokio::select! { ended = speak => ended, ended = listen => ended }

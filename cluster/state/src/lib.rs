@@ -1,7 +1,14 @@
 //! ClusterState, the replicated state machine: commands in, deltas out.
 //!
 //! Pure and deterministic: the same commands in the same order give the same state and the same deltas
-//! on every operator, and after every restart.
+//! on every operator, and after every restart. The cost of a command follows what it changes.
+
+mod change;
+mod conflict;
+mod encoding;
+
+pub use conflict::Conflict;
+pub use encoding::{EntryV1, Unreadable, decode_entry, encode_entry};
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -28,25 +35,40 @@ pub enum CommandV1 {
         /// Label sets that got a number.
         identities: Vec<(Identity, LabelSet)>,
     },
-    /// A pod was plugged.
-    Plug(PodEndpoint),
+    /// A node plugged a pod at an address.
+    Plug(NodeName, NamespacedName, Ipv4Addr),
     /// An address of a node is nobody's.
     Unplug(NodeName, Ipv4Addr),
     /// All addresses that a node has pods for.
     EndpointsAre(NodeName, Vec<Ipv4Addr>),
 }
 
+/// What a node said of one of its addresses. It is published while the pod is scheduled to that node, and
+/// kept when it is not: a Pod that is deleted and applied again finds its endpoint as it was.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Plugged {
+    pod: NamespacedName,
+    node: NodeName,
+}
+
 /// The state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterState {
     cluster: String,
+    // What sources want.
     namespaces: BTreeMap<String, Namespace>,
     pods: BTreeMap<NamespacedName, Pod>,
     nodes: BTreeMap<NodeName, Node>,
     policies: BTreeMap<PolicyId, Policy>,
+    // What was allocated, and what nodes said.
     identities: BTreeMap<LabelSet, Identity>,
+    plugged: BTreeMap<Ipv4Addr, Plugged>,
+    // What is published, made of the above.
     workloads: BTreeMap<NamespacedName, Workload>,
     endpoints: BTreeMap<Ipv4Addr, PodEndpoint>,
+    // Indexes.
+    addresses: BTreeMap<NamespacedName, BTreeSet<Ipv4Addr>>,
+    unnumbered: BTreeSet<NamespacedName>,
 }
 
 impl ClusterState {
@@ -55,173 +77,148 @@ impl ClusterState {
         Self { cluster: cluster.into(), ..Self::default() }
     }
 
-    /// The label sets that a change of the desired state needs a number for.
-    pub fn unnumbered(&self, put: &[Object], remove: &[Object]) -> BTreeSet<LabelSet> {
-        let mut after = self.clone();
-        after.change_objects(put, remove);
-        after
-            .pods
-            .values()
-            .map(|pod| after.labels_of(pod))
-            .filter(|labels| !self.identities.contains_key(labels))
-            .collect()
-    }
-
     /// Applies a command and says what changed of the published state.
     pub fn apply(&mut self, command: &CommandV1) -> Vec<Delta> {
         match command {
             CommandV1::Desire { put, remove, identities } => self.desire(put, remove, identities),
-            CommandV1::Plug(endpoint) => self.plug(endpoint),
+            CommandV1::Plug(node, pod, address) => self.plug(node, pod, *address),
             CommandV1::Unplug(node, address) => self.unplug(node, *address),
             CommandV1::EndpointsAre(node, addresses) => self
-                .endpoints
-                .values()
-                .filter(|e| e.node == *node && !addresses.contains(&e.address))
-                .map(|e| e.address)
-                .collect::<Vec<_>>()
+                .strays(node, addresses)
                 .into_iter()
                 .flat_map(|address| self.unplug(node, address))
                 .collect(),
         }
     }
 
-    fn desire(
-        &mut self,
-        put: &[Object],
-        remove: &[Object],
-        identities: &[(Identity, LabelSet)],
-    ) -> Vec<Delta> {
-        let mut deltas = Vec::new();
-        for (number, labels) in identities {
-            self.identities.insert(labels.clone(), *number);
-            deltas.push(Delta::IdentityUpsert(*number, labels.clone()));
-        }
-        let before = self.clone();
-        self.change_objects(put, remove);
-        self.place_workloads();
-        difference(&before.nodes, &self.nodes, Delta::NodeUpsert, Delta::NodeDelete, &mut deltas);
-        difference(
-            &before.policies,
-            &self.policies,
-            Delta::PolicyUpsert,
-            Delta::PolicyDelete,
-            &mut deltas,
-        );
-        difference(
-            &before.workloads,
-            &self.workloads,
-            Delta::WorkloadUpsert,
-            Delta::WorkloadDelete,
-            &mut deltas,
-        );
-        self.relabel_endpoints();
-        difference(
-            &before.endpoints,
-            &self.endpoints,
-            Delta::EndpointUpsert,
-            Delta::EndpointDelete,
-            &mut deltas,
-        );
-        deltas
-    }
-
-    fn change_objects(&mut self, put: &[Object], remove: &[Object]) {
-        for object in remove {
-            match object {
-                Object::Namespace(n) => drop(self.namespaces.remove(&n.name)),
-                Object::Node(n) => drop(self.nodes.remove(&n.name)),
-                Object::Pod(p) => drop(self.pods.remove(&p.name)),
-                Object::Policy(p) => drop(self.policies.remove(&p.id)),
+    /// Whether a command would change anything, published or not; what would not needs no log entry.
+    pub fn would_change(&self, command: &CommandV1) -> bool {
+        match command {
+            CommandV1::Desire { put, remove, identities } => {
+                let (put, remove) = self.effective(put, remove);
+                !put.is_empty()
+                    || !remove.is_empty()
+                    || identities.iter().any(|(_, labels)| !self.identities.contains_key(labels))
             }
-        }
-        for object in put {
-            match object.clone() {
-                Object::Namespace(n) => drop(self.namespaces.insert(n.name.clone(), n)),
-                Object::Node(n) => drop(self.nodes.insert(n.name.clone(), n)),
-                Object::Pod(p) => drop(self.pods.insert(p.name.clone(), p)),
-                Object::Policy(p) => drop(self.policies.insert(p.id.clone(), p)),
+            CommandV1::Plug(node, pod, address) => {
+                let said = Plugged { pod: pod.clone(), node: node.clone() };
+                self.may_plug(node, *address) && self.plugged.get(address) != Some(&said)
             }
+            CommandV1::Unplug(node, address) => {
+                self.plugged.get(address).is_some_and(|p| p.node == *node)
+            }
+            CommandV1::EndpointsAre(node, addresses) => !self.strays(node, addresses).is_empty(),
         }
     }
 
-    /// The scheduled pods with the numbers of their label sets.
-    fn place_workloads(&mut self) {
-        self.workloads = self
-            .pods
-            .values()
-            .filter_map(|pod| {
-                let identity = *self.identities.get(&self.labels_of(pod))?;
-                let node = pod.node.clone()?;
-                Some((pod.name.clone(), Workload { name: pod.name.clone(), node, identity }))
-            })
-            .collect();
+    /// Whether an address is inside the prefixes of a node, for whose pods alone it may speak.
+    pub fn may_plug(&self, node: &NodeName, address: Ipv4Addr) -> bool {
+        self.nodes.get(node).is_some_and(|n| n.pod_cidrs.iter().any(|c| c.contains(&address)))
     }
 
-    /// A plugged pod has the identity of its workload; one without a workload goes with it.
-    fn relabel_endpoints(&mut self) {
-        let workloads = &self.workloads;
-        self.endpoints.retain(|_, endpoint| match workloads.get(&endpoint.name) {
-            Some(workload) if workload.node == endpoint.node => {
-                endpoint.identity = workload.identity;
-                true
-            }
-            _ => false,
-        });
+    /// What a node said it has, and does not have any more.
+    fn strays(&self, node: &NodeName, addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+        let has: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
+        self.nodes
+            .get(node)
+            .map(|node| self.plugged_of(node))
+            .into_iter()
+            .flatten()
+            .filter(|address| !has.contains(address))
+            .collect()
     }
 
-    fn plug(&mut self, endpoint: &PodEndpoint) -> Vec<Delta> {
-        let mut endpoint = endpoint.clone();
-        match self.workloads.get(&endpoint.name) {
-            Some(workload) if workload.node == endpoint.node => {
-                endpoint.identity = workload.identity;
-            }
-            _ => return Vec::new(),
-        }
-        if self.endpoints.get(&endpoint.address) == Some(&endpoint) {
+    /// The addresses that a node has plugged; all of them are inside its prefixes.
+    fn plugged_of<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = Ipv4Addr> + 'a {
+        let ranges = node.pod_cidrs.iter().map(|cidr| cidr.network()..=cidr.broadcast());
+        ranges.flat_map(|range| {
+            let plugged = self.plugged.range(range);
+            plugged.filter(|(_, said)| said.node == node.name).map(|(address, _)| *address)
+        })
+    }
+
+    fn plug(&mut self, node: &NodeName, pod: &NamespacedName, address: Ipv4Addr) -> Vec<Delta> {
+        if !self.may_plug(node, address) {
             return Vec::new();
         }
-        self.endpoints.insert(endpoint.address, endpoint.clone());
-        vec![Delta::EndpointUpsert(endpoint)]
+        let said = Plugged { pod: pod.clone(), node: node.clone() };
+        if let Some(before) = self.plugged.insert(address, said) {
+            self.forget_address(&before.pod, address);
+        }
+        self.addresses.entry(pod.clone()).or_default().insert(address);
+        self.publish_endpoint(address).into_iter().collect()
     }
 
     fn unplug(&mut self, node: &NodeName, address: Ipv4Addr) -> Vec<Delta> {
-        match self.endpoints.get(&address) {
-            Some(endpoint) if endpoint.node == *node => {
-                self.endpoints.remove(&address);
-                vec![Delta::EndpointDelete(address)]
+        match self.plugged.get(&address) {
+            Some(said) if said.node == *node => {
+                let pod = said.pod.clone();
+                self.plugged.remove(&address);
+                self.forget_address(&pod, address);
+                self.publish_endpoint(address).into_iter().collect()
             }
             _ => Vec::new(),
         }
     }
 
-    fn labels_of(&self, pod: &Pod) -> LabelSet {
-        let namespace = self.namespaces.get(&pod.name.namespace);
+    fn forget_address(&mut self, pod: &NamespacedName, address: Ipv4Addr) {
+        if let Some(addresses) = self.addresses.get_mut(pod) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.addresses.remove(pod);
+            }
+        }
+    }
+
+    /// Makes the published endpoint of an address what it should be now.
+    fn publish_endpoint(&mut self, address: Ipv4Addr) -> Option<Delta> {
+        let endpoint = self.plugged.get(&address).and_then(|said| {
+            let workload = self.workloads.get(&said.pod)?;
+            (workload.node == said.node).then(|| PodEndpoint {
+                name: said.pod.clone(),
+                address,
+                identity: workload.identity,
+                node: said.node.clone(),
+            })
+        });
+        match endpoint {
+            Some(endpoint) if self.endpoints.get(&address) == Some(&endpoint) => None,
+            Some(endpoint) => {
+                self.endpoints.insert(address, endpoint.clone());
+                Some(Delta::EndpointUpsert(endpoint))
+            }
+            None => self.endpoints.remove(&address).map(|_| Delta::EndpointDelete(address)),
+        }
+    }
+
+    fn labels_of(&self, pod: &Pod, namespace: Option<&Namespace>) -> LabelSet {
         let absent = Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() };
         identity_labels(pod, namespace.unwrap_or(&absent), &self.cluster)
     }
 
     /// The whole published state, identities first.
-    pub fn snapshot(&self) -> Vec<Delta> {
-        let mut deltas: Vec<Delta> = self
-            .identities
-            .iter()
+    pub fn snapshot(&self) -> impl Iterator<Item = Delta> + '_ {
+        let identities = self.identities.iter();
+        identities
             .map(|(labels, number)| Delta::IdentityUpsert(*number, labels.clone()))
-            .collect();
-        deltas.extend(self.nodes.values().cloned().map(Delta::NodeUpsert));
-        deltas.extend(self.policies.values().cloned().map(Delta::PolicyUpsert));
-        deltas.extend(self.workloads.values().cloned().map(Delta::WorkloadUpsert));
-        deltas.extend(self.endpoints.values().cloned().map(Delta::EndpointUpsert));
-        deltas
+            .chain(self.nodes.values().cloned().map(Delta::NodeUpsert))
+            .chain(self.policies.values().cloned().map(Delta::PolicyUpsert))
+            .chain(self.workloads.values().cloned().map(Delta::WorkloadUpsert))
+            .chain(self.endpoints.values().cloned().map(Delta::EndpointUpsert))
     }
 
     /// Every object of the desired state.
-    pub fn objects(&self) -> Vec<Object> {
-        let mut objects: Vec<Object> =
-            self.namespaces.values().cloned().map(Object::Namespace).collect();
-        objects.extend(self.nodes.values().cloned().map(Object::Node));
-        objects.extend(self.pods.values().cloned().map(Object::Pod));
-        objects.extend(self.policies.values().cloned().map(Object::Policy));
-        objects
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let namespaces = self.namespaces.values().cloned().map(Object::Namespace);
+        namespaces
+            .chain(self.nodes.values().cloned().map(Object::Node))
+            .chain(self.pods.values().cloned().map(Object::Pod))
+            .chain(self.policies.values().cloned().map(Object::Policy))
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// Nodes by name.
@@ -248,21 +245,4 @@ impl ClusterState {
     pub fn policies(&self) -> &BTreeMap<PolicyId, Policy> {
         &self.policies
     }
-}
-
-/// The deltas between two tables.
-fn difference<K: Ord + Clone, V: Eq + Clone>(
-    before: &BTreeMap<K, V>,
-    after: &BTreeMap<K, V>,
-    upsert: impl Fn(V) -> Delta,
-    delete: impl Fn(K) -> Delta,
-    deltas: &mut Vec<Delta>,
-) {
-    deltas.extend(before.keys().filter(|key| !after.contains_key(key)).cloned().map(delete));
-    deltas.extend(
-        after
-            .iter()
-            .filter(|(key, value)| before.get(key) != Some(value))
-            .map(|(_, value)| upsert(value.clone())),
-    );
 }

@@ -3,6 +3,7 @@
 //! Types here are owned, ordered and serialisable; they do no I/O and know no clock. They travel in
 //! bincode, so no type skips or renames fields by value.
 
+pub mod codec;
 pub mod delta;
 pub mod identity;
 pub mod identity_labels;

@@ -3,11 +3,11 @@
 use crate::{
     name::{NamespacedName, NodeName},
     node::Node,
-    policy::Policy,
+    policy::{Policy, PolicyId, PolicyKind},
     workload::ContainerPort,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 /// A namespace with its labels, `kubernetes.io/metadata.name` among them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -48,4 +48,43 @@ pub enum Object {
     Pod(Pod),
     /// A policy.
     Policy(Policy),
+}
+
+/// What an object is known by: of two objects with one key the later counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ObjectKey {
+    /// By name.
+    Namespace(String),
+    /// By name.
+    Node(NodeName),
+    /// By namespace and name.
+    Pod(NamespacedName),
+    /// By API, namespace and name.
+    Policy(PolicyId),
+}
+
+impl Object {
+    /// What it is known by.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Namespace(namespace) => ObjectKey::Namespace(namespace.name.clone()),
+            Self::Node(node) => ObjectKey::Node(node.name.clone()),
+            Self::Pod(pod) => ObjectKey::Pod(pod.name.clone()),
+            Self::Policy(policy) => ObjectKey::Policy(policy.id.clone()),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    /// A path, as the store's keys spell it: `pod/shop/cart-0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespace(name) => write!(f, "namespace/{name}"),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Pod(name) => write!(f, "pod/{name}"),
+            Self::Policy(PolicyId { kind: PolicyKind::NetworkPolicy, name }) => {
+                write!(f, "networkpolicy/{name}")
+            }
+        }
+    }
 }

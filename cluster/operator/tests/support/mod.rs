@@ -1,0 +1,375 @@
+//! A real operator on loopback: certificates, admin calls, and agents that speak the wire.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+use tokio_rustls::client::TlsStream;
+use weft_api::{
+    Failure,
+    operator::{Answer, Request, Waited},
+    transport::{CallError, Client, Options},
+};
+use weft_operator::{
+    config::{Config, LogFormat},
+    operator::Operator,
+};
+use weft_types::{
+    Delta, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy, Revision, Selector,
+    delta::DeltaKey,
+    object::Pod,
+    policy::{Isolation, PolicyId, PolicyKind},
+};
+use weft_wire::{
+    ToAgent, ToOperator,
+    frame::{FrameError, receive, send},
+    tls::{Identity, connect},
+};
+
+/// Long enough on a machine that does other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An authority of certificates, in a folder.
+pub struct Authority {
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new(dir: &Path) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(dir.join("ca.pem"), certificate.pem()).unwrap();
+        Self { dir: dir.to_owned(), issuer: Issuer::new(params, key) }
+    }
+
+    /// (CA, certificate, key) of whoever has this DNS name.
+    pub fn issue(&self, name: &str) -> (PathBuf, PathBuf, PathBuf) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let at = |kind: &str| self.dir.join(format!("{name}.{kind}"));
+        std::fs::write(at("pem"), certificate.pem()).unwrap();
+        std::fs::write(at("key"), key.serialize_pem()).unwrap();
+        (self.dir.join("ca.pem"), at("pem"), at("key"))
+    }
+
+    pub fn identity(&self, name: &str) -> Identity {
+        let (ca, certificate, key) = self.issue(name);
+        Identity::read(&ca, &certificate, &key).unwrap()
+    }
+}
+
+/// An operator that runs on a thread of its own.
+pub struct Running {
+    pub address: SocketAddr,
+    pub socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Running {
+    /// Starts one, or says why it does not start.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let socket = config.admin_socket.clone();
+        let thread = thread::spawn(move || {
+            actix::System::new().block_on(async move {
+                let operator = Operator::bind(&config).await?;
+                tell.send(operator.listens_at()?).unwrap();
+                operator.run(async move { drop(stopped.await) }).await
+            })
+        });
+        match told.recv() {
+            Ok(address) => Ok(Self { address, socket, stop: Some(stop), thread: Some(thread) }),
+            Err(_) => Err(thread.join().unwrap().unwrap_err()),
+        }
+    }
+
+    pub fn ask(&self, request: Request) -> Result<Answer, Failure> {
+        ask(&self.socket, request)
+    }
+
+    /// The revision of a change and how much it changed.
+    pub fn apply(&self, objects: Vec<Object>) -> (Revision, usize) {
+        accepted(self.ask(Request::Apply { objects }))
+    }
+
+    pub fn delete(&self, objects: Vec<Object>) -> (Revision, usize) {
+        accepted(self.ask(Request::Delete { objects }))
+    }
+
+    pub fn wait(&self, node: Option<&str>, timeout_ms: u64) -> Waited {
+        let node = node.map(str::to_owned);
+        match self.ask(Request::Wait { revision: None, timeout_ms, node }) {
+            Ok(Answer::Waited(waited)) => waited,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn revision(&self) -> Revision {
+        match self.ask(Request::Status) {
+            Ok(Answer::Status(status)) => status.revision,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn stop(mut self) {
+        self.end().unwrap();
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        drop(self.stop.take());
+        self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.end());
+    }
+}
+
+pub fn ask(socket: &Path, request: Request) -> Result<Answer, Failure> {
+    let mut client = Client::connect(socket, PATIENCE).unwrap();
+    client.call(request, Options::within(PATIENCE)).map_err(|error| match error {
+        CallError::Failed(failure) => failure,
+        other => panic!("{other}"),
+    })
+}
+
+#[track_caller]
+fn accepted(answer: Result<Answer, Failure>) -> (Revision, usize) {
+    match answer {
+        Ok(Answer::Accepted { revision, changed }) => (revision, changed),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A folder with an authority, and the operators that run over it.
+pub struct World {
+    pub authority: Authority,
+    pub dir: TempDir,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        Self { authority: Authority::new(&dir.path().join("keys")), dir }
+    }
+
+    pub fn config(&self) -> Config {
+        let (ca, cert, key) = self.authority.issue("operator.weft");
+        Config {
+            cluster: "blue".to_owned(),
+            state_dir: self.dir.path().join("state"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            admin_socket: self.dir.path().join("operator.sock"),
+            ca,
+            cert,
+            key,
+            log_format: LogFormat::Text,
+        }
+    }
+
+    pub fn start(&self) -> Running {
+        Running::start(self.config()).unwrap()
+    }
+
+    /// An agent that has just greeted.
+    pub async fn agent(&self, operator: SocketAddr, node: &str, held: Option<Revision>) -> Agent {
+        let identity = self.authority.identity(&format!("{node}.node.weft"));
+        Agent::greet(&identity, operator, node, held).await.unwrap()
+    }
+}
+
+/// An agent's side of a session.
+#[derive(Debug)]
+pub struct Agent {
+    pub stream: TlsStream<TcpStream>,
+    /// What it was told, by key.
+    pub holds: BTreeMap<DeltaKey, Delta>,
+    pub revision: Revision,
+    /// How many snapshots and deltas messages came.
+    pub snapshots: usize,
+    pub pushes: usize,
+    pub longest: usize,
+    pub trace: Option<weft_types::TraceContext>,
+    node: String,
+}
+
+impl Agent {
+    /// Connects and says hello; no answer is waited for.
+    pub async fn greet(
+        identity: &Identity,
+        operator: SocketAddr,
+        node: &str,
+        held: Option<Revision>,
+    ) -> Result<Self, anyhow::Error> {
+        let mut stream = connect(operator, &identity.connector()?).await?;
+        send(&mut stream, &ToOperator::Hello { node: NodeName(node.to_owned()), held }).await?;
+        Ok(Self {
+            stream,
+            holds: BTreeMap::new(),
+            revision: Revision::ZERO,
+            snapshots: 0,
+            pushes: 0,
+            longest: 0,
+            trace: None,
+            node: node.to_owned(),
+        })
+    }
+
+    pub async fn say(&mut self, message: ToOperator) {
+        send(&mut self.stream, &message).await.unwrap();
+    }
+
+    pub async fn acknowledge(&mut self) {
+        let revision = self.revision;
+        self.say(ToOperator::Acknowledge { revision }).await;
+    }
+
+    pub async fn plug(&mut self, pod: &str, address: Ipv4Addr) {
+        let endpoint = PodEndpoint {
+            name: NamespacedName::new("shop", pod),
+            address,
+            identity: weft_types::Identity::INIT,
+            node: NodeName(self.node.clone()),
+        };
+        self.say(ToOperator::EndpointPlugged { endpoint, trace: None }).await;
+    }
+
+    /// The next message other than a ping.
+    pub async fn hear(&mut self) -> Result<ToAgent, FrameError> {
+        loop {
+            match timeout(PATIENCE, receive(&mut self.stream)).await.expect("nothing came")? {
+                ToAgent::Ping => self.say(ToOperator::Pong).await,
+                message => return Ok(message),
+            }
+        }
+    }
+
+    /// Takes messages until it holds a revision; what it holds is a whole revision then.
+    pub async fn reach(&mut self, revision: Revision) {
+        let mut snapshot = None;
+        while self.revision < revision || snapshot.is_some() {
+            match self.hear().await.expect("the session goes on") {
+                ToAgent::Welcome { revision, .. } => assert!(revision >= self.revision),
+                ToAgent::SnapshotBegin => snapshot = Some(BTreeMap::new()),
+                ToAgent::Deltas { revision, deltas, trace } => {
+                    self.longest = self.longest.max(deltas.len());
+                    self.trace = trace;
+                    let holds = snapshot.as_mut().unwrap_or(&mut self.holds);
+                    take(holds, deltas);
+                    if snapshot.is_none() {
+                        assert!(revision > self.revision, "an agent never goes back");
+                        self.revision = revision;
+                        self.pushes += 1;
+                    }
+                }
+                ToAgent::SnapshotEnd { revision } => {
+                    assert!(revision >= self.revision, "an agent never goes back");
+                    self.holds = snapshot.take().expect("begun");
+                    self.revision = revision;
+                    self.snapshots += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Why it is refused.
+    pub async fn refused(&mut self) -> String {
+        match self.hear().await {
+            Ok(ToAgent::Refused { reason }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The session is over.
+    pub async fn closed(&mut self) {
+        while self.hear().await.is_ok() {}
+    }
+
+    pub fn endpoints(&self) -> Vec<Ipv4Addr> {
+        let address = |key: &DeltaKey| match key {
+            DeltaKey::Endpoint(address) => Some(*address),
+            _ => None,
+        };
+        self.holds.keys().filter_map(address).collect()
+    }
+
+    /// Numbers and the label sets they stand for.
+    pub fn identities(&self) -> BTreeMap<u32, String> {
+        let pair = |delta: &Delta| match delta {
+            Delta::IdentityUpsert(number, labels) => Some((number.0, labels.to_string())),
+            _ => None,
+        };
+        self.holds.values().filter_map(pair).collect()
+    }
+}
+
+fn take(holds: &mut BTreeMap<DeltaKey, Delta>, deltas: Vec<Delta>) {
+    for delta in deltas {
+        match delta {
+            Delta::IdentityDelete(_)
+            | Delta::NodeDelete(_)
+            | Delta::WorkloadDelete(_)
+            | Delta::EndpointDelete(_)
+            | Delta::PolicyDelete(_) => drop(holds.remove(&delta.key())),
+            _ => drop(holds.insert(delta.key(), delta)),
+        }
+    }
+}
+
+pub fn node(number: u8) -> Object {
+    Object::Node(Node {
+        name: NodeName(format!("node{number}")),
+        address: [172, 30, 0, number].into(),
+        pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
+    })
+}
+
+pub fn pod(name: &str, app: &str, node: u8) -> Object {
+    Object::Pod(Pod {
+        name: NamespacedName::new("shop", name),
+        labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        service_account: "default".to_owned(),
+        ports: Vec::new(),
+        node: Some(NodeName(format!("node{node}"))),
+        address: None,
+        command: Vec::new(),
+    })
+}
+
+pub fn policy(name: &str, ingress: Isolation) -> Object {
+    Object::Policy(Policy {
+        id: PolicyId { kind: PolicyKind::NetworkPolicy, name: NamespacedName::new("shop", name) },
+        subject: Selector::default(),
+        ingress,
+        egress: Isolation::Open,
+    })
+}
+
+/// Runs a test's asynchronous part.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
