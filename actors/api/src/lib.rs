@@ -6,6 +6,8 @@
 
 pub mod agent;
 pub mod cni;
+#[cfg(feature = "server")]
+pub mod health;
 pub mod operator;
 pub mod transport;
 

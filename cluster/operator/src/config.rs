@@ -9,7 +9,7 @@ pub struct Config {
     /// The cluster's name, a label of every identity.
     #[arg(long, default_value = "default")]
     pub cluster: String,
-    /// Folder of the store.
+    /// Folder of the store (store.redb) and the log (log.redb).
     #[arg(long, default_value = "/var/lib/weft/operator")]
     pub state_dir: PathBuf,
     /// Where agents connect.
@@ -27,6 +27,9 @@ pub struct Config {
     /// Its key (PEM).
     #[arg(long)]
     pub key: PathBuf,
+    /// Where /metrics and /healthz are served, on loopback, as 127.0.0.1:9963; nowhere when absent.
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// How logs are written.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -1,75 +1,151 @@
-//! The leader: turns requests into commands, publishes what they change, counts who holds what.
+//! The leader: applies what is committed, publishes what that changes, counts who holds what.
+//!
+//! It is the only one who applies, and it never waits for a disk: proposals go to the [`Sequencer`]'s thread.
 
 use crate::{
-    progress::{Progress, SessionId},
-    sequencer::Sequencer,
+    founding::{Founded, adoption},
+    history::{History, Next, Snapshot},
+    messages::{
+        Adopt, Applied, AwaitRevision, Heard, Join, Joined, Look, Prepare, Prepared, Propose, Pull,
+        Pulled, Said,
+    },
+    metrics::Metrics,
+    progress::Progress,
+    sequencer::{Committed, Sequenced, Sequencer, Ticket},
 };
-use actix::prelude::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
-use tokio::sync::{mpsc, oneshot};
+use actix::prelude::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::{oneshot, watch};
 use weft_api::{
     Failure, FailureKind,
     agent::IdentityRow,
-    operator::{Answer, Request, Status, Waited},
+    operator::{Answer, Status, Waited},
 };
-use weft_state::CommandV1;
-use weft_store::StoreError;
-use weft_types::{Delta, Node, NodeName, Object, PodEndpoint, Revision};
-use weft_wire::ToAgent;
+use weft_state::{ClusterState, CommandV1, EntryV1};
+use weft_types::{Delta, Node, NodeName, Revision};
 
-/// Revisions whose deltas are kept for agents that come back.
-const HISTORY: usize = 1024;
+/// Bytes of frames that are kept for agents that are behind.
+const HISTORY: usize = 16 << 20;
+/// Bytes of entries in the log before a snapshot replaces them, or as many as the snapshot has.
+const LOG: usize = 4 << 20;
 
-/// What a session sends through; bounded, so a slow agent costs a snapshot and not memory.
-pub type Outbox = mpsc::Sender<ToAgent>;
+/// What sessions watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The newest revision.
+    pub newest: Revision,
+    /// The oldest that one can go on from.
+    pub floor: Revision,
+}
+
+type Verdict = oneshot::Sender<Result<Revision, Failure>>;
 
 /// The leader.
 pub struct Leader {
     sequencer: Box<dyn Sequencer>,
-    cluster: String,
+    state: ClusterState,
+    history: History,
+    snapshot: Option<Arc<Snapshot>>,
+    tip: watch::Sender<Tip>,
     progress: Progress<oneshot::Sender<Waited>>,
-    outboxes: BTreeMap<NodeName, Outbox>,
-    history: VecDeque<(Revision, Vec<Delta>)>,
+    /// What ends each session when it is dropped.
+    sessions: BTreeMap<NodeName, oneshot::Sender<()>>,
+    pending: BTreeMap<Ticket, (Option<NodeName>, Verdict)>,
+    /// Proposals under way of each node.
+    under_way: BTreeMap<NodeName, usize>,
+    next_ticket: Ticket,
+    log_bytes: usize,
+    snapshot_bytes: usize,
+    metrics: Arc<Metrics>,
 }
 
 impl Leader {
-    /// A leader over a sequencer.
-    pub fn new(sequencer: Box<dyn Sequencer>, cluster: String) -> Self {
-        Self {
-            sequencer,
-            cluster,
-            progress: Progress::default(),
-            outboxes: BTreeMap::new(),
-            history: VecDeque::new(),
+    /// A leader of what was founded; and what sessions watch.
+    pub fn new(
+        founded: Founded,
+        sequencer: Box<dyn Sequencer>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, watch::Receiver<Tip>) {
+        let before = founded.replayed.first().map_or(founded.revision, |(first, _)| {
+            Revision::new(first.generation(), first.index() - 1)
+        });
+        let mut history = History::new(before, HISTORY);
+        for (revision, deltas) in founded.replayed {
+            history.push(revision, deltas, None);
         }
+        let newest = Tip { newest: history.newest(), floor: history.floor() };
+        let (tip, watched) = watch::channel(newest);
+        let leader = Self {
+            sequencer,
+            state: founded.state,
+            history,
+            snapshot: None,
+            tip,
+            progress: Progress::default(),
+            sessions: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            next_ticket: 0,
+            log_bytes: 0,
+            snapshot_bytes: 0,
+            metrics,
+        };
+        leader.count();
+        (leader, watched)
     }
 
-    /// Commits a command and publishes what it changes; one that changes nothing is left out.
-    fn commit(&mut self, command: &CommandV1) -> Result<Revision, StoreError> {
-        if !self.sequencer.state().would_change(command) {
-            return Ok(self.sequencer.revision());
+    fn newest(&self) -> Revision {
+        self.history.newest()
+    }
+
+    /// Queues a command. One that would change nothing needs no entry, unless something of the same
+    /// speaker is under way that it may undo.
+    fn propose(
+        &mut self,
+        speaker: Option<NodeName>,
+        entry: EntryV1,
+    ) -> oneshot::Receiver<Result<Revision, Failure>> {
+        let (verdict, told) = oneshot::channel();
+        let alone = speaker.as_ref().is_none_or(|node| !self.under_way.contains_key(node));
+        if alone && !self.state.would_change(&entry.command) {
+            drop(verdict.send(Ok(self.newest())));
+            return told;
         }
-        let (revision, deltas) = self.sequencer.propose(command)?;
-        self.ask_again(&deltas);
-        self.history.push_back((revision, deltas.clone()));
-        if self.history.len() > HISTORY {
-            self.history.pop_front();
-        }
-        let message = ToAgent::Deltas { revision, deltas, trace: None };
-        // A session whose queue is full is dropped; its agent comes back for what it missed.
-        let (outboxes, progress) = (&mut self.outboxes, &mut self.progress);
-        outboxes.retain(|node, outbox| {
-            let kept = outbox.try_send(message.clone()).is_ok();
-            if !kept {
-                tracing::warn!(%node, "session too slow, dropped");
-                progress.expel(node);
+        self.next_ticket += 1;
+        if self.sequencer.propose(self.next_ticket, entry) {
+            if let Some(node) = &speaker {
+                *self.under_way.entry(node.clone()).or_default() += 1;
             }
-            kept
-        });
-        Ok(revision)
+            self.pending.insert(self.next_ticket, (speaker, verdict));
+        } else {
+            let message = "change the cluster: too much waits for the log; try again".to_owned();
+            drop(verdict.send(Err(Failure { kind: FailureKind::TryAgain, message })));
+        }
+        told
+    }
+
+    fn resolve(&mut self, ticket: Ticket, outcome: Result<Revision, Failure>) {
+        let Some((speaker, verdict)) = self.pending.remove(&ticket) else { return };
+        if let Some(node) = speaker {
+            match self.under_way.get_mut(&node) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => _ = self.under_way.remove(&node),
+            }
+        }
+        // Whoever asked may be gone.
+        drop(verdict.send(outcome));
+    }
+
+    fn apply(&mut self, committed: Committed) {
+        let Committed { ticket, revision, size, entry } = committed;
+        let deltas = self.state.apply(&entry.command);
+        self.ask_again(&deltas);
+        self.history.push(revision, deltas, entry.trace);
+        self.log_bytes += size;
+        if let Some(trace) = entry.trace {
+            tracing::info!(%revision, %trace, "committed");
+        }
+        self.resolve(ticket, Ok(revision));
     }
 
     /// What a node said before it was registered, or before its prefixes changed, was not taken: its
@@ -78,146 +154,169 @@ impl Leader {
         for delta in deltas {
             if let Delta::NodeUpsert(Node { name, .. }) | Delta::NodeDelete(name) = delta {
                 self.progress.expel(name);
-                self.outboxes.remove(name);
+                self.sessions.remove(name);
                 self.progress.nodes_changed();
             }
         }
     }
 
-    fn desire(&mut self, put: &[Object], remove: &[Object]) -> Result<Answer, Failure> {
-        let state = self.sequencer.state();
-        let (put, remove) = state.effective(put, remove);
-        state.check(&put, &remove).map_err(|conflict| Failure {
-            kind: FailureKind::Invalid,
-            message: conflict.to_string(),
-        })?;
-        let changed = put.len() + remove.len();
-        let sets = state.unnumbered(&put, &remove).into_iter().collect();
-        let identities = self.sequencer.allocate(sets).map_err(internal)?;
-        let command = CommandV1::Desire { put, remove, identities };
-        let revision = self.commit(&command).map_err(internal)?;
-        self.release_waiting();
-        Ok(Answer::Accepted { revision, changed })
+    /// The cost of a snapshot is that of the entries it replaces.
+    fn compact(&mut self) {
+        if self.log_bytes < LOG.max(self.snapshot_bytes) {
+            return;
+        }
+        match self.state.encode() {
+            Ok(snapshot) => {
+                self.snapshot_bytes = snapshot.len();
+                self.sequencer.compact(self.newest(), snapshot);
+            }
+            Err(error) => tracing::error!("compact the log: {error}"),
+        }
+        self.log_bytes = 0;
+    }
+
+    fn settle(&mut self) {
+        answer_all(self.progress.settle(self.state.nodes()));
+        self.count();
+    }
+
+    fn count(&self) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.revision.set(i64::try_from(self.newest().index()).unwrap_or(i64::MAX));
+        self.metrics.generation.set(i64::from(self.newest().generation()));
+        self.metrics.sessions.set(gauge(self.progress.sessions()));
+        self.metrics.waiters.set(gauge(self.progress.waiters()));
+    }
+
+    /// The newest snapshot that can be gone on from; made when there is none.
+    fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        let usable = self.snapshot.take().filter(|s| s.revision >= self.history.floor());
+        let made = || Snapshot::new(self.newest(), self.state.snapshot()).map(Arc::new);
+        match usable.map_or_else(made, Ok) {
+            Ok(snapshot) => {
+                self.snapshot = Some(Arc::clone(&snapshot));
+                Some(snapshot)
+            }
+            Err(error) => {
+                tracing::error!("make a snapshot: {error}");
+                None
+            }
+        }
     }
 
     fn status(&self) -> Status {
-        let state = self.sequencer.state();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: self.sequencer.revision(),
+            revision: self.newest(),
             store: "file".to_owned(),
-            nodes: state.nodes().keys().map(|node| self.progress.of(node)).collect(),
-            identities: state.identities().len(),
-            workloads: state.workloads().len(),
-            endpoints: state.endpoints().len(),
-            policies: state.policies().len(),
+            nodes: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
+            identities: self.state.identities().len(),
+            workloads: self.state.workloads().len(),
+            endpoints: self.state.endpoints().len(),
+            policies: self.state.policies().len(),
         }
     }
-
-    /// What brings an agent from what it holds to now: deltas, or everything.
-    fn catch_up(&self, held: Option<Revision>) -> Vec<ToAgent> {
-        let now = self.sequencer.revision();
-        let known = held.filter(|held| {
-            *held == now
-                || self.history.front().is_some_and(|(first, _)| *first <= *held)
-                    && self.history.iter().any(|(revision, _)| revision == held)
-        });
-        let mut messages = vec![ToAgent::Welcome { cluster: self.cluster.clone(), revision: now }];
-        match known {
-            Some(held) => {
-                messages.extend(self.history.iter().filter(|(revision, _)| *revision > held).map(
-                    |(revision, deltas)| ToAgent::Deltas {
-                        revision: *revision,
-                        deltas: deltas.clone(),
-                        trace: None,
-                    },
-                ))
-            }
-            None => messages.extend([
-                ToAgent::SnapshotBegin,
-                ToAgent::Deltas {
-                    revision: now,
-                    deltas: self.sequencer.state().snapshot().collect(),
-                    trace: None,
-                },
-                ToAgent::SnapshotEnd { revision: now },
-            ]),
-        }
-        messages
-    }
-}
-
-fn internal(error: StoreError) -> Failure {
-    Failure { kind: FailureKind::Internal, message: error.to_string() }
 }
 
 impl Actor for Leader {
     type Context = Context<Self>;
 }
 
-/// An admin request other than a wait.
-#[derive(Message)]
-#[rtype(result = "Result<Answer, Failure>")]
-pub struct Administer(pub Request);
+impl Handler<Prepare> for Leader {
+    type Result = Result<Prepared, Failure>;
 
-impl Handler<Administer> for Leader {
-    type Result = MessageResult<Administer>;
-
-    fn handle(&mut self, message: Administer, _: &mut Self::Context) -> Self::Result {
-        MessageResult(match message.0 {
-            Request::Apply { objects } => self.desire(&objects, &[]),
-            Request::Delete { objects } => self.desire(&[], &objects),
-            Request::Status => Ok(Answer::Status(self.status())),
-            Request::Objects => Ok(Answer::Objects(self.sequencer.state().objects().collect())),
-            Request::Identities => Ok(Answer::Identities(
-                self.sequencer
-                    .state()
-                    .identities()
-                    .iter()
-                    .map(|(labels, number)| IdentityRow {
-                        identity: number.0,
-                        labels: labels.iter().map(|label| label.to_string()).collect(),
-                    })
-                    .collect(),
-            )),
-            Request::Wait { .. } => Err(Failure {
-                kind: FailureKind::Internal,
-                message: "a wait is not answered at once".to_owned(),
-            }),
-        })
+    fn handle(&mut self, change: Prepare, _: &mut Self::Context) -> Self::Result {
+        let (put, remove) = self.state.effective(&change.put, &change.remove);
+        self.state.check(&put, &remove).map_err(|conflict| Failure {
+            kind: FailureKind::Invalid,
+            message: conflict.to_string(),
+        })?;
+        let sets = self.state.unnumbered(&put, &remove);
+        Ok(Prepared { put, remove, sets, revision: self.newest() })
     }
 }
 
-/// Tell when every node holds a revision, or what is missing when the time is over.
-#[derive(Message)]
-#[rtype(result = "Result<(), Failure>")]
-pub struct AwaitRevision {
-    /// The revision; the newest when absent.
-    pub revision: Option<Revision>,
-    /// The only node that counts; all when absent.
-    pub node: Option<NodeName>,
-    /// How long.
-    pub timeout: Duration,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<Waited>,
+impl Handler<Propose> for Leader {
+    type Result = ResponseFuture<Result<Revision, Failure>>;
+
+    fn handle(&mut self, proposal: Propose, _: &mut Self::Context) -> Self::Result {
+        Box::pin(verdict(self.propose(None, proposal.0)))
+    }
+}
+
+impl Handler<Adopt> for Leader {
+    type Result = ResponseFuture<Result<Revision, Failure>>;
+
+    fn handle(&mut self, stored: Adopt, _: &mut Self::Context) -> Self::Result {
+        let nothing = CommandV1::Desire { put: vec![], remove: vec![], identities: vec![] };
+        let command = adoption(&self.state, stored.identities, stored.objects).unwrap_or(nothing);
+        Box::pin(verdict(self.propose(None, EntryV1 { trace: None, command })))
+    }
+}
+
+async fn verdict(told: oneshot::Receiver<Result<Revision, Failure>>) -> Result<Revision, Failure> {
+    let stopping =
+        Failure { kind: FailureKind::TryAgain, message: "the operator is stopping".to_owned() };
+    told.await.unwrap_or(Err(stopping))
+}
+
+impl Handler<Applied> for Leader {
+    type Result = ();
+
+    fn handle(&mut self, applied: Applied, _: &mut Self::Context) {
+        match applied.0 {
+            Sequenced::Committed(entries) => {
+                entries.into_iter().for_each(|entry| self.apply(entry));
+                let (newest, floor) = (self.newest(), self.history.floor());
+                self.tip.send_replace(Tip { newest, floor });
+                self.compact();
+                self.settle();
+            }
+            Sequenced::Failed { tickets, problem } => {
+                for ticket in tickets {
+                    let message = format!("change the cluster: {problem}");
+                    self.resolve(ticket, Err(Failure { kind: FailureKind::Internal, message }));
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Look> for Leader {
+    type Result = MessageResult<Look>;
+
+    fn handle(&mut self, look: Look, _: &mut Self::Context) -> Self::Result {
+        let state = &self.state;
+        MessageResult(match look {
+            Look::Status => Answer::Status(self.status()),
+            Look::Objects => Answer::Objects(state.objects().collect()),
+            Look::Identities => {
+                let row = |(labels, number): (&weft_types::LabelSet, &weft_types::Identity)| {
+                    let labels = labels.iter().map(|label| label.to_string()).collect();
+                    IdentityRow { identity: number.0, labels }
+                };
+                Answer::Identities(state.identities().iter().map(row).collect())
+            }
+        })
+    }
 }
 
 impl Handler<AwaitRevision> for Leader {
     type Result = Result<(), Failure>;
 
     fn handle(&mut self, wait: AwaitRevision, ctx: &mut Self::Context) -> Self::Result {
-        let nodes = self.sequencer.state().nodes();
+        let nodes = self.state.nodes();
         if let Some(node) = wait.node.as_ref().filter(|node| !nodes.contains_key(*node)) {
             let known: Vec<&str> = nodes.keys().map(|node| node.0.as_str()).collect();
             let message = format!("wait for node {node}: the cluster has {}", known.join(", "));
             return Err(Failure { kind: FailureKind::NotFound, message });
         }
-        let revision = wait.revision.unwrap_or(self.sequencer.revision());
+        let revision = wait.revision.unwrap_or(self.newest());
         let waiter = self.progress.wait(revision, wait.node, wait.answer);
-        self.release_waiting();
+        self.settle();
         ctx.run_later(wait.timeout, move |leader, _| {
-            let over = leader.progress.expire(waiter, leader.sequencer.state().nodes());
-            answer_all(over);
+            answer_all(leader.progress.expire(waiter, leader.state.nodes()));
+            leader.count();
         });
         Ok(())
     }
@@ -228,107 +327,70 @@ fn answer_all(answers: impl IntoIterator<Item = (oneshot::Sender<Waited>, Waited
     answers.into_iter().for_each(|(answer, waited)| drop(answer.send(waited)));
 }
 
-impl Leader {
-    fn release_waiting(&mut self) {
-        answer_all(self.progress.settle(self.sequencer.state().nodes()));
-    }
-}
-
-/// An agent's session begins.
-#[derive(Message)]
-#[rtype(result = "Result<SessionId, String>")]
-pub struct Join {
-    /// The node it may speak for.
-    pub node: NodeName,
-    /// What it holds.
-    pub held: Option<Revision>,
-    /// Where its messages go.
-    pub outbox: Outbox,
-}
-
 impl Handler<Join> for Leader {
-    type Result = Result<SessionId, String>;
+    type Result = Result<Joined, String>;
 
     fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
-        let newest = self.sequencer.revision();
+        let revision = self.newest();
         let session = self
             .progress
-            .join(&join.node, join.held, newest)
+            .join(&join.node, join.held, revision)
             .map_err(|refusal| refusal.to_string())?;
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
-        self.outboxes.remove(&join.node);
-        let mut messages = self.catch_up(join.held).into_iter();
-        if messages.all(|message| join.outbox.try_send(message).is_ok()) {
-            self.outboxes.insert(join.node, join.outbox);
-        }
-        self.release_waiting();
-        Ok(session)
+        let (end, over) = oneshot::channel();
+        self.sessions.insert(join.node, end);
+        self.settle();
+        let cluster = self.state.cluster().to_owned();
+        Ok(Joined { session, cluster, revision, held: join.held, over })
     }
 }
 
-/// What an agent says.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Heard {
-    /// The node it speaks for.
-    pub node: NodeName,
-    /// Its session.
-    pub session: SessionId,
-    /// What.
-    pub said: Said,
-}
+impl Handler<Pull> for Leader {
+    type Result = Option<Pulled>;
 
-/// What an agent can say once its session stands.
-pub enum Said {
-    /// Its kernel holds a revision.
-    Holds(Revision),
-    /// A pod was plugged.
-    Plugged(PodEndpoint),
-    /// An address is free.
-    Unplugged(std::net::Ipv4Addr),
-    /// All addresses it has pods for.
-    Endpoints(Vec<std::net::Ipv4Addr>),
-    /// The session is over.
-    Left,
+    fn handle(&mut self, pull: Pull, _: &mut Self::Context) -> Self::Result {
+        if !self.progress.is_current(&pull.node, pull.session) {
+            return None;
+        }
+        match pull.sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
+            Next::Snapshot => self.snapshot().map(Pulled::Snapshot),
+            next => Some(Pulled::Next(next)),
+        }
+    }
 }
 
 impl Handler<Heard> for Leader {
-    type Result = ();
+    type Result = ResponseFuture<Result<(), Failure>>;
 
-    fn handle(&mut self, heard: Heard, _: &mut Self::Context) {
+    fn handle(&mut self, heard: Heard, _: &mut Self::Context) -> Self::Result {
         let Heard { node, session, said } = heard;
         if !self.progress.is_current(&node, session) {
-            return;
+            return Box::pin(async { Ok(()) });
         }
-        let command = match said {
+        let (command, trace) = match said {
             Said::Holds(revision) => {
-                self.progress.acknowledge(&node, revision, self.sequencer.revision());
-                return self.release_waiting();
+                self.progress.acknowledge(&node, revision, self.newest());
+                self.settle();
+                return Box::pin(async { Ok(()) });
             }
             Said::Left => {
                 self.progress.leave(&node, session);
-                self.outboxes.remove(&node);
-                return;
+                self.sessions.remove(&node);
+                self.count();
+                return Box::pin(async { Ok(()) });
             }
-            Said::Plugged(endpoint) if self.may_plug(&node, &endpoint) => {
-                CommandV1::Plug(node, endpoint.name, endpoint.address)
+            Said::Plugged { pod, address, trace } => {
+                if !self.state.may_plug(&node, address) {
+                    tracing::warn!(%node, %pod, %address,
+                        "not taken: a node speaks only for addresses of its own prefixes");
+                    return Box::pin(async { Ok(()) });
+                }
+                (CommandV1::Plug(node.clone(), pod, address), trace)
             }
-            Said::Plugged(endpoint) => {
-                tracing::warn!(%node, pod = %endpoint.name, address = %endpoint.address,
-                    "refused: a node speaks only for its own pods and prefixes");
-                return;
-            }
-            Said::Unplugged(address) => CommandV1::Unplug(node, address),
-            Said::Endpoints(addresses) => CommandV1::EndpointsAre(node, addresses),
+            Said::Unplugged(address) => (CommandV1::Unplug(node.clone(), address), None),
+            Said::Endpoints(addresses) => (CommandV1::EndpointsAre(node.clone(), addresses), None),
         };
-        if let Err(error) = self.commit(&command) {
-            tracing::error!(%error, "what an agent said is not recorded");
-        }
-    }
-}
-
-impl Leader {
-    fn may_plug(&self, node: &NodeName, endpoint: &PodEndpoint) -> bool {
-        endpoint.node == *node && self.sequencer.state().may_plug(node, endpoint.address)
+        let told = self.propose(Some(node), EntryV1 { trace, command });
+        Box::pin(async { verdict(told).await.map(drop) })
     }
 }

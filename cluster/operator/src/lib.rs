@@ -1,8 +1,14 @@
 //! The operator: sources, identity allocation, publishing.
 
 pub mod admin;
+pub mod admission;
+pub mod allocator;
 pub mod config;
+pub mod founding;
+pub mod history;
 pub mod leader;
+pub mod messages;
+pub mod metrics;
 pub mod operator;
 pub mod progress;
 pub mod sequencer;

@@ -1,42 +1,80 @@
 //! The operator put together: its parts are bound first, so that what cannot be had is an error at once.
 
-use crate::{admin, config::Config, leader::Leader, sequencer::LocalSequencer, session};
-use actix::Actor;
+use crate::{
+    admin::Admin,
+    admission::Admission,
+    allocator::Allocator,
+    config::Config,
+    founding,
+    leader::Leader,
+    messages::Applied,
+    metrics::Metrics,
+    sequencer::{LocalSequencer, Sequenced},
+    session::Sessions,
+};
+use actix::{Actor, Addr};
 use anyhow::Context;
-use std::{future::Future, net::SocketAddr};
-use tokio::net::TcpListener;
+use std::{future::Future, net::SocketAddr, sync::Arc};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, mpsc::UnboundedReceiver, watch},
+};
 use tokio_rustls::TlsAcceptor;
-use weft_api::transport::{Limits, Response, Server};
-use weft_store::FileStore;
+use weft_api::{
+    health::Health,
+    transport::{Limits, Response, Server},
+};
+use weft_store::{FileLog, FileStore, Log, Store};
 use weft_wire::tls::Identity;
 
 /// An operator that is about to serve.
 pub struct Operator {
-    sequencer: LocalSequencer<FileStore>,
-    cluster: String,
+    leader: Leader,
+    tip: watch::Receiver<crate::leader::Tip>,
+    stream: UnboundedReceiver<Sequenced>,
+    allocator: Allocator,
+    metrics: Arc<Metrics>,
     listener: TcpListener,
     acceptor: TlsAcceptor,
     admin: Server,
+    health: Option<Health>,
 }
 
 impl Operator {
     /// Opens what it has on disk and binds its sockets, in the context of an actix system.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("make {}", config.state_dir.display()))?;
         let store = FileStore::open(&config.state_dir.join("store.redb"))?;
-        let sequencer = LocalSequencer::open(store, &config.cluster)?;
+        let log = FileLog::open(&config.state_dir.join("log.redb"))?;
+        Self::over(config, Box::new(store), Box::new(log)).await
+    }
+
+    /// The same over another store and log.
+    pub async fn over(
+        config: &Config,
+        mut store: Box<dyn Store>,
+        mut log: Box<dyn Log>,
+    ) -> anyhow::Result<Self> {
+        let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
+        let metrics = Arc::new(Metrics::default());
+        let founded = founding::begin(&mut *store, &mut *log, &config.cluster)?;
+        tracing::info!(cluster = %config.cluster, revision = %founded.revision,
+            term = founded.fence.term, "the cluster's state is read");
+        let allocator = Allocator::new(store, founded.fence, Arc::clone(&metrics))?;
+        let (sequencer, stream) =
+            LocalSequencer::start(log, founded.revision, Arc::clone(&metrics))?;
+        let (leader, tip) = Leader::new(founded, Box::new(sequencer), Arc::clone(&metrics));
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listen at {}", config.listen))?;
-        Ok(Self {
-            sequencer,
-            cluster: config.cluster.clone(),
-            listener,
-            acceptor: identity.acceptor()?,
-            admin: Server::bind(&config.admin_socket, Limits::default())?,
-        })
+        let health = match config.metrics_listen {
+            Some(address) => Some(Health::bind(address).await?),
+            None => None,
+        };
+        let admin = Server::bind(&config.admin_socket, Limits::default())?;
+        let acceptor = identity.acceptor()?;
+        Ok(Self { leader, tip, stream, allocator, metrics, listener, acceptor, admin, health })
     }
 
     /// Where agents connect.
@@ -44,18 +82,51 @@ impl Operator {
         Ok(self.listener.local_addr()?)
     }
 
+    /// Where metrics are served.
+    pub fn metrics_at(&self) -> Option<SocketAddr> {
+        self.health.as_ref().map(Health::listens_at)
+    }
+
     /// Serves until it is told to stop; that any part of it ended is an error.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let leader = Leader::new(Box::new(self.sequencer), self.cluster).start();
-        let sessions = actix::spawn(session::serve(self.listener, self.acceptor, leader.clone()));
+        let leader = self.leader.start();
+        // One place applies what is committed, whoever proposed it.
+        let applying = actix::spawn(apply(self.stream, leader.clone()));
+        let sessions = Sessions {
+            acceptor: self.acceptor,
+            leader: leader.clone(),
+            tip: self.tip,
+            admission: Admission::new(Arc::clone(&self.metrics)),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let sessions = actix::spawn(sessions.serve(self.listener));
+        let admin =
+            Admin { leader: leader.clone(), allocator: Arc::new(Mutex::new(self.allocator)) };
         let admin = actix::spawn(self.admin.serve(move |call| {
-            let leader = leader.clone();
-            async move { Response::from(admin::answer(leader, call).await) }
+            let answer = admin.clone().answer(call);
+            async move { Response::from(answer.await) }
         }));
+        let metrics = self.metrics;
+        let health = async move {
+            match self.health {
+                Some(health) => health.serve(move || metrics.render(), || Ok(())).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = stop => Ok(()),
+            ended = applying => anyhow::bail!("the log ended: {ended:?}; see the error before this"),
             ended = sessions => anyhow::bail!("serving agents ended: {ended:?}"),
             ended = admin => anyhow::bail!("serving the admin socket ended: {ended:?}"),
+            ended = actix::spawn(health) => anyhow::bail!("serving metrics ended: {ended:?}"),
+        }
+    }
+}
+
+async fn apply(mut stream: UnboundedReceiver<Sequenced>, leader: Addr<Leader>) {
+    while let Some(sequenced) = stream.recv().await {
+        if leader.send(Applied(sequenced)).await.is_err() {
+            return;
         }
     }
 }

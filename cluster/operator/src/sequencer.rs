@@ -1,99 +1,186 @@
 //! Who puts commands in order and makes them durable. Raft stands behind this interface later.
+//!
+//! Commands are proposed, and what is committed comes back as one stream, which is applied in one place.
 
-use weft_state::{ClusterState, CommandV1, EntryV1, decode_entry, encode_entry};
-use weft_store::{Generation, LogEntry, Store, StoreError};
-use weft_types::{Delta, Identity, LabelSet, Revision};
+use crate::metrics::Metrics;
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use weft_state::{EntryV1, encode_entry};
+use weft_store::{Log, LogEntry, StoreError};
+use weft_types::Revision;
 
-/// Orders commands: what [`Sequencer::propose`] returns is committed and survives every process.
-pub trait Sequencer: Send {
-    /// Makes numbers for label sets durable, before any command names them.
-    fn allocate(&mut self, sets: Vec<LabelSet>) -> Result<Vec<(Identity, LabelSet)>, StoreError>;
-    /// Commits a command and applies it.
-    fn propose(&mut self, command: &CommandV1) -> Result<(Revision, Vec<Delta>), StoreError>;
-    /// The state after every committed command.
-    fn state(&self) -> &ClusterState;
-    /// The revision of that state.
-    fn revision(&self) -> Revision;
+/// Proposals that wait for the log.
+const QUEUE: usize = 16 << 10;
+/// Proposals that share one transaction, and so one fsync.
+const GROUP: usize = 1024;
+
+/// What a proposer knows its command by.
+pub type Ticket = u64;
+
+/// Orders commands.
+pub trait Sequencer {
+    /// Queues a command; what becomes of it comes with the stream. False when the queue is full.
+    fn propose(&self, ticket: Ticket, entry: EntryV1) -> bool;
+    /// Gives the encoded state at a revision, which replaces the entries up to it.
+    fn compact(&self, through: Revision, snapshot: Vec<u8>);
 }
 
-/// One operator alone: its store's log is the order.
-pub struct LocalSequencer<S> {
-    store: S,
-    state: ClusterState,
-    generation: Generation,
+/// What comes back.
+#[derive(Debug)]
+pub enum Sequenced {
+    /// Entries that are durable and stay so, in their order.
+    Committed(Vec<Committed>),
+    /// Commands that are not in the log and never will be.
+    Failed {
+        /// Which.
+        tickets: Vec<Ticket>,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// A durable entry.
+#[derive(Debug)]
+pub struct Committed {
+    /// Whose it is, when it was proposed here.
+    pub ticket: Ticket,
+    /// Its place in the order.
+    pub revision: Revision,
+    /// Bytes it takes in the log.
+    pub size: usize,
+    /// The command.
+    pub entry: EntryV1,
+}
+
+enum Work {
+    Propose(Ticket, EntryV1),
+    Compact(u64, Vec<u8>),
+}
+
+/// One operator alone: its own log is the order.
+#[derive(Debug)]
+pub struct LocalSequencer {
+    work: SyncSender<Work>,
+}
+
+impl LocalSequencer {
+    /// Starts its thread over a log that ends at `newest`. The stream ends when the log cannot go on.
+    pub fn start(
+        log: Box<dyn Log>,
+        newest: Revision,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, UnboundedReceiver<Sequenced>)> {
+        let (work, proposed) = sync_channel(QUEUE);
+        let (tell, stream) = unbounded_channel();
+        let writer = Writer {
+            log,
+            generation: newest.generation(),
+            index: newest.index(),
+            stream: tell,
+            metrics,
+        };
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&proposed))?;
+        Ok((Self { work }, stream))
+    }
+}
+
+impl Sequencer for LocalSequencer {
+    fn propose(&self, ticket: Ticket, entry: EntryV1) -> bool {
+        self.work.try_send(Work::Propose(ticket, entry)).is_ok()
+    }
+
+    fn compact(&self, through: Revision, snapshot: Vec<u8>) {
+        // With a full queue it is done another time.
+        drop(self.work.try_send(Work::Compact(through.index(), snapshot)));
+    }
+}
+
+struct Writer {
+    log: Box<dyn Log>,
+    generation: u16,
     index: u64,
-    next_identity: u32,
-    reserved: std::collections::BTreeMap<LabelSet, Identity>,
+    stream: UnboundedSender<Sequenced>,
+    metrics: Arc<Metrics>,
 }
 
-impl<S: Store> LocalSequencer<S> {
-    /// Replays what the store holds.
-    pub fn open(store: S, cluster: &str) -> Result<Self, StoreError> {
-        let mut state = ClusterState::new(cluster);
-        let mut index = 0;
-        for entry in store.log()? {
-            let decoded = decode_entry(&entry.command)
-                .map_err(|_| StoreError::Unreadable(format!("log entry {}", entry.index)))?;
-            state.apply(&decoded.command);
-            index = entry.index;
-        }
-        let records = store.identities()?;
-        let highest = records.iter().map(|(number, _)| number.0).max();
-        Ok(Self {
-            generation: store.generation()?,
-            state,
-            index,
-            next_identity: highest.map_or(Identity::CLUSTER_MIN, |number| number + 1),
-            // A number that no log entry names yet is adopted: its label set gets it when it comes again.
-            reserved: records.into_iter().map(|(number, labels)| (labels, number)).collect(),
-            store,
-        })
-    }
-}
-
-impl<S: Store> Sequencer for LocalSequencer<S> {
-    fn allocate(&mut self, sets: Vec<LabelSet>) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
-        let mut numbered = Vec::with_capacity(sets.len());
-        let mut fresh = Vec::new();
-        for labels in sets {
-            if let Some(number) = self.reserved.get(&labels) {
-                numbered.push((*number, labels));
-                continue;
+impl Writer {
+    fn run(mut self, proposed: &Receiver<Work>) {
+        let mut group = Vec::new();
+        while let Ok(first) = proposed.recv() {
+            let mut next = Some(first);
+            let mut compaction = None;
+            while let Some(work) = next {
+                match work {
+                    Work::Propose(ticket, entry) => group.push((ticket, entry)),
+                    Work::Compact(index, snapshot) => compaction = Some((index, snapshot)),
+                }
+                next = if group.len() < GROUP { proposed.try_recv().ok() } else { None };
             }
-            let number = Identity(self.next_identity);
-            if number.0 > Identity::CLUSTER_MAX {
-                return Err(StoreError::Failed {
-                    action: "allocate an identity",
-                    problem: "every number of the cluster is taken".to_owned(),
-                });
+            if let Err(error) = self.commit(std::mem::take(&mut group)) {
+                tracing::error!("the log cannot go on: {error}");
+                return;
             }
-            self.next_identity += 1;
-            fresh.push((number, labels));
+            if let Some((index, snapshot)) = compaction {
+                let metrics = Arc::clone(&self.metrics);
+                let log = &mut self.log;
+                match metrics.timed("log_compact", || log.compact(index, &snapshot)) {
+                    Ok(()) => tracing::debug!(index, bytes = snapshot.len(), "log compacted"),
+                    Err(error) => tracing::warn!("{error}; the log grows until the next time"),
+                }
+            }
         }
-        if !fresh.is_empty() {
-            self.store.create_identities(&fresh)?;
+    }
+
+    /// Appends a group. An error is that nothing is known of the log any more.
+    fn commit(&mut self, group: Vec<(Ticket, EntryV1)>) -> Result<(), StoreError> {
+        if group.is_empty() {
+            return Ok(());
         }
-        self.reserved.extend(fresh.iter().map(|(number, labels)| (labels.clone(), *number)));
-        numbered.extend(fresh);
-        Ok(numbered)
+        let mut entries = Vec::with_capacity(group.len());
+        let mut committed = Vec::with_capacity(group.len());
+        for (ticket, entry) in group {
+            match encode_entry(&entry) {
+                Ok(command) => {
+                    let index = self.index + 1 + entries.len() as u64;
+                    let revision = Revision::new(self.generation, index);
+                    committed.push(Committed { ticket, revision, size: command.len(), entry });
+                    entries.push(LogEntry { index, command });
+                }
+                Err(error) => self.failed(vec![ticket], &error),
+            }
+        }
+        let last = self.index + entries.len() as u64;
+        let metrics = Arc::clone(&self.metrics);
+        let log = &mut self.log;
+        let problem = match metrics.timed("log_append", || log.append(&entries)) {
+            Ok(()) => None,
+            Err(error @ StoreError::Ambiguous { .. }) => {
+                tracing::warn!("{error}: reading it back");
+                (self.log.last_index()? != last).then_some(error)
+            }
+            Err(error) => Some(error),
+        };
+        match problem {
+            None => {
+                self.index = last;
+                // Whoever applies may have ended; then the process does.
+                drop(self.stream.send(Sequenced::Committed(committed)));
+            }
+            Some(error) => self.failed(committed.iter().map(|c| c.ticket).collect(), &error),
+        }
+        Ok(())
     }
 
-    fn propose(&mut self, command: &CommandV1) -> Result<(Revision, Vec<Delta>), StoreError> {
-        let bytes =
-            encode_entry(&EntryV1 { trace: None, command: command.clone() }).map_err(|e| {
-                StoreError::Failed { action: "encode a command", problem: e.to_string() }
-            })?;
-        self.store.append(&LogEntry { index: self.index + 1, command: bytes })?;
-        self.index += 1;
-        let deltas = self.state.apply(command);
-        Ok((self.revision(), deltas))
-    }
-
-    fn state(&self) -> &ClusterState {
-        &self.state
-    }
-
-    fn revision(&self) -> Revision {
-        Revision::new(self.generation.0, self.index)
+    fn failed(&self, tickets: Vec<Ticket>, problem: &dyn std::fmt::Display) {
+        let problem = problem.to_string();
+        tracing::error!(count = tickets.len(), "not committed: {problem}");
+        drop(self.stream.send(Sequenced::Failed { tickets, problem }));
     }
 }

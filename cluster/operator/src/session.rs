@@ -1,113 +1,276 @@
 //! Agents' sessions: one task each, between a TLS stream and the leader.
+//!
+//! A session is a position in the leader's history: it pulls what comes next when it has sent what came
+//! before, so however slow an agent is, it holds one frame.
 
 use crate::{
-    leader::{Heard, Join, Leader, Said},
+    admission::Admission,
+    history::{Next, Snapshot},
+    leader::{Leader, Tip},
+    messages::{Heard, Join, Joined, Pull, Pulled, Said},
+    metrics::{Metrics, Refusal},
     progress::SessionId,
 };
 use actix::Addr;
-use std::time::Duration;
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
-    time::timeout,
+    sync::watch,
+    time::{error::Elapsed, sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
-use weft_types::NodeName;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use weft_types::{NodeName, Revision};
 use weft_wire::{
     ToAgent, ToOperator,
-    frame::{receive, send},
+    frame::{FrameError, encode, receive_within, send},
     tls::node_of,
 };
 
-/// Messages that wait for a slow agent before its session is dropped.
-const OUTBOX: usize = 1024;
+/// Longest message of an agent: all addresses of a /14.
+const HEARD_MAX: usize = 2 << 20;
 /// How long a handshake and the first message may take.
 const GREETING: Duration = Duration::from_secs(10);
 /// How often a silent agent is asked whether it is there.
 const PING: Duration = Duration::from_secs(5);
-/// How long an agent may be silent.
+/// How long an agent may be silent, or may take for one frame.
 const SILENCE: Duration = Duration::from_secs(20);
+/// Pause after an accept that failed: descriptors come back when sessions end.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts sessions until the process ends.
-pub async fn serve(listener: TcpListener, acceptor: TlsAcceptor, leader: Addr<Leader>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let (acceptor, leader) = (acceptor.clone(), leader.clone());
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = session(stream, acceptor, leader).await {
-                        tracing::info!(%peer, "session ended: {error:#}");
+/// What every session needs.
+pub struct Sessions {
+    /// The TLS side.
+    pub acceptor: TlsAcceptor,
+    /// Whom they speak to.
+    pub leader: Addr<Leader>,
+    /// What is newest.
+    pub tip: watch::Receiver<Tip>,
+    /// Who may try.
+    pub admission: Admission,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why there is no session, or none any more.
+enum End {
+    Refused(Refusal, String),
+    Over(String),
+}
+
+impl From<Elapsed> for End {
+    fn from(_: Elapsed) -> Self {
+        Self::Over("the agent did not answer, or did not read, in time".to_owned())
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        let why = error.to_string();
+        match error {
+            FrameError::Io(_) => Self::Over(why),
+            FrameError::Version(_) => Self::Refused(Refusal::Version, why),
+            FrameError::TooLong(_) | FrameError::Malformed(_) => {
+                Self::Refused(Refusal::Protocol, why)
+            }
+        }
+    }
+}
+
+impl From<actix::MailboxError> for End {
+    fn from(_: actix::MailboxError) -> Self {
+        Self::Over("the operator is stopping".to_owned())
+    }
+}
+
+impl Sessions {
+    /// Accepts sessions for ever.
+    pub async fn serve(self, listener: TcpListener) {
+        let sessions = Rc::new(self);
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip()),
+                Err(error) => {
+                    tracing::warn!("accept a session: {error}");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(admitted) = sessions.admission.admit(peer) else {
+                let why = "too many handshakes at once";
+                sessions.admission.refuse(peer, Refusal::Limit, why);
+                continue;
+            };
+            let sessions = Rc::clone(&sessions);
+            tokio::task::spawn_local(async move {
+                let greeted = sessions.greet(stream).await;
+                drop(admitted);
+                let ended = match greeted {
+                    Ok((stream, node, joined)) => {
+                        (sessions.stand(stream, &node, joined).await, Some(node))
                     }
-                });
-            }
-            Err(error) => tracing::warn!(%error, "accept"),
+                    Err(end) => (Err(end), None),
+                };
+                sessions.farewell(peer, ended);
+            });
         }
     }
-}
 
-async fn session(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    leader: Addr<Leader>,
-) -> anyhow::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = timeout(GREETING, acceptor.accept(stream)).await??;
-    let certified = node_of(&stream)?;
-    let (node, held) = match timeout(GREETING, receive(&mut stream)).await?? {
-        ToOperator::Hello { node, held } => (node, held),
-        other => anyhow::bail!("the first message was {other:?}"),
-    };
-    if node != certified {
-        let reason = format!("the certificate is node {certified}'s, not {node}'s");
-        send(&mut stream, &ToAgent::Refused { reason: reason.clone() }).await?;
-        stream.shutdown().await?;
-        anyhow::bail!(reason);
-    }
-    let (outbox, inbox) = mpsc::channel(OUTBOX);
-    let session = match leader.send(Join { node: node.clone(), held, outbox }).await? {
-        Ok(session) => session,
-        Err(reason) => {
-            send(&mut stream, &ToAgent::Refused { reason: reason.clone() }).await?;
-            stream.shutdown().await?;
-            anyhow::bail!(reason);
+    fn farewell(&self, peer: IpAddr, (end, node): (Result<(), End>, Option<NodeName>)) {
+        match (end, node) {
+            (Ok(()), _) => {}
+            (Err(End::Refused(refusal, why)), _) => self.admission.refuse(peer, refusal, &why),
+            (Err(End::Over(why)), Some(node)) => tracing::info!(%node, "session ended: {why}"),
+            (Err(End::Over(why)), None) => self.admission.refuse(peer, Refusal::Silent, &why),
         }
-    };
-    let result = converse(stream, inbox, &leader, &node, session).await;
-    leader.send(Heard { node, session, said: Said::Left }).await?;
-    result
-}
+    }
 
-/// Both directions until one ends.
-async fn converse(
-    stream: tokio_rustls::server::TlsStream<TcpStream>,
-    mut inbox: mpsc::Receiver<ToAgent>,
-    leader: &Addr<Leader>,
-    node: &NodeName,
-    session: SessionId,
-) -> anyhow::Result<()> {
-    let (mut from, mut to) = tokio::io::split(stream);
-    let speak = async {
+    /// From a connection to a session that stands.
+    async fn greet(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, NodeName, Joined), End> {
+        drop(stream.set_nodelay(true));
+        let mut stream = timeout(GREETING, self.acceptor.accept(stream))
+            .await?
+            .map_err(|error| End::Refused(Refusal::Handshake, format!("TLS: {error}")))?;
+        let certified =
+            node_of(&stream).map_err(|error| End::Refused(Refusal::NotANode, error.to_string()))?;
+        let first = timeout(GREETING, receive_within(&mut stream, HEARD_MAX)).await?;
+        let refusal = match first {
+            Ok(ToOperator::Hello { node, held }) if node == certified => {
+                match self.leader.send(Join { node: node.clone(), held }).await? {
+                    Ok(joined) => return Ok((stream, node, joined)),
+                    Err(reason) => End::Refused(Refusal::Ahead, reason),
+                }
+            }
+            Ok(ToOperator::Hello { node, .. }) => {
+                let why = format!("the certificate is node {certified}'s, not {node}'s");
+                End::Refused(Refusal::OtherNode, why)
+            }
+            Ok(_) => End::Refused(Refusal::Protocol, "the first message is no greeting".to_owned()),
+            Err(error) => error.into(),
+        };
+        if let End::Refused(_, reason) = &refusal {
+            // That it does not hear why changes nothing.
+            let told = async {
+                send(&mut stream, &ToAgent::Refused { reason: reason.clone() }).await?;
+                Ok::<(), FrameError>(stream.shutdown().await?)
+            };
+            drop(timeout(GREETING, told).await);
+        }
+        Err(refusal)
+    }
+
+    /// Both directions until one ends.
+    async fn stand(
+        &self,
+        stream: TlsStream<TcpStream>,
+        node: &NodeName,
+        joined: Joined,
+    ) -> Result<(), End> {
+        let Joined { session, cluster, revision, held, over } = joined;
+        let (from, to) = split(stream);
+        let welcome = ToAgent::Welcome { cluster, revision };
+        let ended = tokio::select! {
+            ended = self.speak(to, node, session, (welcome, held)) => ended,
+            ended = self.listen(from, node, session) => ended,
+            _ = over => Err(End::Over("another session of this node, or its Node changed".to_owned())),
+        };
+        self.leader.send(Heard { node: node.clone(), session, said: Said::Left }).await?.ok();
+        ended
+    }
+
+    async fn speak(
+        &self,
+        mut to: impl AsyncWrite + Unpin,
+        node: &NodeName,
+        session: SessionId,
+        (welcome, mut sent): (ToAgent, Option<Revision>),
+    ) -> Result<(), End> {
+        let mut tip = self.tip.clone();
+        write(&mut to, &encode(&welcome)?).await?;
         loop {
-            match timeout(PING, inbox.recv()).await {
-                Ok(Some(message)) => send(&mut to, &message).await?,
-                Ok(None) => anyhow::bail!("the leader ended it"),
-                Err(_) => send(&mut to, &ToAgent::Ping).await?,
+            // Seen before it is asked for: what comes in between is another change.
+            tip.borrow_and_update();
+            let pull = Pull { node: node.clone(), session, sent };
+            match self.leader.send(pull).await? {
+                None => return Err(End::Over("it is superseded".to_owned())),
+                Some(Pulled::Snapshot(snapshot)) => {
+                    if self.tell_all(&mut to, &tip, &snapshot).await? {
+                        sent = Some(snapshot.revision);
+                    }
+                }
+                Some(Pulled::Next(Next::Push(frame, revision))) => {
+                    write(&mut to, &frame).await?;
+                    self.metrics.pushes.inc();
+                    self.metrics.pushed_bytes.inc_by(frame.len() as u64);
+                    sent = Some(revision);
+                }
+                Some(Pulled::Next(Next::Nothing | Next::Snapshot)) => {
+                    match timeout(PING, tip.changed()).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return Err(End::Over("the operator is stopping".to_owned())),
+                        Err(_) => write(&mut to, &encode(&ToAgent::Ping)?).await?,
+                    }
+                }
             }
         }
-    };
-    let listen = async {
+    }
+
+    /// Sends a snapshot; false when it became too old on the way, and a newer one has to be begun.
+    async fn tell_all(
+        &self,
+        to: &mut (impl AsyncWrite + Unpin),
+        tip: &watch::Receiver<Tip>,
+        snapshot: &Snapshot,
+    ) -> Result<bool, End> {
+        self.metrics.snapshots.inc();
+        for frame in &snapshot.frames {
+            if tip.borrow().floor > snapshot.revision {
+                return Ok(false);
+            }
+            write(to, frame).await?;
+            self.metrics.pushed_bytes.inc_by(frame.len() as u64);
+        }
+        Ok(true)
+    }
+
+    async fn listen(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        node: &NodeName,
+        session: SessionId,
+    ) -> Result<(), End> {
         loop {
-            let said = match timeout(SILENCE, receive(&mut from)).await?? {
+            let said = match timeout(SILENCE, receive_within(&mut from, HEARD_MAX)).await?? {
                 ToOperator::Acknowledge { revision } => Said::Holds(revision),
-                ToOperator::EndpointPlugged { endpoint, .. } => Said::Plugged(endpoint),
+                ToOperator::EndpointPlugged { endpoint, .. } if endpoint.node != *node => {
+                    let why = format!("node {node} speaks for a pod of node {}", endpoint.node);
+                    return Err(End::Refused(Refusal::OtherNode, why));
+                }
+                ToOperator::EndpointPlugged { endpoint, trace } => {
+                    Said::Plugged { pod: endpoint.name, address: endpoint.address, trace }
+                }
                 ToOperator::EndpointUnplugged { address } => Said::Unplugged(address),
                 ToOperator::EndpointsAre { addresses } => Said::Endpoints(addresses),
                 ToOperator::Pong => continue,
-                ToOperator::Hello { .. } => anyhow::bail!("a second greeting"),
+                ToOperator::Hello { .. } => {
+                    let why = "a second greeting".to_owned();
+                    return Err(End::Refused(Refusal::Protocol, why));
+                }
             };
-            leader.send(Heard { node: node.clone(), session, said }).await?;
+            // What was not recorded is told again with the next session.
+            let heard = Heard { node: node.clone(), session, said };
+            self.leader.send(heard).await?.map_err(|failure| End::Over(failure.message))?;
         }
+    }
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), End> {
+    let written = async {
+        to.write_all(frame).await?;
+        to.flush().await
     };
-    tokio::select! { ended = speak => ended, ended = listen => ended }
+    timeout(SILENCE, written).await?.map_err(|error| FrameError::Io(error).into())
 }

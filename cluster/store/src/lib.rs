@@ -1,45 +1,100 @@
-//! The durable store of the operators.
+//! The durable store of the operators, and the log of one that is alone.
 //!
-//! What is in it survives every process: label sets and their numbers, the fence, and for one operator
-//! its log. A number is in the store before any log entry names it.
+//! The store holds what survives every operator: label sets and their numbers, the objects that sources
+//! want, and the fence. A number is in the store before any log entry names it. The log orders commands;
+//! with several operators Raft's takes its place. A call that returned has made its change durable.
 
-mod file;
+mod log;
+mod store;
+mod table;
 
-pub use file::FileStore;
+pub use log::FileLog;
+pub use store::FileStore;
 
-use weft_types::{Identity, LabelSet};
+use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
-/// Which life of the cluster this is; it goes up when a group is founded anew from a store.
+/// Who may write: the generation goes up when a group is founded anew from the store, the term with
+/// every leader. Whoever writes compares it, so a deposed leader is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(pub u16);
+pub struct Fence {
+    /// Which life of the cluster this is, from 1.
+    pub generation: u16,
+    /// Which leader, from 1.
+    pub term: u64,
+}
+
+/// What one transaction changes, all or nothing. Writing it twice is writing it once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Numbers for label sets; one that stands for another label set already is an error.
+    pub identities: Vec<(Identity, LabelSet)>,
+    /// Objects to add or replace.
+    pub put: Vec<Object>,
+    /// Objects to remove.
+    pub remove: Vec<ObjectKey>,
+}
+
+/// What operators need of a store.
+pub trait Store: Send {
+    /// The cluster's name and its fence; none before a cluster is founded.
+    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError>;
+    /// Replaces the fence, or founds a cluster where there was none. `before` is compared.
+    fn raise(
+        &mut self,
+        cluster: &str,
+        before: Option<Fence>,
+        after: Fence,
+    ) -> Result<(), StoreError>;
+    /// Every number and its label set.
+    fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError>;
+    /// Every object.
+    fn objects(&self) -> Result<Vec<Object>, StoreError>;
+    /// Writes a batch, if the fence is still this one.
+    fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError>;
+    /// Reads back whether a batch is there; for when [`StoreError::Ambiguous`] was the answer.
+    fn holds(&self, batch: &Batch) -> Result<bool, StoreError>;
+}
 
 /// One entry of the log, its command encoded by the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// From 1.
+    /// Follows the one before.
     pub index: u64,
     /// The encoded command.
     pub command: Vec<u8>,
 }
 
-/// What an operator needs of a store. A call that returns has made its change durable.
-pub trait Store: Send {
-    /// The store's generation.
-    fn generation(&self) -> Result<Generation, StoreError>;
-    /// Every label set with its number.
-    fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError>;
-    /// Records numbers for label sets, all or none.
-    fn create_identities(&mut self, records: &[(Identity, LabelSet)]) -> Result<(), StoreError>;
-    /// The log, oldest first.
-    fn log(&self) -> Result<Vec<LogEntry>, StoreError>;
-    /// Adds an entry.
-    fn append(&mut self, entry: &LogEntry) -> Result<(), StoreError>;
+/// What a log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The generation it was founded with.
+    pub generation: u16,
+    /// Index of the last entry that the snapshot contains.
+    pub index: u64,
+    /// The encoded state after that entry.
+    pub snapshot: Vec<u8>,
+    /// What follows, oldest first.
+    pub entries: Vec<LogEntry>,
+}
+
+/// What a lone operator needs of its log.
+pub trait Log: Send {
+    /// Everything; none before it is founded.
+    fn recover(&self) -> Result<Option<Recovered>, StoreError>;
+    /// Begins a log with the state before its first entry, index 1.
+    fn found(&mut self, generation: u16, snapshot: &[u8]) -> Result<(), StoreError>;
+    /// Adds entries, all or none.
+    fn append(&mut self, entries: &[LogEntry]) -> Result<(), StoreError>;
+    /// Index of the last entry; for when [`StoreError::Ambiguous`] was the answer.
+    fn last_index(&self) -> Result<u64, StoreError>;
+    /// Replaces everything up to an entry by the state after it.
+    fn compact(&mut self, index: u64, snapshot: &[u8]) -> Result<(), StoreError>;
 }
 
 /// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The store failed.
+    /// It failed, and nothing was changed.
     #[error("{action}: {problem}")]
     Failed {
         /// What was attempted.
@@ -47,7 +102,46 @@ pub enum StoreError {
         /// What went wrong.
         problem: String,
     },
+    /// It failed, and the change is there or it is not: read back before anything else.
+    #[error("{action}: {problem}; whether it was done is not known")]
+    Ambiguous {
+        /// What was attempted.
+        action: &'static str,
+        /// What went wrong.
+        problem: String,
+    },
+    /// Another leader has written its fence.
+    #[error("{action}: the fence is {found:?}, not {expected:?}: another operator leads")]
+    Fenced {
+        /// What was attempted.
+        action: &'static str,
+        /// What the caller believed.
+        expected: Option<Fence>,
+        /// What there is.
+        found: Option<Fence>,
+    },
+    /// A number stands for another label set.
+    #[error("record identity {number}: it stands for {holder} already")]
+    Taken {
+        /// The number.
+        number: Identity,
+        /// The label set it stands for.
+        holder: LabelSet,
+    },
     /// What is stored cannot be understood.
-    #[error("{0} in the store cannot be read: is it of a newer version?")]
-    Unreadable(String),
+    #[error("read {what}: {problem}; was it written by a newer program?")]
+    Unreadable {
+        /// The key.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn failed(action: &'static str, problem: impl std::fmt::Display) -> StoreError {
+    StoreError::Failed { action, problem: problem.to_string() }
+}
+
+fn unreadable(what: impl Into<String>, problem: impl Into<String>) -> StoreError {
+    StoreError::Unreadable { what: what.into(), problem: problem.into() }
 }

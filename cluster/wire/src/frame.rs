@@ -1,14 +1,15 @@
 //! Frames: length (u32), version (u16), a bincode message. Lengths are checked before anything is allocated.
 
 use crate::WIRE_VERSION;
-use bincode::config::{Configuration, standard};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use weft_types::codec;
 
 /// Longest message, in bytes.
 pub const FRAME_MAX: usize = 16 << 20;
-const CONFIG: Configuration = standard();
+/// Bytes before a message: length (u32), version (u16), big endian.
+const HEADER: usize = 6;
 
 /// Why a frame was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +17,8 @@ pub enum FrameError {
     /// The connection failed or ended.
     #[error("the connection ended: {0}")]
     Io(#[from] io::Error),
-    /// Longer than [`FRAME_MAX`].
-    #[error("a frame of {0} bytes is longer than {FRAME_MAX}")]
+    /// Longer than [`FRAME_MAX`], or than is taken here.
+    #[error("a frame of {0} bytes is longer than may be")]
     TooLong(usize),
     /// Of another version.
     #[error("the peer speaks wire version {0}, this one {WIRE_VERSION}")]
@@ -29,16 +30,16 @@ pub enum FrameError {
 
 /// The bytes of a message's frame.
 pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
-    let body = bincode::serde::encode_to_vec(message, CONFIG)
-        .map_err(|error| FrameError::Malformed(error.to_string()))?;
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    if body.len() > FRAME_MAX {
-        return Err(FrameError::TooLong(body.len()));
-    }
-    let mut frame = Vec::with_capacity(body.len() + 6);
-    frame.extend(length.to_be_bytes());
-    frame.extend(WIRE_VERSION.to_be_bytes());
-    frame.extend(body);
+    // Six bytes for the header, which is known when the body is.
+    let mut frame = vec![0; HEADER];
+    codec::encode_into(message, &mut frame).map_err(|e| FrameError::Malformed(e.to_string()))?;
+    let length = frame.len() - HEADER;
+    let Some(header) = frame.first_chunk_mut::<HEADER>().filter(|_| length <= FRAME_MAX) else {
+        return Err(FrameError::TooLong(length));
+    };
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    let [e, f] = WIRE_VERSION.to_be_bytes();
+    *header = [a, b, c, d, e, f];
     Ok(frame)
 }
 
@@ -47,11 +48,7 @@ pub fn decode<M: DeserializeOwned>(version: u16, body: &[u8]) -> Result<M, Frame
     if version != WIRE_VERSION {
         return Err(FrameError::Version(version));
     }
-    match bincode::serde::decode_from_slice(body, CONFIG.with_limit::<FRAME_MAX>()) {
-        Ok((message, used)) if used == body.len() => Ok(message),
-        Ok(_) => Err(FrameError::Malformed("bytes are left over".to_owned())),
-        Err(error) => Err(FrameError::Malformed(error.to_string())),
-    }
+    codec::decode(body).map_err(|error| FrameError::Malformed(error.to_string()))
 }
 
 /// Writes one message.
@@ -67,9 +64,20 @@ pub async fn send<M: Serialize>(
 pub async fn receive<M: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> Result<M, FrameError> {
+    receive_within(from, FRAME_MAX).await
+}
+
+/// Reads one message of at most so many bytes.
+pub async fn receive_within<M: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    longest: usize,
+) -> Result<M, FrameError> {
     let length = usize::try_from(from.read_u32().await?).unwrap_or(usize::MAX);
     let version = from.read_u16().await?;
-    if length > FRAME_MAX {
+    if version != WIRE_VERSION {
+        return Err(FrameError::Version(version));
+    }
+    if length > longest.min(FRAME_MAX) {
         return Err(FrameError::TooLong(length));
     }
     // Grown as bytes come, so that a length alone makes nobody allocate.

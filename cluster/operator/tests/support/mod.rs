@@ -186,6 +186,7 @@ impl World {
             ca,
             cert,
             key,
+            metrics_listen: None,
             log_format: LogFormat::Text,
         }
     }

@@ -1,0 +1,184 @@
+//! The embedded store: one file, where one operator is enough. Its keys are those of any store:
+//! `cluster`, `fence`, `identity/00000256`, `object/pod/shop/cart-0`.
+
+use crate::{
+    Batch, Fence, Store, StoreError, failed,
+    table::{begin_read, begin_write, commit, decode, encode, open},
+};
+use redb::{Database, ReadableTable, Table, TableDefinition};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
+
+const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("weft");
+const CLUSTER: &str = "cluster";
+const FENCE: &str = "fence";
+const IDENTITIES: &str = "identity/";
+const OBJECTS: &str = "object/";
+
+/// A redb file; a transaction that returned is on the disk.
+#[derive(Debug)]
+pub struct FileStore {
+    database: Database,
+}
+
+impl FileStore {
+    /// Opens the file, or makes an empty one.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let action = "open the store";
+        let database = open(path)?;
+        let write = begin_write(&database, action)?;
+        write.open_table(TABLE).map_err(|e| failed(action, e))?;
+        commit(write, action)?;
+        Ok(Self { database })
+    }
+
+    fn list<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let read = begin_read(&self.database, action)?;
+        let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
+        let mut all = Vec::new();
+        for record in table.range(prefix..).map_err(|e| failed(action, e))? {
+            let (key, value) = record.map_err(|e| failed(action, e))?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            all.push((key.value().to_owned(), decode(key.value(), value.value())?));
+        }
+        Ok(all)
+    }
+}
+
+impl Store for FileStore {
+    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+        let action = "read the fence";
+        let read = begin_read(&self.database, action)?;
+        let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
+        let cluster: Option<String> = get(&table, action, CLUSTER)?;
+        Ok(cluster.zip(fence(&table, action)?))
+    }
+
+    fn raise(
+        &mut self,
+        cluster: &str,
+        before: Option<Fence>,
+        after: Fence,
+    ) -> Result<(), StoreError> {
+        let action = "raise the fence";
+        let write = begin_write(&self.database, action)?;
+        {
+            let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
+            compare(&table, action, before)?;
+            put(&mut table, action, CLUSTER, &encode(CLUSTER, &cluster)?)?;
+            let value = encode(FENCE, &(after.generation, after.term))?;
+            put(&mut table, action, FENCE, &value)?;
+        }
+        commit(write, action)
+    }
+
+    fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
+        let all: Vec<(String, (Identity, LabelSet))> = self.list("list identities", IDENTITIES)?;
+        Ok(all.into_iter().map(|(_, pair)| pair).collect())
+    }
+
+    fn objects(&self) -> Result<Vec<Object>, StoreError> {
+        let all = self.list("list objects", OBJECTS)?;
+        Ok(all.into_iter().map(|(_, object)| object).collect())
+    }
+
+    fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
+        let action = "write to the store";
+        let write = begin_write(&self.database, action)?;
+        {
+            let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
+            compare(&table, action, Some(fence))?;
+            for pair in &batch.identities {
+                let key = identity_key(pair.0);
+                let holder: Option<(Identity, LabelSet)> = get(&table, action, &key)?;
+                if let Some((number, holder)) = holder.filter(|holder| holder != pair) {
+                    return Err(StoreError::Taken { number, holder });
+                }
+                put(&mut table, action, &key, &encode(&key, pair)?)?;
+            }
+            for key in &batch.remove {
+                table.remove(object_key(key).as_str()).map_err(|e| failed(action, e))?;
+            }
+            for object in &batch.put {
+                let key = object_key(&object.key());
+                put(&mut table, action, &key, &encode(&key, object)?)?;
+            }
+        }
+        commit(write, action)
+    }
+
+    fn holds(&self, batch: &Batch) -> Result<bool, StoreError> {
+        let action = "read back what was written";
+        let read = begin_read(&self.database, action)?;
+        let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
+        for pair in &batch.identities {
+            if get(&table, action, &identity_key(pair.0))?.as_ref() != Some(pair) {
+                return Ok(false);
+            }
+        }
+        for object in &batch.put {
+            if get(&table, action, &object_key(&object.key()))?.as_ref() != Some(object) {
+                return Ok(false);
+            }
+        }
+        for key in &batch.remove {
+            if table.get(object_key(key).as_str()).map_err(|e| failed(action, e))?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn identity_key(number: Identity) -> String {
+    format!("{IDENTITIES}{:08}", number.0)
+}
+
+fn object_key(key: &ObjectKey) -> String {
+    format!("{OBJECTS}{key}")
+}
+
+fn get<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    action: &'static str,
+    key: &str,
+) -> Result<Option<T>, StoreError> {
+    let value = table.get(key).map_err(|e| failed(action, e))?;
+    value.map(|value| decode(key, value.value())).transpose()
+}
+
+fn put(
+    table: &mut Table<'_, &'static str, &'static [u8]>,
+    action: &'static str,
+    key: &str,
+    value: &[u8],
+) -> Result<(), StoreError> {
+    table.insert(key, value).map(drop).map_err(|e| failed(action, e))
+}
+
+fn fence(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    action: &'static str,
+) -> Result<Option<Fence>, StoreError> {
+    let fence: Option<(u16, u64)> = get(table, action, FENCE)?;
+    Ok(fence.map(|(generation, term)| Fence { generation, term }))
+}
+
+fn compare(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    action: &'static str,
+    expected: Option<Fence>,
+) -> Result<(), StoreError> {
+    let found = fence(table, action)?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(StoreError::Fenced { action, expected, found })
+}
