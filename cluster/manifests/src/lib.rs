@@ -1,15 +1,24 @@
 //! Kubernetes manifests parsed once into weft-types, with errors that name file, document and field.
 
+mod address;
+mod check;
+mod decode;
 mod document;
+mod finding;
 mod network_policy;
+mod set;
+mod source;
 mod workload;
+
+pub use address::addresses;
+pub use finding::ManifestError;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    fmt,
     path::Path,
 };
-use weft_types::{NamespacedName, Object, object::Namespace};
+use weft_types::{LabelFilter, NamespacedName, Object};
 
 /// What manifests say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,10 +28,13 @@ pub struct Manifests {
     /// Namespaces among the objects that no document describes: they exist because something is in them.
     /// Whoever knows such a namespace already keeps what it knows.
     pub implied: BTreeSet<String>,
-    /// What makes pods, and the pods that each asks for.
+    /// What makes pods, and the pods that each asks for. Those whose pods the manifests have (a dump of a
+    /// cluster) are not among them.
     pub controllers: Vec<Controller>,
-    /// Documents of kinds that it does not use, by kind.
+    /// Documents that it does not use, by kind.
     pub skipped: BTreeMap<String, usize>,
+    /// What is likely not meant as it stands.
+    pub warnings: Vec<ManifestError>,
 }
 
 /// A Deployment, StatefulSet, ReplicaSet or DaemonSet.
@@ -43,159 +55,31 @@ impl fmt::Display for Controller {
     }
 }
 
-/// One thing wrong with a manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManifestError {
-    /// The file, as it was named.
-    pub file: String,
-    /// The document within it, from 1; 0 when it could not be told apart.
-    pub document: usize,
-    /// The field's path, empty for the whole document.
-    pub field: String,
-    /// What is wrong.
-    pub problem: String,
-}
-
-impl fmt::Display for ManifestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
-        if self.document > 0 {
-            write!(f, ", document {}", self.document)?;
-        }
-        if !self.field.is_empty() {
-            write!(f, ", {}", self.field)?;
-        }
-        write!(f, ": {}", self.problem)
-    }
-}
-
-/// Longest file that is read, in bytes.
-const FILE_MAX: u64 = 16 << 20;
-
 /// Reads files, directories (their YAML and JSON files, sorted) and `-` for standard input.
 pub fn read(paths: &[impl AsRef<Path>]) -> Result<Manifests, Vec<ManifestError>> {
-    let mut reading = Reading::default();
+    read_filtered(paths, &LabelFilter::default())
+}
+
+/// As [`read`], for a cluster whose labels are filtered so: selectors of what it drops are warned of.
+pub fn read_filtered(
+    paths: &[impl AsRef<Path>],
+    filter: &LabelFilter,
+) -> Result<Manifests, Vec<ManifestError>> {
+    let mut reading = reading(filter);
     for path in paths {
         reading.path(path.as_ref());
     }
-    reading.finish()
+    reading.set.finish(reading.findings)
 }
 
 /// Parses one text; `file` is what errors call it.
 pub fn parse(file: &str, text: &str) -> Result<Manifests, Vec<ManifestError>> {
-    let mut reading = Reading::default();
+    let filter = LabelFilter::default();
+    let mut reading = reading(&filter);
     reading.text(file, text);
-    reading.finish()
+    reading.set.finish(reading.findings)
 }
 
-#[derive(Default)]
-struct Reading {
-    manifests: Manifests,
-    errors: Vec<ManifestError>,
-}
-
-impl Reading {
-    fn path(&mut self, path: &Path) {
-        let name = path.display().to_string();
-        if name == "-" {
-            return match io::read_to_string(io::stdin()) {
-                Ok(text) => self.text("standard input", &text),
-                Err(error) => self.fail(&name, format!("cannot be read: {error}")),
-            };
-        }
-        if path.is_dir() {
-            return self.folder(path, &name);
-        }
-        let size = fs::metadata(path).map(|m| m.len());
-        match size.and_then(|size| Ok((size, fs::read_to_string(path)?))) {
-            Ok((size, _)) if size > FILE_MAX => {
-                self.fail(&name, format!("is longer than {FILE_MAX} bytes"));
-            }
-            Ok((_, text)) => self.text(&name, &text),
-            Err(error) => self.fail(&name, format!("cannot be read: {error}")),
-        }
-    }
-
-    fn folder(&mut self, path: &Path, name: &str) {
-        let entries = match fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(error) => return self.fail(name, format!("cannot be listed: {error}")),
-        };
-        let mut files: Vec<_> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|p| {
-                matches!(p.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json"))
-            })
-            .collect();
-        files.sort();
-        files.iter().for_each(|file| self.path(file));
-    }
-
-    fn text(&mut self, file: &str, text: &str) {
-        match serde_saphyr::from_multiple::<serde_json::Value>(text) {
-            Ok(documents) => {
-                for (at, document) in (1..).zip(documents) {
-                    let mut reader = document::Document {
-                        file,
-                        number: at,
-                        manifests: &mut self.manifests,
-                        errors: &mut self.errors,
-                    };
-                    reader.read(document, "");
-                }
-            }
-            Err(error) => self.fail(file, format!("is not YAML: {error}")),
-        }
-    }
-
-    fn fail(&mut self, file: &str, problem: String) {
-        self.errors.push(ManifestError {
-            file: file.to_owned(),
-            document: 0,
-            field: String::new(),
-            problem,
-        });
-    }
-
-    fn finish(mut self) -> Result<Manifests, Vec<ManifestError>> {
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        self.add_namespaces();
-        Ok(self.manifests)
-    }
-
-    /// Namespaces that something is in exist, as they would on a cluster.
-    fn add_namespaces(&mut self) {
-        let mut used: Vec<String> = self
-            .manifests
-            .objects
-            .iter()
-            .filter_map(|object| match object {
-                Object::Pod(pod) => Some(pod.name.namespace.clone()),
-                Object::Policy(policy) => Some(policy.id.name.namespace.clone()),
-                Object::Namespace(_) | Object::Node(_) => None,
-            })
-            .collect();
-        used.sort();
-        used.dedup();
-        for name in used {
-            let known = self
-                .manifests
-                .objects
-                .iter()
-                .any(|object| matches!(object, Object::Namespace(n) if n.name == name));
-            if !known {
-                self.manifests.implied.insert(name.clone());
-                self.manifests.objects.push(Object::Namespace(namespace(name, BTreeMap::new())));
-            }
-        }
-    }
-}
-
-/// A namespace with the label that the API server gives every one.
-pub(crate) fn namespace(name: String, mut labels: BTreeMap<String, String>) -> Namespace {
-    labels.insert("kubernetes.io/metadata.name".to_owned(), name.clone());
-    Namespace { name, labels }
+fn reading(filter: &LabelFilter) -> source::Reading<'_> {
+    source::Reading { filter, set: set::Set::default(), findings: finding::Findings::default() }
 }

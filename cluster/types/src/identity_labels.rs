@@ -2,61 +2,49 @@
 
 use crate::{
     label::{LabelSet, Source, key},
+    label_filter::LabelFilter,
     object::{Namespace, Pod},
 };
 use std::collections::BTreeMap;
 
-/// Prefixes of pod labels that make no identity by default: they differ from pod to pod, or belong to
-/// the system. The list is Cilium's, so that the same pods share an identity here as there.
-const IGNORED: [&str; 14] = [
-    "io.kubernetes",
-    "kubernetes.io",
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-    "batch.kubernetes.io/job-completion-index",
-    "batch.kubernetes.io/controller-uid",
-    "k8s.io",
-    "pod-template-generation",
-    "pod-template-hash",
-    "controller-revision-hash",
-    "controller-uid",
-    "annotation.",
-    "etcd_node",
-    "topology.kubernetes.io",
-];
-
 /// Labels that the system alone may set.
 const RESERVED: &str = "io.cilium.k8s.";
 
-/// The label set of a pod in its namespace.
+/// The label set of a pod in its namespace, filtered as Cilium does by default.
 pub fn identity_labels(pod: &Pod, namespace: &Namespace, cluster: &str) -> LabelSet {
-    let mut labels = LabelSet::new();
-    for (name, value) in pod.labels.iter().filter(|(name, _)| makes_identity(name)) {
-        labels.insert(Source::K8s, name, value);
-    }
-    labels.insert(Source::K8s, key::NAMESPACE, &pod.name.namespace);
-    labels.insert(Source::K8s, key::SERVICE_ACCOUNT, &pod.service_account);
-    labels.insert(Source::K8s, key::CLUSTER, cluster);
-    for (name, value) in &namespace.labels {
-        labels.insert(Source::K8s, format!("{}.{name}", key::NAMESPACE_LABELS), value);
-    }
-    let ports = named_ports(pod);
-    if !ports.is_empty() {
-        labels.insert(Source::Gen, key::PORTS, ports);
-    }
-    labels
+    LabelFilter::default().identity_labels(pod, namespace, cluster)
 }
 
-/// Whether a pod's own label counts.
+impl LabelFilter {
+    /// The label set of a pod in its namespace: what the pod may set itself and what the system adds, both
+    /// filtered; and its named ports, which are not.
+    pub fn identity_labels(&self, pod: &Pod, namespace: &Namespace, cluster: &str) -> LabelSet {
+        let mut labels = LabelSet::new();
+        let mut add = |key: &str, value: &str| {
+            if self.keeps(Source::K8s, key) {
+                labels.insert(Source::K8s, key, value);
+            }
+        };
+        for (name, value) in pod.labels.iter().filter(|(name, _)| !name.starts_with(RESERVED)) {
+            add(name, value);
+        }
+        add(key::NAMESPACE, &pod.name.namespace);
+        add(key::SERVICE_ACCOUNT, &pod.service_account);
+        add(key::CLUSTER, cluster);
+        for (name, value) in &namespace.labels {
+            add(&format!("{}.{name}", key::NAMESPACE_LABELS), value);
+        }
+        let ports = named_ports(pod);
+        if !ports.is_empty() {
+            labels.insert(Source::Gen, key::PORTS, ports);
+        }
+        labels
+    }
+}
+
+/// Whether a pod's own label counts by default.
 pub fn makes_identity(name: &str) -> bool {
-    !name.starts_with(RESERVED)
-        && !IGNORED.iter().any(|prefix| name.starts_with(prefix))
-        && !beta(name)
-}
-
-/// `*beta.kubernetes.io`: the old spellings of well-known labels.
-fn beta(name: &str) -> bool {
-    name.contains("beta.kubernetes.io")
+    !name.starts_with(RESERVED) && LabelFilter::default().keeps(Source::K8s, name)
 }
 
 /// The named ports as the `gen:ports` label spells them. Of two ports of one name and protocol, in two
