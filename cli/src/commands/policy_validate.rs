@@ -20,7 +20,10 @@ pub(crate) fn run(command: &Validate) -> anyhow::Result<Outcome> {
     let (errors, outcome) = match weft_manifests::read(&command.files) {
         Ok(manifests) => {
             for (kind, count) in &manifests.skipped {
-                eprintln!("skipped {count} {kind}: not a kind that Weft uses");
+                eprintln!("skipped {count} {kind}: not used by Weft");
+            }
+            for warning in &manifests.warnings {
+                eprintln!("warning: {warning}");
             }
             (Vec::new(), Outcome::Done)
         }
@@ -39,6 +42,7 @@ fn row(error: &ManifestError) -> serde_json::Value {
     serde_json::json!({
         "file": error.file,
         "document": error.document,
+        "object": error.object,
         "field": error.field,
         "problem": error.problem,
     })
