@@ -1,6 +1,9 @@
 //! A real operator on loopback: certificates, admin calls, and agents that speak the wire.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod faults;
+
+use faults::Faults;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -8,6 +11,7 @@ use rcgen::{
 use std::{
     collections::BTreeMap,
     future::Future,
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
@@ -21,10 +25,7 @@ use weft_api::{
     operator::{Answer, Request, Waited},
     transport::{CallError, Client, Options},
 };
-use weft_operator::{
-    config::{Config, LogFormat},
-    operator::Operator,
-};
+use weft_operator::config::{Config, LogFormat};
 use weft_types::{
     Delta, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy, Revision, Selector,
     delta::DeltaKey,
@@ -33,12 +34,15 @@ use weft_types::{
 };
 use weft_wire::{
     ToAgent, ToOperator,
-    frame::{FrameError, receive, send},
+    frame::{FrameError, receive_within, send},
     tls::{Identity, connect},
 };
 
 /// Long enough on a machine that does other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No frame to an agent is longer where no single change is.
+const LONGEST: usize = 1 << 20;
 
 /// An authority of certificates, in a folder.
 pub struct Authority {
@@ -80,6 +84,7 @@ impl Authority {
 /// An operator that runs on a thread of its own.
 pub struct Running {
     pub address: SocketAddr,
+    pub metrics: Option<SocketAddr>,
     pub socket: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
@@ -88,20 +93,34 @@ pub struct Running {
 impl Running {
     /// Starts one, or says why it does not start.
     pub fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_with(config, Faults::default())
+    }
+
+    /// The same over a store and a log that fail as they are told.
+    pub fn start_with(config: Config, faults: Faults) -> anyhow::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let socket = config.admin_socket.clone();
         let thread = thread::spawn(move || {
             actix::System::new().block_on(async move {
-                let operator = Operator::bind(&config).await?;
-                tell.send(operator.listens_at()?).unwrap();
+                let operator = faults.operator(&config).await?;
+                tell.send((operator.listens_at()?, operator.metrics_at())).unwrap();
                 operator.run(async move { drop(stopped.await) }).await
             })
         });
         match told.recv() {
-            Ok(address) => Ok(Self { address, socket, stop: Some(stop), thread: Some(thread) }),
+            Ok((address, metrics)) => {
+                Ok(Self { address, metrics, socket, stop: Some(stop), thread: Some(thread) })
+            }
             Err(_) => Err(thread.join().unwrap().unwrap_err()),
         }
+    }
+
+    /// The value of a metric, as its line begins.
+    pub fn metric(&self, line: &str) -> f64 {
+        let text = get(self.metrics.unwrap(), "/metrics");
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or(0.0)
     }
 
     pub fn ask(&self, request: Request) -> Result<Answer, Failure> {
@@ -148,6 +167,15 @@ impl Drop for Running {
     }
 }
 
+/// What a GET brings.
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 pub fn ask(socket: &Path, request: Request) -> Result<Answer, Failure> {
     let mut client = Client::connect(socket, PATIENCE).unwrap();
     client.call(request, Options::within(PATIENCE)).map_err(|error| match error {
@@ -176,6 +204,16 @@ impl World {
         Self { authority: Authority::new(&dir.path().join("keys")), dir }
     }
 
+    /// The store's file.
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("state/store.redb")
+    }
+
+    /// The log's file.
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("state/log.redb")
+    }
+
     pub fn config(&self) -> Config {
         let (ca, cert, key) = self.authority.issue("operator.weft");
         Config {
@@ -186,7 +224,7 @@ impl World {
             ca,
             cert,
             key,
-            metrics_listen: None,
+            metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
             log_format: LogFormat::Text,
         }
     }
@@ -261,7 +299,8 @@ impl Agent {
     /// The next message other than a ping.
     pub async fn hear(&mut self) -> Result<ToAgent, FrameError> {
         loop {
-            match timeout(PATIENCE, receive(&mut self.stream)).await.expect("nothing came")? {
+            let next = receive_within(&mut self.stream, LONGEST);
+            match timeout(PATIENCE, next).await.expect("nothing came")? {
                 ToAgent::Ping => self.say(ToOperator::Pong).await,
                 message => return Ok(message),
             }

@@ -1,0 +1,229 @@
+//! The store and the log: what they are founded with, and what becomes of a change when one of them fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use support::{
+    Running, World, block_on,
+    faults::{Call, Fault, Faults},
+    node, pod,
+};
+use weft_api::{
+    FailureKind,
+    operator::{Answer, Request},
+};
+use weft_store::{Batch, FileStore, Store};
+use weft_types::{Identity, LabelSet, Object, Revision};
+
+fn identities(operator: &Running) -> BTreeMap<u32, Vec<String>> {
+    match operator.ask(Request::Identities) {
+        Ok(Answer::Identities(rows)) => {
+            let numbers: BTreeMap<u32, Vec<String>> =
+                rows.into_iter().map(|row| (row.identity, row.labels)).collect();
+            let mut sets: Vec<&Vec<String>> = numbers.values().collect();
+            sets.sort();
+            sets.dedup();
+            assert_eq!(sets.len(), numbers.len(), "a label set has two numbers");
+            numbers
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn objects(operator: &Running) -> Vec<Object> {
+    match operator.ask(Request::Objects) {
+        Ok(Answer::Objects(objects)) => objects,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_is_what_it_was_after_a_restart() {
+    let world = World::new();
+    let operator = world.start();
+    operator.apply(vec![node(1), pod("web-0", "web", 1)]);
+    let (revision, _) = operator.delete(vec![node(1)]);
+    let before = (identities(&operator), objects(&operator));
+    operator.stop();
+    let operator = world.start();
+    assert_eq!(operator.revision(), revision);
+    assert_eq!((identities(&operator), objects(&operator)), before);
+}
+
+#[test]
+fn a_lost_log_founds_the_next_generation_from_the_store() {
+    let world = World::new();
+    let operator = world.start();
+    let (old, _) = operator.apply(vec![node(1), pod("web-0", "web", 1), pod("db-0", "db", 1)]);
+    operator.delete(vec![pod("db-0", "db", 1)]);
+    let before = (identities(&operator), objects(&operator));
+    operator.stop();
+    std::fs::remove_file(world.log()).unwrap();
+    let operator = world.start();
+    assert_eq!(operator.revision().generation(), 2);
+    assert_eq!((identities(&operator), objects(&operator)), before, "no number changes");
+    block_on(async {
+        // An agent of the generation before follows.
+        let mut agent = world.agent(operator.address, "node1", Some(old)).await;
+        agent.reach(operator.revision()).await;
+        assert_eq!((agent.snapshots, agent.identities().len()), (1, 2));
+    });
+    // Numbers go on after those that there were.
+    operator.apply(vec![pod("new-0", "new", 1)]);
+    assert_eq!(identities(&operator).len(), 3);
+    operator.stop();
+    let operator = world.start();
+    assert_eq!(operator.revision(), Revision::new(2, 1));
+}
+
+#[test]
+fn another_clusters_store_is_refused() {
+    let world = World::new();
+    world.start().stop();
+    let config = weft_operator::config::Config { cluster: "green".to_owned(), ..world.config() };
+    let refused = Running::start(config).err().unwrap().to_string();
+    assert!(refused.contains("green") && refused.contains("blue"), "{refused}");
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_refused() {
+    let world = World::new();
+    world.start().stop();
+    let old_log = std::fs::read(world.log()).unwrap();
+    let old_store = std::fs::read(world.store()).unwrap();
+    // The store is of the next generation, the log of the first.
+    std::fs::remove_file(world.log()).unwrap();
+    world.start().stop();
+    std::fs::write(world.log(), &old_log).unwrap();
+    let refused = Running::start(world.config()).err().unwrap().to_string();
+    assert!(refused.contains("generation 1") && refused.contains("generation 2"), "{refused}");
+    // A log without a store.
+    std::fs::remove_file(world.store()).unwrap();
+    let refused = Running::start(world.config()).err().unwrap().to_string();
+    assert!(refused.contains("log.redb"), "{refused}");
+    // A store that is older than the log.
+    std::fs::write(world.store(), &old_store).unwrap();
+    let operator = world.start();
+    operator.apply(vec![pod("web-0", "web", 1)]);
+    operator.stop();
+    std::fs::write(world.store(), &old_store).unwrap();
+    let refused = Running::start(world.config()).err().unwrap().to_string();
+    assert!(refused.contains("identity 256") && refused.contains("older copy"), "{refused}");
+}
+
+#[test]
+fn a_record_without_a_log_entry_is_adopted() {
+    let world = World::new();
+    let operator = world.start();
+    operator.apply(vec![node(1)]);
+    operator.stop();
+    let mut store = FileStore::open(&world.store()).unwrap();
+    let (_, fence) = store.founded().unwrap().unwrap();
+    let put = vec![pod("web-0", "web", 1)];
+    let identities_put = vec![(Identity(300), LabelSet::new())];
+    store.write(fence, &Batch { identities: identities_put, put, remove: vec![] }).unwrap();
+    drop(store);
+    let operator = world.start();
+    assert!(identities(&operator).contains_key(&300));
+    assert!(objects(&operator).contains(&pod("web-0", "web", 1)));
+    // The pod's own label set had no number; the next change gives it one.
+    operator.apply(vec![node(2)]);
+    assert!(identities(&operator).contains_key(&301));
+}
+
+#[test]
+fn the_log_is_compacted_and_nothing_is_missed() {
+    let world = World::new();
+    let operator = world.start();
+    // Each is 60 KB; a snapshot replaces them at 4 MiB.
+    for number in 0..150 {
+        operator.apply(vec![pod("web-0", &format!("{number:0>60000}"), 1)]);
+    }
+    let (revision, before) = (operator.revision(), identities(&operator));
+    operator.stop();
+    let log = weft_store::Log::recover(&weft_store::FileLog::open(&world.log()).unwrap());
+    let log = log.unwrap().unwrap();
+    assert!(log.index > 10 && log.entries.len() < 140, "{} {}", log.index, log.entries.len());
+    drop(log);
+    let operator = world.start();
+    assert_eq!((operator.revision(), identities(&operator)), (revision, before));
+}
+
+/// Applies a pod while something fails; whether it was accepted.
+fn apply_under(call: Call, fault: Fault) -> (World, Running, bool) {
+    let world = World::new();
+    let faults = Faults::default();
+    let operator = Running::start_with(world.config(), faults.clone()).unwrap();
+    operator.apply(vec![node(1)]);
+    faults.plan(call, 0, fault);
+    let answer = operator.ask(Request::Apply { objects: vec![pod("web-0", "web", 1)] });
+    let accepted = match answer {
+        Ok(Answer::Accepted { changed: 1, .. }) => true,
+        Err(failure) => {
+            assert_eq!(failure.kind, FailureKind::Internal, "{failure}");
+            false
+        }
+        other => panic!("{other:?}"),
+    };
+    (world, operator, accepted)
+}
+
+/// The operator goes on; after a restart the store and the state are the same.
+fn whole(world: &World, operator: Running) {
+    operator.apply(vec![pod("db-0", "db", 1)]);
+    operator.apply(vec![pod("web-0", "web", 1)]);
+    let before = (operator.revision(), identities(&operator), objects(&operator));
+    assert_eq!((before.1.len(), before.2.len()), (2, 3));
+    operator.stop();
+    let store = FileStore::open(&world.store()).unwrap();
+    assert_eq!(store.identities().unwrap().len(), 2);
+    assert_eq!(store.objects().unwrap().len(), 3);
+    drop(store);
+    let operator = world.start();
+    assert_eq!((operator.revision(), identities(&operator), objects(&operator)), before);
+}
+
+#[test]
+fn a_write_that_nobody_can_tell_of_is_read_back() {
+    let (world, operator, accepted) = apply_under(Call::StoreWrite, Fault::AmbiguousDone);
+    assert!(accepted);
+    whole(&world, operator);
+    let (world, operator, accepted) = apply_under(Call::StoreWrite, Fault::AmbiguousNot);
+    assert!(!accepted && identities(&operator).is_empty());
+    whole(&world, operator);
+}
+
+#[test]
+fn an_append_that_nobody_can_tell_of_is_read_back() {
+    let (world, operator, accepted) = apply_under(Call::LogAppend, Fault::AmbiguousDone);
+    assert!(accepted);
+    whole(&world, operator);
+    let (world, operator, accepted) = apply_under(Call::LogAppend, Fault::AmbiguousNot);
+    assert!(!accepted);
+    whole(&world, operator);
+}
+
+#[test]
+fn a_store_that_fails_changes_nothing() {
+    let (world, operator, accepted) = apply_under(Call::StoreWrite, Fault::Fail);
+    assert!(!accepted && identities(&operator).is_empty() && objects(&operator).len() == 1);
+    whole(&world, operator);
+}
+
+#[test]
+fn what_the_store_has_and_the_log_refused_comes_with_the_next_change() {
+    let (world, operator, accepted) = apply_under(Call::LogAppend, Fault::Fail);
+    assert!(!accepted && objects(&operator).len() == 1);
+    operator.apply(vec![node(2)]);
+    assert_eq!((objects(&operator).len(), identities(&operator).len()), (3, 1));
+    operator.delete(vec![node(2)]);
+    whole(&world, operator);
+}
