@@ -162,3 +162,70 @@ fn what_a_later_release_adds_is_ignored() {
         serde_json::from_str(r#"{"version":1,"traceparent":"garbage","request":"maps"}"#).unwrap();
     assert_eq!(nonsense.traceparent, None);
 }
+
+#[test]
+fn operator_requests() {
+    for (request, line) in [
+        (operator::Request::Status, r#""status""#),
+        (operator::Request::Identities, r#""identities""#),
+        (operator::Request::Objects, r#""objects""#),
+        (
+            operator::Request::Wait {
+                revision: None,
+                timeout_ms: 5,
+                node: Some("node-1".to_owned()),
+            },
+            r#"{"wait":{"revision":null,"timeout_ms":5,"node":"node-1"}}"#,
+        ),
+        (
+            operator::Request::Apply { objects: objects() },
+            r#"{"apply":{"objects":[{"Namespace":{"name":"shop","labels":{"team":"a"}}},{"Node":{"name":"node-1","address":"172.30.0.11","pod_cidrs":["10.244.1.0/24"]}}]}}"#,
+        ),
+        (operator::Request::Delete { objects: Vec::new() }, r#"{"delete":{"objects":[]}}"#),
+    ] {
+        golden(request, line);
+    }
+}
+
+#[test]
+fn operator_answers() {
+    golden(operator::Answer::Objects(Vec::new()), r#"{"objects":[]}"#);
+    golden(
+        operator::Answer::Identities(vec![agent::IdentityRow {
+            identity: 256,
+            labels: vec!["k8s:app=web".to_owned()],
+        }]),
+        r#"{"identities":[{"identity":256,"labels":["k8s:app=web"]}]}"#,
+    );
+    golden(
+        operator::Answer::Status(operator::Status {
+            version: "0.1.0".to_owned(),
+            revision: Revision::new(0, 3),
+            store: "file".to_owned(),
+            nodes: vec![operator::NodeProgress {
+                node: "node-1".to_owned(),
+                connected: true,
+                acknowledged: Some(Revision::new(0, 3)),
+            }],
+            identities: 1,
+            workloads: 2,
+            endpoints: 3,
+            policies: 4,
+        }),
+        r#"{"status":{"version":"0.1.0","revision":3,"store":"file","nodes":[{"node":"node-1","connected":true,"acknowledged":3}],"identities":1,"workloads":2,"endpoints":3,"policies":4}}"#,
+    );
+}
+
+fn objects() -> Vec<weft_types::Object> {
+    vec![
+        weft_types::Object::Namespace(weft_types::object::Namespace {
+            name: "shop".to_owned(),
+            labels: [("team".to_owned(), "a".to_owned())].into(),
+        }),
+        weft_types::Object::Node(weft_types::Node {
+            name: weft_types::NodeName("node-1".to_owned()),
+            address: [172, 30, 0, 11].into(),
+            pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        }),
+    ]
+}

@@ -265,7 +265,12 @@ impl Agent {
     ) -> Result<Self, anyhow::Error> {
         let mut stream = connect(operator, &identity.connector()?).await?;
         send(&mut stream, &ToOperator::Hello { node: NodeName(node.to_owned()), held }).await?;
-        Ok(Self {
+        Ok(Self::over(stream, node))
+    }
+
+    /// One that has said nothing yet.
+    pub fn over(stream: TlsStream<TcpStream>, node: &str) -> Self {
+        Self {
             stream,
             holds: BTreeMap::new(),
             revision: Revision::ZERO,
@@ -274,7 +279,7 @@ impl Agent {
             longest: 0,
             trace: None,
             node: node.to_owned(),
-        })
+        }
     }
 
     pub async fn say(&mut self, message: ToOperator) {
