@@ -1,4 +1,5 @@
 //! The pure cores of the agent: policy, ipcache, endpoint, ipam, mapsync, flow.
 
+pub mod flow;
 pub mod ipcache;
 pub mod policy;

@@ -145,6 +145,38 @@ pub struct TcpFlags {
     pub cwr: bool,
 }
 
+impl TcpFlags {
+    /// From the byte of the header: FIN is bit 0.
+    pub fn from_bits(bits: u8) -> Self {
+        let bit = |at: u8| bits >> at & 1 == 1;
+        Self {
+            fin: bit(0),
+            syn: bit(1),
+            rst: bit(2),
+            psh: bit(3),
+            ack: bit(4),
+            urg: bit(5),
+            ece: bit(6),
+            cwr: bit(7),
+        }
+    }
+
+    /// The flags that are set, in Hubble's order.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [
+            (self.syn, "SYN"),
+            (self.ack, "ACK"),
+            (self.rst, "RST"),
+            (self.fin, "FIN"),
+            (self.psh, "PSH"),
+            (self.urg, "URG"),
+            (self.ece, "ECE"),
+            (self.cwr, "CWR"),
+        ];
+        all.into_iter().filter_map(|(set, name)| set.then_some(name)).collect()
+    }
+}
+
 fn is_false(b: &bool) -> bool {
     !*b
 }
@@ -214,7 +246,7 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// Revision the policy was realised at.
-    #[serde(skip_serializing_if = "is_zero_u")]
+    #[serde(skip_serializing_if = "is_zero_u", with = "text")]
     pub revision: u64,
     /// Kind.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -223,4 +255,17 @@ pub struct Policy {
 
 fn is_zero_u(n: &u64) -> bool {
     *n == 0
+}
+
+/// 64-bit numbers are texts in protobuf's JSON.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(n: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(n)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }

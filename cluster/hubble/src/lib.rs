@@ -1,3 +1,7 @@
 //! Flows in Hubble's shape: the model, its filters and its printers.
 
+pub mod drop;
+pub mod filter;
 pub mod flow;
+pub mod print;
+pub mod time;
