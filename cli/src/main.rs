@@ -30,6 +30,17 @@ enum Command {
     /// The pods that are plugged.
     #[command(subcommand)]
     Endpoint(commands::endpoint::Command),
+    /// The numbers that label sets have.
+    #[command(subcommand)]
+    Identity(commands::identity::Command),
+    /// The nodes of the cluster.
+    #[command(subcommand)]
+    Node(commands::node::Command),
+    /// The eBPF maps of the nodes.
+    #[command(subcommand)]
+    Map(commands::map::Command),
+    /// What goes through the fabric and what is dropped, by whom and which rule.
+    Flows(commands::flows::Arguments),
     /// Health and revisions of agents and operators; exit 1 when something is wrong.
     Status(commands::status::Arguments),
     /// A whole cluster on this machine, without Kubernetes, Docker or images.
@@ -42,6 +53,10 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Policy(command) => commands::policy::run(command),
         Command::Endpoint(command) => commands::endpoint::run(command),
+        Command::Identity(command) => commands::identity::run(command),
+        Command::Node(command) => commands::node::run(command),
+        Command::Map(command) => commands::map::run(command),
+        Command::Flows(arguments) => commands::flows::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Lab(command) => lab::run(command),
     };
