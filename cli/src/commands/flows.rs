@@ -14,6 +14,7 @@ use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
+use tokio::signal::unix::{SignalKind, signal};
 use weft_api::{
     agent::{Answer, Request},
     transport::{Client, Options},
@@ -97,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             drop(tell.send(News::Ended(ended)));
         });
     }
-    thread::spawn(move || interrupted(&tell));
+    watch_interrupts(tell)?;
     let mut merge = Merge { arguments, waiting: VecDeque::new(), past: arguments.follow };
     merge.run(&news, sockets.len())
 }
@@ -125,14 +126,18 @@ fn stream(socket: &Path, last: Option<u64>, follow: bool, tell: &Sender<News>) -
     Ok(())
 }
 
-/// Tells of Ctrl-C.
-fn interrupted(tell: &Sender<News>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    if let Ok(runtime) = runtime
-        && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
-    {
-        drop(tell.send(News::Interrupted));
-    }
+/// Has Ctrl-C told, from now on.
+fn watch_interrupts(tell: Sender<News>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guard = runtime.enter();
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    drop(guard);
+    thread::spawn(move || {
+        if runtime.block_on(interrupts.recv()).is_some() {
+            drop(tell.send(News::Interrupted));
+        }
+    });
+    Ok(())
 }
 
 /// Flows on their way to be printed, in the order of their times.
