@@ -12,11 +12,11 @@ mod output;
 mod target;
 
 use clap::Parser;
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::LazyLock};
 
 /// Inspect and operate a Weft fabric, and run one on this machine.
 #[derive(Parser)]
-#[command(name = "weft", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "weft", version = VERSION.as_str(), propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,6 +47,18 @@ enum Command {
     #[command(subcommand)]
     Lab(lab::Command),
 }
+
+/// `0.1.0 (commit 0123456789ab, ABI 1, wire 1, local API 1)`.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} (commit {}, ABI {}, wire {}, local API {})",
+        env!("CARGO_PKG_VERSION"),
+        env!("WEFT_COMMIT"),
+        weft_abi::ABI_VERSION,
+        weft_wire::WIRE_VERSION,
+        weft_api::API_VERSION,
+    )
+});
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -166,3 +166,13 @@ fn following_ends_well_at_an_interrupt_and_when_nobody_reads_on() {
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     assert_eq!((status.code(), stderr.len()), (Some(0), 0));
 }
+
+#[test]
+fn the_version_says_what_it_speaks() {
+    let root = tempfile::tempdir().unwrap();
+    let (code, out, _) = run(&root, "--version");
+    assert_eq!(code, Some(0));
+    for part in ["weft 0.", "(commit ", ", ABI ", ", wire ", ", local API "] {
+        assert!(out.contains(part), "{part} is not in {out}");
+    }
+}
