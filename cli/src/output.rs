@@ -1,9 +1,6 @@
 //! How a command ends: exit codes, and errors for people.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 /// `-o`: for whom a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,47 +19,17 @@ pub(crate) fn rows<T: serde::Serialize, const N: usize>(
     cells: impl Fn(&T) -> [String; N],
 ) -> anyhow::Result<Outcome> {
     match format {
-        Format::Json => {
-            say(&format!("{}\n", serde_json::to_string_pretty(rows)?))?;
-        }
+        Format::Json => println!("{}", serde_json::to_string_pretty(rows)?),
         Format::Table => {
             let lines: Vec<[String; N]> = rows.iter().map(cells).collect();
-            say(&table(headings, &lines, width()))?;
+            print!("{}", table(headings, &lines));
         }
     }
     Ok(Outcome::Done)
 }
 
-/// Writes to standard output. Who reads no further (`| head`) is no error.
-pub(crate) fn say(text: &str) -> io::Result<Reader> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        written => written.map(|()| Reader::There),
-    }
-}
-
-/// Whether somebody still reads standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// Somebody does.
-    There,
-    /// Nobody does.
-    Gone,
-}
-
-/// Columns of the terminal; none where standard output is something else.
-fn width() -> Option<usize> {
-    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
-}
-
 /// Columns as wide as their widest cell, two spaces between them, none at the end of a line.
-/// On a terminal a line that is too long is cut, for its last column is the one that explains.
-fn table<const N: usize>(
-    headings: [&str; N],
-    lines: &[[String; N]],
-    columns: Option<usize>,
-) -> String {
+fn table<const N: usize>(headings: [&str; N], lines: &[[String; N]]) -> String {
     let headings = headings.map(str::to_owned);
     let all = || std::iter::once(&headings).chain(lines);
     let mut widths = [0; N];
@@ -75,14 +42,7 @@ fn table<const N: usize>(
     for line in all() {
         let padded: Vec<String> =
             line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let joined = padded.join("  ");
-        let joined = joined.trim_end();
-        match columns.filter(|columns| joined.chars().count() > *columns) {
-            Some(columns) => {
-                text.extend(joined.chars().take(columns.saturating_sub(1)).chain(['…']));
-            }
-            None => text.push_str(joined),
-        }
+        text.push_str(padded.join("  ").trim_end());
         text.push('\n');
     }
     text
@@ -116,13 +76,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let lines = [["shop/web-0".to_owned(), "7".to_owned()], [String::new(), "12".to_owned()]];
-        let text = table(["POD", "ID"], &lines, None);
+        let text = table(["POD", "ID"], &lines);
         assert_eq!(text, "POD         ID\nshop/web-0  7\n            12\n");
-        let text = table(["POD", "ID"], &lines, Some(12));
-        assert_eq!(
-            text,
-            "POD         …\nshop/web-0 …\n           …\n".replace("POD         …", "POD        …")
-        );
-        assert_eq!(table(["POD", "ID"], &lines, Some(80)), table(["POD", "ID"], &lines, None));
     }
 }

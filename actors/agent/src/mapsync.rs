@@ -8,7 +8,7 @@ use std::{
 };
 use weft_abi::{
     map::MapSpec,
-    policy::{PolicyEntry, PolicyPrefix},
+    policy::{ClassEdit, PolicyEntry, PolicyPrefix},
 };
 use weft_core::policy::Entries;
 use weft_datapath::kernel::{Maps, RawEntry};
@@ -88,12 +88,14 @@ impl Actor for ClassSync {
     type Context = Context<Self>;
 }
 
-/// Swap classes in and take classes out.
-#[derive(Message)]
+/// Swap classes in, edit classes in place and take classes out.
+#[derive(Default, Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct SyncClasses {
     /// Classes with their entries.
     pub replaced: BTreeMap<u32, Entries>,
+    /// Classes with the edits to be done in their order.
+    pub edited: BTreeMap<u32, Vec<ClassEdit>>,
     /// Classes that nobody needs.
     pub removed: BTreeSet<u32>,
 }
@@ -108,6 +110,9 @@ impl Handler<SyncClasses> for ClassSync {
             .map(|(class, entries)| (class, entries.into_iter().collect()))
             .collect();
         self.kernel.class_replace(&classes).map_err(internal)?;
+        for (class, edits) in &sync.edited {
+            self.kernel.class_edit(*class, edits).map_err(internal)?;
+        }
         let removed: Vec<u32> = sync.removed.into_iter().collect();
         self.kernel.class_remove(&removed).map_err(internal)
     }

@@ -6,9 +6,8 @@ use crate::{
     mapsync::{ClassSync, SyncClasses},
     published::Advance,
 };
-use actix::{Actor, Addr, AtomicResponse, Context, Handler, Message, WrapFuture};
-use std::collections::BTreeSet;
-use weft_core::policy::{Changes, Engine};
+use actix::{Actor, ActorFutureExt, Addr, AtomicResponse, Context, Handler, Message, WrapFuture};
+use weft_core::policy::{Changes, Engine, Step};
 use weft_types::{Delta, Identity};
 
 /// Owns the policy engine.
@@ -32,34 +31,55 @@ impl Policy {
             Delta::IdentityDelete(number) => self.engine.delete_identity(*number),
             Delta::PolicyUpsert(policy) => self.engine.upsert_policy(policy.clone()),
             Delta::PolicyDelete(id) => self.engine.delete_policy(id),
+            Delta::EndpointUpsert(pod) => self.engine.upsert_pod(pod.address, pod.identity),
+            Delta::EndpointDelete(address) => self.engine.delete_pod(*address),
             Delta::NodeUpsert(_)
             | Delta::NodeDelete(_)
             | Delta::WorkloadUpsert(_)
-            | Delta::WorkloadDelete(_)
-            | Delta::EndpointUpsert(_)
-            | Delta::EndpointDelete(_) => {}
+            | Delta::WorkloadDelete(_) => {}
         }
     }
 
-    /// Classes gain entries before the prefix trie names what they are for, and go after it stopped.
-    fn realise(&mut self) -> impl Future<Output = Result<(), Refusal>> + use<> {
-        let Changes { replaced, removed, prefixes } = self.engine.commit();
+    /// Does the steps of a commit in their order; what a failed one leaves in doubt is said whole by the next.
+    fn realise(&mut self) -> AtomicResponse<Self, Result<(), Refusal>> {
+        let Changes { steps } = self.engine.commit();
         let (classes, ipcache) = (self.classes.clone(), self.ipcache.clone());
-        async move {
-            if !replaced.is_empty() {
-                let sync = SyncClasses { replaced, removed: BTreeSet::new() };
-                classes.send(sync).await.map_err(internal)??;
-            }
-            if let Some(prefixes) = prefixes {
-                ipcache.send(SetPrefixes(prefixes)).await.map_err(internal)??;
-            }
-            if !removed.is_empty() {
-                let sync = SyncClasses { replaced: Default::default(), removed };
-                classes.send(sync).await.map_err(internal)??;
+        let work = async move {
+            let mut steps = steps.into_iter();
+            while let Some(step) = steps.next() {
+                if let Err(refusal) = realise_step(&classes, &ipcache, step.clone()).await {
+                    return Err((refusal, std::iter::once(step).chain(steps).collect::<Vec<_>>()));
+                }
             }
             Ok(())
-        }
+        };
+        let heard = |done: Result<(), (Refusal, Vec<Step>)>, policy: &mut Self, _: &mut _| {
+            done.map_err(|(refusal, undone)| {
+                policy.engine.distrust(undone.iter().flat_map(Step::classes));
+                if undone.iter().any(|step| matches!(step, Step::Prefixes(_))) {
+                    policy.engine.distrust_prefixes();
+                }
+                refusal
+            })
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(heard)))
     }
+}
+
+async fn realise_step(
+    classes: &Addr<ClassSync>,
+    ipcache: &Addr<Ipcache>,
+    step: Step,
+) -> Result<(), Refusal> {
+    let sync = match step {
+        Step::Prefixes(prefixes) => {
+            return ipcache.send(SetPrefixes(prefixes)).await.map_err(internal)?;
+        }
+        Step::Edit(edited) => SyncClasses { edited, ..SyncClasses::default() },
+        Step::Replace(replaced) => SyncClasses { replaced, ..SyncClasses::default() },
+        Step::Remove(removed) => SyncClasses { removed, ..SyncClasses::default() },
+    };
+    classes.send(sync).await.map_err(internal)?
 }
 
 impl Actor for Policy {
@@ -74,7 +94,7 @@ impl Handler<Advance> for Policy {
             self.engine.clear();
         }
         advance.deltas.iter().for_each(|delta| self.take(delta));
-        AtomicResponse::new(Box::pin(self.realise().into_actor(self)))
+        self.realise()
     }
 }
 
@@ -88,7 +108,7 @@ impl Handler<Hold> for Policy {
 
     fn handle(&mut self, hold: Hold, _: &mut Self::Context) -> Self::Result {
         self.engine.hold(hold.0);
-        AtomicResponse::new(Box::pin(self.realise().into_actor(self)))
+        self.realise()
     }
 }
 
@@ -102,6 +122,6 @@ impl Handler<Release> for Policy {
 
     fn handle(&mut self, release: Release, _: &mut Self::Context) -> Self::Result {
         self.engine.release(release.0);
-        AtomicResponse::new(Box::pin(self.realise().into_actor(self)))
+        self.realise()
     }
 }

@@ -2,15 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::Ipv4Addr,
-    path::PathBuf,
-    str::FromStr,
-};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr, path::PathBuf, str::FromStr};
 use weft_core::policy::offline::{Answer, Offline, Question, Side};
-use weft_types::{NamespacedName, NodeName, Object, object::Pod, policy::Protocol};
+use weft_types::{Object, object::Pod, policy::Protocol};
 
 /// What every offline command can be told.
 #[derive(clap::Args)]
@@ -126,7 +120,10 @@ impl Cluster {
         for (kind, count) in &manifests.skipped {
             eprintln!("skipped {count} {kind}: not a kind that Weft uses");
         }
-        let addresses = addresses(&manifests.objects);
+        for warning in &manifests.warnings {
+            eprintln!("warning: {warning}");
+        }
+        let addresses = weft_manifests::addresses(&manifests.objects);
         let cluster = Offline::new(&manifests.objects, &addresses);
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for pod in pods_of(&manifests.objects) {
@@ -279,34 +276,6 @@ fn pods_of(objects: &[Object]) -> impl Iterator<Item = &Pod> {
         Object::Pod(pod) => Some(pod),
         Object::Namespace(_) | Object::Node(_) | Object::Policy(_) => None,
     })
-}
-
-/// Every pod's address: `status.podIP`, or the next free one of its node's first pod CIDR.
-fn addresses(objects: &[Object]) -> BTreeMap<NamespacedName, Ipv4Addr> {
-    let mut cidrs: BTreeMap<&NodeName, Ipv4Net> = BTreeMap::new();
-    let mut taken = BTreeSet::new();
-    for object in objects {
-        match object {
-            Object::Node(node) => {
-                taken.insert(node.address);
-                cidrs.extend(node.pod_cidrs.first().map(|cidr| (&node.name, *cidr)));
-            }
-            Object::Pod(pod) => taken.extend(pod.address),
-            Object::Namespace(_) | Object::Policy(_) => {}
-        }
-    }
-    let elsewhere = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
-    let mut pods: Vec<&Pod> = pods_of(objects).collect();
-    pods.sort_by_key(|pod| &pod.name);
-    let mut addresses = BTreeMap::new();
-    for pod in pods {
-        let address = pod.address.or_else(|| {
-            let cidr = pod.node.as_ref().and_then(|node| cidrs.get(node)).unwrap_or(&elsewhere);
-            cidr.hosts().skip(1).find(|address| taken.insert(*address))
-        });
-        addresses.extend(address.map(|address| (pod.name.clone(), address)));
-    }
-    addresses
 }
 
 #[cfg(test)]

@@ -152,9 +152,12 @@ impl Offline {
                 Some((name.clone(), PodEndpoint { name, address, identity, node }))
             })
             .collect();
+        for pod in pods.values() {
+            engine.upsert_pod(pod.address, pod.identity);
+        }
         engine.commit();
         let mut cluster = Self {
-            classes: engine.classes().clone(),
+            classes: engine.classes(),
             engine,
             by_address: pods.values().map(|pod| (pod.address, pod.name.clone())).collect(),
             pods,
