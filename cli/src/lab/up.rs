@@ -94,6 +94,9 @@ fn read(files: &[PathBuf]) -> Result<Vec<Object>> {
     for (kind, count) in &manifests.skipped {
         eprintln!("skipped {count} of kind {kind}: the lab does not use them");
     }
+    for warning in &manifests.warnings {
+        eprintln!("warning: {warning}");
+    }
     Ok(manifests.objects)
 }
 
