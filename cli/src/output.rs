@@ -1,6 +1,9 @@
 //! How a command ends: exit codes, and errors for people.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// `-o`: for whom a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -19,17 +22,47 @@ pub(crate) fn rows<T: serde::Serialize, const N: usize>(
     cells: impl Fn(&T) -> [String; N],
 ) -> anyhow::Result<Outcome> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(rows)?),
+        Format::Json => {
+            say(&format!("{}\n", serde_json::to_string_pretty(rows)?))?;
+        }
         Format::Table => {
             let lines: Vec<[String; N]> = rows.iter().map(cells).collect();
-            print!("{}", table(headings, &lines));
+            say(&table(headings, &lines, width()))?;
         }
     }
     Ok(Outcome::Done)
 }
 
+/// Writes to standard output. Who reads no further (`| head`) is no error.
+pub(crate) fn say(text: &str) -> io::Result<Reader> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        written => written.map(|()| Reader::There),
+    }
+}
+
+/// Whether somebody still reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Somebody does.
+    There,
+    /// Nobody does.
+    Gone,
+}
+
+/// Columns of the terminal; none where standard output is something else.
+fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
+}
+
 /// Columns as wide as their widest cell, two spaces between them, none at the end of a line.
-fn table<const N: usize>(headings: [&str; N], lines: &[[String; N]]) -> String {
+/// On a terminal a line that is too long is cut, for its last column is the one that explains.
+fn table<const N: usize>(
+    headings: [&str; N],
+    lines: &[[String; N]],
+    columns: Option<usize>,
+) -> String {
     let headings = headings.map(str::to_owned);
     let all = || std::iter::once(&headings).chain(lines);
     let mut widths = [0; N];
@@ -42,7 +75,14 @@ fn table<const N: usize>(headings: [&str; N], lines: &[[String; N]]) -> String {
     for line in all() {
         let padded: Vec<String> =
             line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(padded.join("  ").trim_end());
+        let joined = padded.join("  ");
+        let joined = joined.trim_end();
+        match columns.filter(|columns| joined.chars().count() > *columns) {
+            Some(columns) => {
+                text.extend(joined.chars().take(columns.saturating_sub(1)).chain(['…']));
+            }
+            None => text.push_str(joined),
+        }
         text.push('\n');
     }
     text
@@ -76,7 +116,13 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let lines = [["shop/web-0".to_owned(), "7".to_owned()], [String::new(), "12".to_owned()]];
-        let text = table(["POD", "ID"], &lines);
+        let text = table(["POD", "ID"], &lines, None);
         assert_eq!(text, "POD         ID\nshop/web-0  7\n            12\n");
+        let text = table(["POD", "ID"], &lines, Some(12));
+        assert_eq!(
+            text,
+            "POD         …\nshop/web-0 …\n           …\n".replace("POD         …", "POD        …")
+        );
+        assert_eq!(table(["POD", "ID"], &lines, Some(80)), table(["POD", "ID"], &lines, None));
     }
 }

@@ -67,3 +67,34 @@ pub(crate) fn ask<R: Request>(socket: &Path, request: R, work: Duration) -> Resu
         .and_then(|mut client| client.call(request, Options::within(PATIENCE + work)))
         .context("is the fabric up? see `weft lab list`, or the agent's log")
 }
+
+/// Asks every agent that is meant and takes their answers together. One that cannot be reached is warned of;
+/// it is an error only when none answered.
+pub(crate) fn ask_all<T>(
+    target: &Target,
+    request: &weft_api::agent::Request,
+    what: &str,
+    take: impl Fn(weft_api::agent::Answer) -> Option<Vec<T>>,
+) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    let mut failures = Vec::new();
+    let sockets = target.agents()?;
+    for socket in &sockets {
+        let answer = ask(socket, request.clone(), Duration::ZERO).and_then(|answer| {
+            take(answer).context("it answered something else; is it of another version?")
+        });
+        match answer.with_context(|| format!("{what} of {}", socket.display())) {
+            Ok(some) => rows.extend(some),
+            Err(error) => failures.push(error),
+        }
+    }
+    if failures.len() == sockets.len()
+        && let Some(error) = failures.pop()
+    {
+        return Err(error);
+    }
+    for failure in failures {
+        eprintln!("weft: warning: {failure:#}");
+    }
+    Ok(rows)
+}

@@ -128,6 +128,9 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Class, direction, peer identity and address, protocol, port.
+type Asked = (u32, u8, u32, [u8; 4], u8, u16);
+
 /// What a kernel would hold.
 #[derive(Clone, Default)]
 struct Kernel {
@@ -176,7 +179,7 @@ impl Kernel {
     }
 
     /// Every query of every class, and whether it is allowed.
-    fn answers(&self) -> BTreeMap<(u32, u8, u32, [u8; 4], u8, u16), bool> {
+    fn answers(&self) -> BTreeMap<Asked, bool> {
         let mut answers = BTreeMap::new();
         for (class, entries) in &self.classes {
             for address in ADDRESSES {
@@ -217,7 +220,7 @@ struct Said {
 }
 
 impl Said {
-    fn from_nothing(&self, numbers: &BTreeMap<Ipv4Net, u32>) -> Engine {
+    fn anew(&self, numbers: &BTreeMap<Ipv4Net, u32>) -> Engine {
         let mut engine = Engine::default();
         engine.seed_prefixes(numbers);
         self.say(&mut engine);
@@ -324,13 +327,13 @@ proptest! {
             commit(&mut engine, &mut kernel, std::mem::take(&mut doubt))?;
             prop_assert_eq!(&kernel.classes, &engine.classes());
             prop_assert_eq!(&kernel.trie, engine.prefixes());
-            let mut fresh = said.from_nothing(engine.prefixes());
+            let mut fresh = said.anew(engine.prefixes());
             fresh.commit();
             prop_assert_eq!(&kernel.classes, &fresh.classes());
             prop_assert_eq!(&kernel.trie, fresh.prefixes());
         }
         // A restarted agent that reads its kernel back has nothing to do, nor has one that hears a snapshot.
-        let mut restarted = said.from_nothing(&kernel.trie);
+        let mut restarted = said.anew(&kernel.trie);
         restarted.seed_classes(&kernel.classes);
         prop_assert_eq!(restarted.commit().steps, vec![]);
         engine.clear();

@@ -2,10 +2,8 @@
 
 use crate::{
     output::{self, Format, Outcome},
-    target::{Target, ask},
+    target::{Target, ask_all},
 };
-use anyhow::bail;
-use std::time::Duration;
 use weft_api::agent::{Answer, Request};
 
 /// Subcommands of `weft endpoint`.
@@ -26,13 +24,11 @@ pub(crate) enum Command {
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
     let Command::List { target, output } = command;
-    let mut rows = Vec::new();
-    for socket in target.agents()? {
-        match ask(&socket, Request::Endpoints, Duration::ZERO)? {
-            Answer::Endpoints(some) => rows.extend(some),
-            other => bail!("list the endpoints of {}: it answered {other:?}", socket.display()),
-        }
-    }
+    let rows =
+        ask_all(&target, &Request::Endpoints, "list the endpoints", |answer| match answer {
+            Answer::Endpoints(rows) => Some(rows),
+            _ => None,
+        })?;
     let headings = ["NODE", "ID", "POD", "ADDRESS", "IDENTITY", "POLICY", "STATE", "REVISION"];
     output::rows(output, headings, &rows, |row| {
         [

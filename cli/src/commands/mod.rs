@@ -1,6 +1,11 @@
 //! Subcommands, one file each.
 
 pub(crate) mod endpoint;
+pub(crate) mod flow_filters;
+pub(crate) mod flows;
+pub(crate) mod identity;
+pub(crate) mod map;
+pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod policy_explain;
 pub(crate) mod policy_list;

@@ -2,11 +2,14 @@
 
 use crate::{
     output::{self, Format, Outcome},
-    target::{Target, ask},
+    target::{Target, ask, ask_all},
 };
 use anyhow::bail;
 use std::time::Duration;
-use weft_api::agent::{Answer, Request, Status};
+use weft_api::{
+    agent::{Answer, Request, Status},
+    operator,
+};
 
 /// What `weft status` can be told.
 #[derive(clap::Args)]
@@ -20,13 +23,13 @@ pub(crate) struct Arguments {
 
 /// Exit 1 when an agent says that it is not healthy.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let mut agents: Vec<Status> = Vec::new();
-    for socket in arguments.target.agents()? {
-        match ask(&socket, Request::Status, Duration::ZERO)? {
-            Answer::Status(status) => agents.push(status),
-            other => bail!("ask {} for its status: it answered {other:?}", socket.display()),
-        }
-    }
+    let take = |answer| match answer {
+        Answer::Status(status) => Some(vec![status]),
+        _ => None,
+    };
+    let agents: Vec<Status> =
+        ask_all(&arguments.target, &Request::Status, "ask for the status", take)?;
+    let operator = operator(&arguments.target);
     let headings = ["NODE", "HEALTH", "RECEIVED", "REALISED", "EPOCH", "OPERATOR", "VERSION"];
     output::rows(arguments.output, headings, &agents, |agent| {
         [
@@ -39,5 +42,38 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
             agent.version.clone(),
         ]
     })?;
+    // The rows of JSON are the agents'. An operator may well be out of reach from here, on another machine:
+    // whether it is there for the agents they say themselves.
+    if arguments.output == Format::Table {
+        let line = operator.unwrap_or_else(|error| format!("operator: {error:#}"));
+        output::say(&format!("\n{line}\n"))?;
+    }
     Ok(if agents.iter().all(|agent| agent.healthy) { Outcome::Done } else { Outcome::No })
+}
+
+/// The operator's state in a line.
+fn operator(target: &Target) -> anyhow::Result<String> {
+    let socket = target.operator()?;
+    let status = match ask(&socket, operator::Request::Status, Duration::ZERO)? {
+        operator::Answer::Status(status) => status,
+        other => bail!("ask {} for its status: it answered {other:?}", socket.display()),
+    };
+    let behind: Vec<&str> = status
+        .nodes
+        .iter()
+        .filter(|node| node.acknowledged != Some(status.revision))
+        .map(|node| node.node.as_str())
+        .collect();
+    let behind =
+        if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) };
+    Ok(format!(
+        "operator: revision {}, store {}, {} nodes, {} identities, {} workloads, {} endpoints, {} policies{behind}",
+        status.revision,
+        status.store,
+        status.nodes.len(),
+        status.identities,
+        status.workloads,
+        status.endpoints,
+        status.policies,
+    ))
 }

@@ -67,7 +67,8 @@ enum Work {
 /// One operator alone: its own log is the order.
 #[derive(Debug)]
 pub struct LocalSequencer {
-    work: SyncSender<Work>,
+    work: Option<SyncSender<Work>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl LocalSequencer {
@@ -86,19 +87,35 @@ impl LocalSequencer {
             stream: tell,
             metrics,
         };
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&proposed))?;
-        Ok((Self { work }, stream))
+        let thread =
+            thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&proposed))?;
+        Ok((Self { work: Some(work), thread: Some(thread) }, stream))
+    }
+
+    fn offer(&self, work: Work) -> bool {
+        self.work.as_ref().is_some_and(|queue| queue.try_send(work).is_ok())
+    }
+}
+
+impl Drop for LocalSequencer {
+    /// What is queued is written, and the file closed, before this returns.
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was the end of the stream, which ended the process.
+            drop(thread.join());
+        }
     }
 }
 
 impl Sequencer for LocalSequencer {
     fn propose(&self, ticket: Ticket, entry: EntryV1) -> bool {
-        self.work.try_send(Work::Propose(ticket, entry)).is_ok()
+        self.offer(Work::Propose(ticket, entry))
     }
 
     fn compact(&self, through: Revision, snapshot: Vec<u8>) {
         // With a full queue it is done another time.
-        drop(self.work.try_send(Work::Compact(through.index(), snapshot)));
+        self.offer(Work::Compact(through.index(), snapshot));
     }
 }
 

@@ -351,7 +351,8 @@ impl Agent {
 
     /// The session is over.
     pub async fn closed(&mut self) {
-        while self.hear().await.is_ok() {}
+        let over = async { while self.hear().await.is_ok() {} };
+        timeout(PATIENCE, over).await.expect("the session goes on");
     }
 
     pub fn endpoints(&self) -> Vec<Ipv4Addr> {

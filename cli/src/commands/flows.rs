@@ -1,0 +1,308 @@
+//! `weft flows`: the flows of all nodes, merged by time, as `hubble observe` shows them.
+
+use crate::{
+    commands::flow_filters::FilterArguments,
+    output::{Outcome, Reader, say},
+    target::Target,
+};
+use anyhow::{Result, anyhow, bail};
+use std::{
+    collections::VecDeque,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use weft_api::{
+    agent::{Answer, Request},
+    transport::{Client, Options},
+};
+use weft_hubble::{
+    flow::Flow,
+    print::{self, Compact},
+    time,
+};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a flow waits for older ones of other nodes.
+const REORDER: Duration = Duration::from_millis(300);
+
+/// Flows of all nodes, oldest first, with Hubble's filters and formats.
+///
+/// Examples:
+///   weft flows --verdict DROPPED --last 5
+///   weft flows --follow --to-pod shop/cart --not --port 9100
+///   weft flows -o json --since 5m
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// Go on with new flows until Ctrl-C.
+    #[arg(short, long)]
+    follow: bool,
+    /// The newest N that match; 20 unless something else says which.
+    #[arg(long, value_name = "N", conflicts_with = "first")]
+    last: Option<usize>,
+    /// The oldest N that match.
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    first: Option<usize>,
+    /// All that the nodes still have.
+    #[arg(long, conflicts_with_all = ["last", "first"])]
+    all: bool,
+    /// None older: a time ago (30s, 5m, 2h) or a date (2026-07-30T12:34:56Z).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<u64>,
+    /// None newer.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<u64>,
+    #[command(flatten)]
+    filters: FilterArguments,
+    /// `compact`, a line a flow for people, or `json`, a line a flow for programs.
+    #[arg(short, long, default_value = "compact", value_parser = ["compact", "json", "jsonpb"])]
+    output: String,
+    /// Say the node of each flow.
+    #[arg(long)]
+    print_node_name: bool,
+    /// Say the policies that decided.
+    #[arg(long)]
+    print_policy_names: bool,
+    /// Addresses instead of names.
+    #[arg(long)]
+    numeric: bool,
+    /// Colours: on a terminal, always or never.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "always", "never"])]
+    color: String,
+}
+
+/// What the threads tell.
+enum News {
+    Flow(Box<Flow>),
+    Lost(PathBuf, u64),
+    Ended(Result<()>),
+    Interrupted,
+}
+
+/// Exit 0 at the end of the flows, at Ctrl-C, and when nobody reads on.
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let sockets = arguments.target.agents()?;
+    let (tell, news) = channel();
+    for socket in sockets.clone() {
+        let (tell, follow) = (tell.clone(), arguments.follow);
+        let none =
+            follow && arguments.last.is_none() && arguments.since.is_none() && !arguments.all;
+        thread::spawn(move || {
+            let ended = stream(&socket, none.then_some(0), follow, &tell);
+            drop(tell.send(News::Ended(ended)));
+        });
+    }
+    watch_interrupts(tell)?;
+    let mut merge = Merge { arguments, waiting: VecDeque::new(), past: arguments.follow };
+    merge.run(&news, sockets.len())
+}
+
+/// Reads one agent's flows to their end.
+fn stream(socket: &Path, last: Option<u64>, follow: bool, tell: &Sender<News>) -> Result<()> {
+    let failed = |error: &dyn std::fmt::Display| {
+        anyhow!("read the flows of {}: {error}; is the fabric up?", socket.display())
+    };
+    let client = Client::connect(socket, PATIENCE).map_err(|e| failed(&e))?;
+    let deadline = (!follow).then_some(PATIENCE);
+    let options = Options { deadline, traceparent: None };
+    let answers =
+        client.stream(Request::Flows { last, follow }, options).map_err(|e| failed(&e))?;
+    for answer in answers {
+        let news = match answer.map_err(|e| failed(&e))? {
+            Answer::Flow(flow) => News::Flow(flow),
+            Answer::FlowsLost(lost) => News::Lost(socket.to_owned(), lost),
+            _ => bail!("read the flows of {}: it answered something else", socket.display()),
+        };
+        if tell.send(news).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Has Ctrl-C told, from now on.
+fn watch_interrupts(tell: Sender<News>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guard = runtime.enter();
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    drop(guard);
+    thread::spawn(move || {
+        if runtime.block_on(interrupts.recv()).is_some() {
+            drop(tell.send(News::Interrupted));
+        }
+    });
+    Ok(())
+}
+
+/// Flows on their way to be printed, in the order of their times.
+struct Merge<'a> {
+    arguments: &'a Arguments,
+    waiting: VecDeque<(Instant, Box<Flow>)>,
+    /// Whether what is printed is printed as it comes.
+    past: bool,
+}
+
+impl Merge<'_> {
+    fn run(&mut self, news: &Receiver<News>, agents: usize) -> Result<Outcome> {
+        let (mut left, mut failures) = (agents, Vec::new());
+        while left > 0 {
+            match news.recv_timeout(REORDER) {
+                Ok(News::Flow(flow)) if self.shows(&flow) => {
+                    self.waiting.push_back((Instant::now(), flow));
+                }
+                Ok(News::Flow(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(News::Lost(socket, lost)) => {
+                    eprintln!("{}", self.lost(&socket, lost));
+                }
+                Ok(News::Ended(Ok(()))) => left -= 1,
+                Ok(News::Ended(Err(error))) => {
+                    left -= 1;
+                    eprintln!("weft: warning: {error:#}");
+                    failures.push(error);
+                }
+                Ok(News::Interrupted) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.past && self.print(REORDER)? == Reader::Gone {
+                return Ok(Outcome::Done);
+            }
+        }
+        if failures.len() == agents
+            && let Some(error) = failures.pop()
+        {
+            return Err(error);
+        }
+        self.cut();
+        self.print(Duration::ZERO)?;
+        Ok(Outcome::Done)
+    }
+
+    fn shows(&self, flow: &Flow) -> bool {
+        let at = time::parse(&flow.time);
+        let since = self.arguments.since.is_none_or(|since| at.is_some_and(|at| at >= since));
+        let until = self.arguments.until.is_none_or(|until| at.is_some_and(|at| at <= until));
+        since && until && self.arguments.filters.0.matches(flow)
+    }
+
+    fn lost(&self, socket: &Path, lost: u64) -> String {
+        let now = now_ns();
+        match self.arguments.output.as_str() {
+            "compact" => print::lost_line(now, lost),
+            _ => print::lost_json(now, &socket.display().to_string(), lost),
+        }
+    }
+
+    /// Of what was there already, only what was asked for.
+    fn cut(&mut self) {
+        if self.past {
+            return;
+        }
+        self.sort();
+        let Arguments { last, first, all, since, .. } = self.arguments;
+        let last = last.or((first.is_none() && !all && since.is_none()).then_some(20));
+        if let Some(last) = last {
+            self.waiting.drain(..self.waiting.len().saturating_sub(last));
+        }
+        if let Some(first) = first {
+            self.waiting.truncate(*first);
+        }
+    }
+
+    fn sort(&mut self) {
+        let key = |flow: &Flow| time::parse(&flow.time);
+        self.waiting.make_contiguous().sort_by_cached_key(|(_, flow)| key(flow));
+    }
+
+    /// Prints what came that long ago, and what is older than that.
+    fn print(&mut self, waited: Duration) -> Result<Reader> {
+        let due = |came: &Instant| came.elapsed() >= waited;
+        if !self.waiting.iter().any(|(came, _)| due(came)) {
+            return Ok(Reader::There);
+        }
+        self.sort();
+        let count = self.waiting.iter().rposition(|(came, _)| due(came)).map_or(0, |at| at + 1);
+        let lines: Vec<String> =
+            self.waiting.drain(..count).map(|(_, flow)| self.arguments.line(&flow)).collect();
+        Ok(say(&lines.concat())?)
+    }
+}
+
+impl Arguments {
+    fn line(&self, flow: &Flow) -> String {
+        let colour = match self.color.as_str() {
+            "always" => true,
+            "never" => false,
+            _ => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        let compact = Compact {
+            node_name: self.print_node_name,
+            policy_names: self.print_policy_names,
+            numeric: self.numeric,
+            colour,
+        };
+        let line = if self.output == "compact" { compact.line(flow) } else { print::json(flow) };
+        line + "\n"
+    }
+}
+
+/// A moment: a date, or a time ago.
+fn moment(text: &str) -> Result<u64, String> {
+    if let Some(at) = time::parse(text) {
+        return Ok(at);
+    }
+    let mut total = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let scale = match unit {
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000_u64,
+            _ => 0,
+        };
+        let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
+        total = match part.filter(|_| scale > 0).and_then(|part| total.checked_add(part)) {
+            Some(total) => total,
+            None => {
+                return Err(format!("{text:?} is no time: 30s, 5m, 2h, or 2026-07-30T12:34:56Z"));
+            }
+        };
+        rest = after;
+    }
+    if text.is_empty() {
+        Err("a time is missing".to_owned())
+    } else {
+        Ok(now_ns().saturating_sub(total))
+    }
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+    use super::*;
+
+    #[test]
+    fn moments_are_dates_or_times_ago() {
+        assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
+        let then = moment("1h30m").unwrap();
+        let ago = now_ns() - then;
+        assert!((5_400_000_000_000..5_460_000_000_000).contains(&ago), "{ago}");
+        for bad in ["", "x", "5", "5d", "m", "1h-", "99999999999h"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+}

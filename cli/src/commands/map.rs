@@ -1,0 +1,72 @@
+//! `weft map`: the eBPF maps of the nodes.
+
+use crate::{
+    output::{self, Format, Outcome},
+    target::{Target, ask_all},
+};
+use weft_api::agent::{Answer, Request};
+
+/// Subcommands of `weft map`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Every map of every node: who writes it, how full it is, what had to be mended in it.
+    ///
+    /// Example: weft map list --node node1
+    List {
+        #[command(flatten)]
+        target: Target,
+        /// For people or for programs.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// The entries of one map, in words.
+    ///
+    /// Example: weft map dump addresses4 --node node1
+    Dump {
+        /// The map, with or without `weft_`.
+        name: String,
+        #[command(flatten)]
+        target: Target,
+        /// For people or for programs.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+}
+
+/// Runs one.
+pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::List { target, output } => list(&target, output),
+        Command::Dump { name, target, output } => dump(name, &target, output),
+    }
+}
+
+fn list(target: &Target, output: Format) -> anyhow::Result<Outcome> {
+    let rows = ask_all(target, &Request::Maps, "list the maps", |answer| match answer {
+        Answer::Maps(rows) => Some(rows),
+        _ => None,
+    })?;
+    let headings = ["NODE", "MAP", "WRITTEN BY", "ENTRIES", "CAPACITY", "MENDED", "PROBLEM"];
+    output::rows(output, headings, &rows, |row| {
+        [
+            row.node.clone(),
+            row.name.clone(),
+            row.written_by.clone(),
+            row.entries.to_string(),
+            row.capacity.to_string(),
+            row.mended.to_string(),
+            row.problem.clone().unwrap_or_default(),
+        ]
+    })
+}
+
+fn dump(name: String, target: &Target, output: Format) -> anyhow::Result<Outcome> {
+    let what = format!("dump the map {name}");
+    let rows = ask_all(target, &Request::MapDump { name }, &what, |answer| match answer {
+        Answer::MapDump(rows) => Some(rows),
+        _ => None,
+    })?;
+    output::rows(output, ["NODE", "KEY", "VALUE"], &rows, |row| {
+        [row.node.clone(), row.key.clone(), row.value.clone()]
+    })
+}

@@ -1,0 +1,178 @@
+//! Commands that ask agents, against sockets that answer like agents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+};
+use tempfile::TempDir;
+
+/// A lab of nodes n0, n1… of which the first `answering` answer.
+fn lab(nodes: usize, answering: usize) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("t");
+    std::fs::create_dir(&dir).unwrap();
+    let nodes: Vec<Value> = (0..nodes)
+        .map(|n| {
+            let socket = dir.join(format!("n{n}.sock"));
+            if n < answering {
+                listen(&socket, n);
+            }
+            json!({"name": format!("n{n}"), "address": "172.30.0.11", "pod_cidr": "10.244.1.0/24", "netns": "x",
+                   "agent_socket": socket, "bpffs": "/nowhere", "process": null})
+        })
+        .collect();
+    let lab = json!({"version": 1, "name": "t", "operators": [], "nodes": nodes, "pods": [], "server": null});
+    std::fs::write(dir.join("lab.json"), lab.to_string()).unwrap();
+    root
+}
+
+fn listen(socket: &Path, node: usize) {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let request: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+                let mut answers = String::new();
+                for answer in answer(&request["request"], node) {
+                    answers += &format!("{answer}\n");
+                }
+                (&stream).write_all(answers.as_bytes()).unwrap();
+                // A follower is left to wait; it goes when it likes.
+                if request["request"]["flows"]["follow"] == json!(true) {
+                    drop((&stream).read_to_end(&mut Vec::new()));
+                }
+            });
+        }
+    });
+}
+
+/// Node n has flows at seconds n, n + 2, n + 4…
+fn answer(request: &Value, node: usize) -> Vec<String> {
+    if let Some(flows) = request.get("flows") {
+        let many = (0..5).map(|k| {
+            let second = node + 2 * k;
+            let verdict = if second == 3 { "DROPPED" } else { "FORWARDED" };
+            let flow = json!({"flow": {"time": format!("2026-07-30T12:34:{second:02}Z"), "verdict": verdict,
+                "Type": "L3_L4", "node_name": format!("c/n{node}"), "Summary": format!("s{second}")}});
+            json!({"ok": flow}).to_string()
+        });
+        let end = if flows["follow"] == json!(true) { None } else { Some("\"end\"".to_owned()) };
+        return many.chain(end).collect();
+    }
+    let answer = match request.as_str().unwrap() {
+        "identities" => json!({"identities": [{"identity": 300, "labels": ["k8s:app=cart"]},
+            {"identity": 301 + node, "labels": ["k8s:app=other"]}]}),
+        "nodes" => {
+            json!({"nodes": [{"name": "n0", "address": "172.30.0.11", "pod_cidrs": ["10.244.1.0/24"]}]})
+        }
+        other => panic!("{other}"),
+    };
+    vec![json!({"ok": answer}).to_string()]
+}
+
+fn weft(root: &TempDir, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+    command.args(arguments.split_whitespace()).env("WEFT_LAB_ROOT", root.path());
+    command
+}
+
+fn run(root: &TempDir, arguments: &str) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = weft(root, arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// What stands between the last parentheses of each line.
+fn summaries(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.rsplit_once('(').unwrap().1.trim_end_matches(')')).collect()
+}
+
+#[test]
+fn flows_of_all_nodes_are_merged_by_time() {
+    let root = lab(2, 2);
+    let (code, out, err) = run(&root, "flows --all");
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(summaries(&out), ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]);
+    assert_eq!(summaries(&run(&root, "flows --last 2").1), ["s8", "s9"]);
+    assert_eq!(summaries(&run(&root, "flows --first 2").1), ["s0", "s1"]);
+    assert_eq!(summaries(&run(&root, "flows --last 1 --node n0").1), ["s8"]);
+    assert_eq!(summaries(&run(&root, "flows --verdict DROPPED").1), ["s3"]);
+    assert_eq!(summaries(&run(&root, "flows --last 1 --not --node-name n1").1), ["s8"]);
+    let between = "flows --since 2026-07-30T12:34:02Z --until 2026-07-30T12:34:03Z";
+    assert_eq!(summaries(&run(&root, between).1), ["s2", "s3"]);
+    let (_, json, _) = run(&root, "flows -o json --verdict DROPPED");
+    let line: Value = serde_json::from_str(json.trim()).unwrap();
+    assert_eq!(line["node_name"], "c/n1");
+    assert_eq!(line["flow"]["verdict"], "DROPPED");
+}
+
+#[test]
+fn an_agent_that_is_away_is_a_warning_and_all_of_them_an_error() {
+    let root = lab(2, 1);
+    let (code, out, err) = run(&root, "flows --all");
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(summaries(&out).len(), 5);
+    assert!(err.contains("warning") && err.contains("n1.sock"), "{err}");
+    let (code, out, err) = run(&root, "identity list -o json");
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap().as_array().unwrap().len(), 2);
+    assert!(err.contains("warning") && err.contains("n1.sock"), "{err}");
+    let root = lab(2, 0);
+    for command in ["flows", "flows -f", "identity list", "node list", "map list", "map dump x"] {
+        let (code, out, err) = run(&root, command);
+        assert_eq!((code, out.as_str()), (Some(3), ""), "{command}: {err}");
+        assert!(err.contains(".sock"), "{command}: {err}");
+    }
+    assert_eq!(run(&root, "flows --verdict maybe").0, Some(2), "wrong usage");
+}
+
+#[test]
+fn what_several_nodes_say_is_said_once() {
+    let root = lab(2, 2);
+    let (_, out, _) = run(&root, "identity list");
+    let numbers: Vec<&str> =
+        out.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(numbers, ["300", "301", "302"]);
+    let (_, out, _) = run(&root, "node list");
+    assert_eq!(out, "NODE  ADDRESS      POD CIDRS\nn0    172.30.0.11  10.244.1.0/24\n");
+}
+
+#[test]
+fn following_ends_well_at_an_interrupt_and_when_nobody_reads_on() {
+    let root = lab(2, 2);
+    let mut child = weft(&root, "flows -f").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(summaries(&lines.next().unwrap().unwrap()), ["s0"]);
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let mut child =
+        weft(&root, "flows --all").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), stderr.len()), (Some(0), 0));
+}
+
+#[test]
+fn the_version_says_what_it_speaks() {
+    let root = tempfile::tempdir().unwrap();
+    let (code, out, _) = run(&root, "--version");
+    assert_eq!(code, Some(0));
+    for part in ["weft 0.", "(commit ", ", ABI ", ", wire ", ", local API "] {
+        assert!(out.contains(part), "{part} is not in {out}");
+    }
+}
