@@ -55,6 +55,8 @@ pub struct Engine {
     trie: BTreeMap<Ipv4Net, u32>,
     /// What the last commit took out of the trie; it may still be there if that failed.
     lingering: BTreeMap<Ipv4Net, u32>,
+    /// Of those, what the next commit has to name once more.
+    returning: BTreeMap<Ipv4Net, u32>,
     realised: BTreeMap<u32, ByPeer>,
     dirty: Dirty,
     stale: Option<Stale>,
@@ -246,10 +248,8 @@ impl Engine {
     /// The kernel may not hold what was said of prefixes: the next commit says them again.
     pub fn distrust_prefixes(&mut self) {
         self.dirty.trie = true;
-        for (prefix, number) in std::mem::take(&mut self.lingering) {
-            self.trie.entry(prefix).or_insert(number);
-            self.admit(prefix, number);
-        }
+        // They may still be there, so they come back like new ones, and go again after.
+        self.returning.append(&mut self.lingering);
     }
 
     /// What the kernel's prefix trie names, read back before the first commit: the numbers are kept.
@@ -451,14 +451,14 @@ impl Engine {
     pub fn commit(&mut self) -> Changes {
         self.drop_stale();
         let mut steps = Vec::new();
+        // A new prefix is what the prefix around it was until now, for every class, before the trie names it.
+        let added = self.number_prefixes(&mut steps);
         let retired: BTreeMap<Ipv4Net, u32> = self
             .trie
             .iter()
             .filter(|(prefix, _)| !self.named.contains_key(*prefix))
             .map(|(prefix, number)| (*prefix, *number))
             .collect();
-        // A new prefix is what the prefix around it was until now, for every class, before the trie names it.
-        let added = self.number_prefixes(&mut steps);
         if added || self.dirty.trie {
             steps.push(Step::Prefixes(self.trie.clone()));
         }
@@ -486,8 +486,14 @@ impl Engine {
 
     /// Gives new prefixes their numbers, and every class their entries; whether there were any.
     fn number_prefixes(&mut self, steps: &mut Vec<Step>) -> bool {
-        let new: Vec<Ipv4Net> =
-            self.named.keys().filter(|prefix| !self.trie.contains_key(prefix)).copied().collect();
+        let returning = std::mem::take(&mut self.returning);
+        let new: BTreeSet<Ipv4Net> = self
+            .named
+            .keys()
+            .chain(returning.keys())
+            .filter(|prefix| !self.trie.contains_key(prefix))
+            .copied()
+            .collect();
         let mut edits: BTreeMap<u32, Vec<ClassEdit>> = BTreeMap::new();
         let numbered: Vec<(Ipv4Net, u32, Option<u32>)> = new
             .iter()
