@@ -2,16 +2,21 @@
 
 use crate::{
     Refusal,
-    endpoints::{Add, Check, Delete, Endpoints, Rowed},
-    internal, try_again,
+    endpoints::{Add, Check, Delete, Endpoints, ListEndpoints},
+    inspect::{DumpMap, Inspector, ListMaps},
+    internal,
+    ipcache::{Ipcache, ListNodes},
+    policy::{ListIdentities, ListPolicies, Policy},
+    runtime::{Edge, Runtime, Seat},
+    try_again,
     uplink::Progress,
 };
-use actix::Addr;
 use std::{
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use weft_api::{
     Call, FailureKind,
     agent::{Answer, Request, Status},
@@ -22,28 +27,70 @@ use weft_api::{
 const ADD_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks.
 const ADD_PAUSE: Duration = Duration::from_millis(20);
+/// How often the folder of DELs that came while the agent was away is looked at.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Whom the socket's requests go to.
 #[derive(Clone)]
 pub struct Api {
     /// This node's name.
     pub node: String,
-    /// The endpoints.
-    pub endpoints: Addr<Endpoints>,
+    /// The actors.
+    pub runtime: Runtime,
     /// How far the kernel is.
     pub progress: watch::Receiver<Progress>,
     /// Where `weft-cni` leaves DELs while the agent is away.
     pub queue: PathBuf,
+    edges: Rc<Edges>,
+}
+
+struct Edges {
+    endpoints: Edge<Endpoints>,
+    policy: Edge<Policy>,
+    ipcache: Edge<Ipcache>,
+    inspector: Edge<Inspector>,
+}
+
+/// The actors that answer.
+pub struct Answering<'a> {
+    /// Pods.
+    pub endpoints: &'a Seat<Endpoints>,
+    /// Policies and identities.
+    pub policy: &'a Seat<Policy>,
+    /// Nodes.
+    pub ipcache: &'a Seat<Ipcache>,
+    /// Maps.
+    pub inspector: &'a Seat<Inspector>,
 }
 
 impl Api {
+    /// In front of these actors.
+    pub fn new(
+        node: String,
+        runtime: Runtime,
+        progress: watch::Receiver<Progress>,
+        queue: PathBuf,
+        answering: &Answering<'_>,
+    ) -> Self {
+        let edges = Rc::new(Edges {
+            endpoints: answering.endpoints.edge(),
+            policy: answering.policy.edge(),
+            ipcache: answering.ipcache.edge(),
+            inspector: answering.inspector.edge(),
+        });
+        Self { node, runtime, progress, queue, edges }
+    }
+
     /// Answers one request.
     pub async fn answer(self, call: Call<Request>) -> Result<Answer, Refusal> {
         let patience = call.deadline_ms.map_or(ADD_PATIENCE, Duration::from_millis);
         match call.request {
             Request::CniAdd(add) => self.add(add, patience.min(ADD_PATIENCE)).await,
-            Request::CniDelete(attachment) => self.ask(Delete(attachment)).await,
-            Request::CniCheck(check) => self.ask(Check(check)).await,
+            Request::CniDelete(attachment) => self.delete(attachment).await,
+            Request::CniCheck(check) => {
+                self.edges.endpoints.ask(Check(check)).await??;
+                Ok(Answer::Done)
+            }
             Request::CniStatus if self.progress.borrow().realised.0 == 0 => {
                 Err(try_again("no operator has sent this node its state yet"))
             }
@@ -51,33 +98,40 @@ impl Api {
             Request::Status => Ok(Answer::Status(self.status())),
             Request::Endpoints => {
                 let realised = self.progress.borrow().realised.to_string();
-                self.endpoints
-                    .send(Rowed { realised })
-                    .await
-                    .map(Answer::Endpoints)
-                    .map_err(internal)
+                let rows = self.edges.endpoints.ask(ListEndpoints { realised }).await?;
+                Ok(Answer::Endpoints(rows))
             }
-            other => Err(Refusal {
+            Request::Identities => {
+                Ok(Answer::Identities(self.edges.policy.ask(ListIdentities).await?))
+            }
+            Request::Nodes => Ok(Answer::Nodes(self.edges.ipcache.ask(ListNodes).await?)),
+            Request::Policies => Ok(Answer::Policies(self.edges.policy.ask(ListPolicies).await?)),
+            Request::Maps => Ok(Answer::Maps(self.edges.inspector.ask(ListMaps).await??)),
+            Request::MapDump { name } => {
+                Ok(Answer::MapDump(self.edges.inspector.ask(DumpMap(name)).await??))
+            }
+            Request::Flows { .. } => Err(Refusal {
                 kind: FailureKind::Invalid,
-                message: format!("this agent cannot answer {other:?}"),
+                message: "this agent does not read the datapath's events yet; \
+                          `weft policy explain` says what a verdict is made of"
+                    .to_owned(),
             }),
         }
-    }
-
-    async fn ask<M>(&self, message: M) -> Result<Answer, Refusal>
-    where
-        M: actix::Message<Result = Result<(), Refusal>> + Send + 'static,
-        Endpoints: actix::Handler<M>,
-    {
-        self.endpoints.send(message).await.map_err(internal)??;
-        Ok(Answer::Done)
     }
 
     /// ADD; a pod that is not known yet is waited for.
     async fn add(&self, add: cni::Add, patience: Duration) -> Result<Answer, Refusal> {
         let start = Instant::now();
         loop {
-            match self.endpoints.send(Add(add.clone())).await.map_err(internal)? {
+            let (answer, answered) = oneshot::channel();
+            self.edges.endpoints.ask(Add(add.clone(), answer)).await?;
+            let left = patience.saturating_sub(start.elapsed());
+            let added = tokio::time::timeout(left, answered)
+                .await
+                .map_err(|_| try_again(format!("not plugged after {patience:?}")))?
+                // The actor was made anew meanwhile; the same ADD goes on from its file.
+                .unwrap_or_else(|_| Err(try_again("interrupted")));
+            match added {
                 Err(refusal)
                     if refusal.kind == FailureKind::TryAgain && start.elapsed() < patience =>
                 {
@@ -88,38 +142,56 @@ impl Api {
         }
     }
 
+    async fn delete(&self, attachment: cni::Attachment) -> Result<Answer, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.edges.endpoints.ask(Delete(attachment, answer)).await?;
+        answered.await.map_err(|_| try_again("interrupted"))??;
+        Ok(Answer::Done)
+    }
+
     fn status(&self) -> Status {
         let progress = self.progress.borrow();
+        let actors = self.runtime.actors();
+        let mut problems: Vec<String> = progress.problem.iter().cloned().collect();
+        if progress.operator.is_none() {
+            problems.push("no session with an operator".to_owned());
+        }
+        let down = actors.iter().filter(|actor| actor.state != "running");
+        problems.extend(down.map(|actor| format!("actor {} is {}", actor.name, actor.state)));
         Status {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            healthy: progress.operator.is_some() && progress.realised == progress.received,
+            healthy: problems.is_empty() && progress.realised == progress.received,
             received: progress.received.to_string(),
             realised: progress.realised.to_string(),
             epoch: progress.epoch,
             operator: progress.operator.map(|address| address.to_string()),
-            actors: Vec::new(),
-            problems: match progress.operator {
-                Some(_) => Vec::new(),
-                None => vec!["no session with an operator".to_owned()],
-            },
+            actors,
+            problems,
         }
     }
 
-    /// Does the DELs that came while the agent was away.
-    pub async fn drain(&self) {
-        for file in queued(&self.queue) {
-            let Some(attachment) = std::fs::read(&file)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice::<cni::Attachment>(&bytes).ok())
-            else {
-                tracing::warn!(file = %file.display(), "queued DEL cannot be read");
-                continue;
-            };
-            match self.ask(Delete(attachment)).await {
-                Ok(_) => drop(std::fs::remove_file(&file)),
-                Err(error) => tracing::warn!(%error, "queued DEL"),
+    /// Does the DELs that came while the agent was away, again and again: one may be left behind at any time.
+    pub async fn drain(self) {
+        loop {
+            for file in queued(&self.queue) {
+                self.drain_one(&file).await;
             }
+            tokio::time::sleep(DRAIN).await;
+        }
+    }
+
+    async fn drain_one(&self, file: &Path) {
+        let read = std::fs::read(file)
+            .map_err(internal)
+            .and_then(|bytes| serde_json::from_slice::<cni::Attachment>(&bytes).map_err(internal));
+        let done = match read {
+            Ok(attachment) => self.delete(attachment).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => drop(std::fs::remove_file(file)),
+            Err(error) => tracing::warn!(file = %file.display(), %error, "queued DEL"),
         }
     }
 }

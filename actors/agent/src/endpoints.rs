@@ -1,91 +1,137 @@
-//! The `Endpoints` actor: the pods of this node, from CNI ADD to DEL.
+//! The `Endpoints` actor: the pods of this node, from CNI ADD to DEL. What happens next is [`weft_core::endpoint`]'s; here it is done.
 
 use crate::{
     Refusal, internal,
-    ipcache::{Ipcache, SetLocal},
-    loader::{Loader, Open, Plug, Reattach, Unplug},
-    mapsync::{BumpEpoch, ClassSync, Desire, Rows, TableSync},
-    policy::{Hold, Policy, Release},
+    ipcache::{Ipcache, SetLocal, write},
+    loader::{Inspect, Loader, Open, Plug, Plugged, Reattach, Unplug},
+    mapsync::{BumpEpoch, ClassSync, TableSync},
+    policy::{DescribeClasses, Policy, SetHeld},
     published::Advance,
+    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
     state::{self, Record},
     try_again,
-};
-use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
-    MessageResult, ResponseActFuture, WrapFuture,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{oneshot, watch};
 use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
-use weft_api::{Failure, FailureKind, agent::EndpointRow, cni};
-use weft_core::ipcache::LocalPod;
-use weft_datapath::kernel::{Link, LinkSpec};
-use weft_types::{Delta, Identity, NamespacedName, Node, NodeName, PodEndpoint, Workload};
-use weft_wire::ToOperator;
+use weft_api::{
+    Failure, FailureKind,
+    agent::EndpointRow,
+    cni::{self, Attachment},
+};
+use weft_core::{
+    endpoint::{Caller, Effect, Endpoint, Endpoints as Core, Event, Phase, Wire},
+    ipcache::LocalPod,
+    mapsync::{Rows, difference},
+};
+use weft_datapath::kernel::LinkSpec;
+use weft_types::{Delta, Identity, NodeName, PodEndpoint};
+
+/// How long tables that could not be written are left alone.
+const SETTLE_AGAIN: Duration = Duration::from_millis(200);
+/// How often links that could not be removed are tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The pods that are plugged here, as operators are told.
+pub type PluggedPods = Arc<BTreeMap<Ipv4Addr, PodEndpoint>>;
+
+/// What does not change over the lives of this actor.
+#[derive(Clone)]
+pub struct Setting {
+    /// This node.
+    pub node: NodeName,
+    /// Folder of the endpoints' files.
+    pub folder: PathBuf,
+    /// MTU of pods.
+    pub mtu: u32,
+    /// Where it is said who is plugged.
+    pub plugged: Arc<watch::Sender<PluggedPods>>,
+}
 
 /// Whom the endpoints' actor asks.
 #[derive(Clone)]
 pub struct Callees {
     /// Policy classes.
-    pub policy: Addr<Policy>,
+    pub policy: Seat<Policy>,
     /// Addresses.
-    pub ipcache: Addr<Ipcache>,
+    pub ipcache: Seat<Ipcache>,
     /// Links.
-    pub loader: Addr<Loader>,
+    pub loader: Seat<Loader>,
     /// The map of endpoints.
-    pub table: Addr<TableSync>,
+    pub table: Seat<TableSync>,
     /// The epoch.
-    pub classes: Addr<ClassSync>,
-    /// The operator.
-    pub uplink: mpsc::Sender<ToOperator>,
+    pub classes: Seat<ClassSync>,
 }
 
-/// Owns this node's endpoints, their addresses and the file they are kept in.
+struct Edges {
+    policy: Edge<Policy>,
+    ipcache: Edge<Ipcache>,
+    loader: Rc<Edge<Loader>>,
+    table: Edge<TableSync>,
+    classes: Edge<ClassSync>,
+}
+
+/// What the other tables were told of this node's endpoints.
+#[derive(Default)]
+struct Told {
+    held: BTreeMap<Identity, usize>,
+    rows: Rows,
+    local: BTreeMap<Ipv4Addr, LocalPod>,
+}
+
+enum Waiter {
+    Add(oneshot::Sender<Result<cni::Added, Refusal>>),
+    Delete(oneshot::Sender<Result<(), Refusal>>),
+}
+
+/// Owns this node's endpoints, their addresses and their files.
 pub struct Endpoints {
-    node: NodeName,
-    state_dir: PathBuf,
-    mtu: u32,
-    own: Option<Node>,
-    workloads: BTreeMap<NamespacedName, Workload>,
-    endpoints: BTreeMap<cni::Attachment, Record>,
-    /// Addresses given to pods that are being plugged.
-    pending: BTreeMap<cni::Attachment, Ipv4Addr>,
-    callees: Callees,
+    setting: Setting,
+    core: Core<Attachment>,
+    edges: Edges,
+    told: Told,
+    waiters: BTreeMap<Caller, Waiter>,
+    next_caller: Caller,
+    settling: bool,
 }
 
 impl Endpoints {
-    /// With the endpoints of the life before.
-    pub fn new(
-        node: NodeName,
-        state_dir: PathBuf,
-        mtu: u32,
-        records: Vec<Record>,
-        callees: Callees,
-    ) -> Self {
+    /// With nothing yet; a life begins by reading the files.
+    pub fn new(setting: Setting, callees: &Callees) -> Self {
         Self {
-            node,
-            state_dir,
-            mtu,
-            own: None,
-            workloads: BTreeMap::new(),
-            endpoints: records.into_iter().map(|r| (r.attachment.clone(), r)).collect(),
-            pending: BTreeMap::new(),
-            callees,
+            setting,
+            core: Core::default(),
+            edges: Edges {
+                policy: callees.policy.edge(),
+                ipcache: callees.ipcache.edge(),
+                loader: Rc::new(callees.loader.edge()),
+                table: callees.table.edge(),
+                classes: callees.classes.edge(),
+            },
+            told: Told::default(),
+            waiters: BTreeMap::new(),
+            next_caller: 0,
+            settling: false,
         }
     }
 
     fn take(&mut self, delta: &Delta) {
         match delta {
-            Delta::NodeUpsert(node) if node.name == self.node => self.own = Some(node.clone()),
-            Delta::WorkloadUpsert(w) if w.node == self.node => {
-                self.workloads.insert(w.name.clone(), w.clone());
+            Delta::NodeUpsert(node) if node.name == self.setting.node => {
+                self.core.set_pod_cidrs(node.pod_cidrs.clone());
             }
-            Delta::WorkloadUpsert(w) => drop(self.workloads.remove(&w.name)),
-            Delta::WorkloadDelete(name) => drop(self.workloads.remove(name)),
+            Delta::WorkloadUpsert(w) => {
+                let here = (w.node == self.setting.node).then_some(w.identity);
+                self.core.set_workload(&w.name, here);
+            }
+            Delta::WorkloadDelete(name) => self.core.set_workload(name, None),
             Delta::NodeUpsert(_)
             | Delta::NodeDelete(_)
             | Delta::IdentityUpsert(..)
@@ -97,104 +143,264 @@ impl Endpoints {
         }
     }
 
-    /// An address of this node's prefixes that nobody has. The first two are the network's own.
-    fn free_address(&self) -> Option<Ipv4Addr> {
-        let taken: BTreeSet<Ipv4Addr> = self
-            .endpoints
-            .values()
-            .map(|e| e.address)
-            .chain(self.pending.values().copied())
-            .collect();
-        let cidrs = &self.own.as_ref()?.pod_cidrs;
-        cidrs.iter().flat_map(|cidr| cidr.hosts().skip(1)).find(|address| !taken.contains(address))
+    fn wait(&mut self, waiter: Waiter) -> Caller {
+        self.next_caller += 1;
+        self.waiters.insert(self.next_caller, waiter);
+        self.next_caller
     }
 
-    fn free_id(&self) -> u32 {
-        let taken: BTreeSet<u32> = self.endpoints.values().map(|e| e.id).collect();
-        (1..).find(|id| !taken.contains(id)).unwrap_or(u32::MAX)
+    fn happened(&mut self, event: Event<Attachment>, life: &Life<Self>) {
+        for effect in self.core.step(event) {
+            self.execute(effect, life);
+        }
     }
 
-    /// The rows of the endpoints' map.
-    fn rows(&self) -> Rows {
-        self.endpoints.values().map(|e| (e.ifindex.to_ne_bytes().into(), row(e))).collect()
+    fn execute(&mut self, effect: Effect<Attachment>, life: &Life<Self>) {
+        match effect {
+            Effect::Settle => self.settle_soon(Duration::ZERO, life),
+            Effect::Plug { key, endpoint } => {
+                let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
+                self.then(life, async move {
+                    let wire = plug(&loader, &setting, &key, &endpoint).await;
+                    Event::Linked { key, wire: wire.map_err(|e| e.to_string()) }
+                });
+            }
+            Effect::Open { key, endpoint } => {
+                let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
+                self.then(life, async move {
+                    let result = open(&loader, &setting, &key, &endpoint).await;
+                    Event::Opened { key, result: result.map_err(|e| e.to_string()) }
+                });
+            }
+            Effect::Unplug { key } => {
+                let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
+                let ifindex = self.core.get(&key).and_then(|e| e.wire).map(|wire| wire.ifindex);
+                self.then(life, async move {
+                    let result = unplug(&loader, &setting, &key, ifindex).await;
+                    Event::Unplugged { key, result: result.map_err(|e| e.to_string()) }
+                });
+            }
+            Effect::Added { caller, endpoint } => self.added(caller, &endpoint),
+            Effect::Deleted { caller } => {
+                if let Some(Waiter::Delete(answer)) = self.waiters.remove(&caller) {
+                    // Whoever asked may have gone; so everywhere below.
+                    drop(answer.send(Ok(())));
+                }
+            }
+            Effect::Failed { caller, why } => match self.waiters.remove(&caller) {
+                Some(Waiter::Add(answer)) => drop(answer.send(Err(try_again(why)))),
+                Some(Waiter::Delete(answer)) => drop(answer.send(Err(try_again(why)))),
+                None => {}
+            },
+        }
     }
 
-    fn keep(&self) -> Result<(), Refusal> {
-        state::write(&self.state_dir, self.endpoints.values().cloned().collect()).map_err(internal)
+    /// Runs slow work beside the mailbox; its end comes back as an event.
+    fn then(&self, life: &Life<Self>, work: impl Future<Output = Event<Attachment>> + 'static) {
+        let me = life.edge();
+        life.spawn(async move {
+            let event = work.await;
+            drop(me.ask(Happened(event)).await);
+        });
     }
 
-    /// What ADD needs before anything is made.
-    fn admit(&mut self, add: &cni::Add) -> Result<(LinkSpec, Identity), Refusal> {
-        let pod = NamespacedName::new(&add.pod_namespace, &add.pod_name);
-        let workload = self.workloads.get(&pod).ok_or_else(|| {
-            try_again(format!("pod {pod} is not known on node {} yet", self.node))
-        })?;
-        let identity = workload.identity;
-        let address = match self.endpoints.get(&add.attachment) {
-            Some(record) => record.address,
-            None => self
-                .free_address()
-                .ok_or_else(|| try_again(format!("node {} has no free pod address", self.node)))?,
+    /// One settlement for all that happened meanwhile.
+    fn settle_soon(&mut self, wait: Duration, life: &Life<Self>) {
+        if std::mem::replace(&mut self.settling, true) {
+            return;
+        }
+        let me = life.edge();
+        life.spawn(async move {
+            tokio::time::sleep(wait).await;
+            drop(me.ask(Settle).await);
+        });
+    }
+
+    fn added(&mut self, caller: Caller, endpoint: &Endpoint) {
+        let Some(Waiter::Add(answer)) = self.waiters.remove(&caller) else { return };
+        let key = self.core.iter().find(|(_, e)| e.address == endpoint.address).map(|(key, _)| key);
+        let added = match (endpoint.wire, key) {
+            (Some(wire), Some(key)) => Ok(cni::Added {
+                address: endpoint.address,
+                gateway: GATEWAY_ADDR4.into(),
+                host_interface: host_interface(key),
+                host_mac: mac(GATEWAY_MAC),
+                mac: mac(wire.mac),
+                mtu: self.setting.mtu,
+            }),
+            _ => Err(internal("the endpoint has no link")),
         };
-        self.pending.insert(add.attachment.clone(), address);
-        let spec = LinkSpec {
-            netns: add.netns.clone().into(),
-            interface: add.attachment.interface.clone(),
-            host_interface: host_interface(&add.attachment),
-            address,
-            mtu: self.mtu,
-        };
-        Ok((spec, identity))
+        drop(answer.send(added));
     }
 
-    /// The pod has a link: remember it.
-    fn adopt(&mut self, add: &cni::Add, spec: &LinkSpec, identity: Identity, link: &Link) -> Rows {
-        self.pending.remove(&add.attachment);
-        let id = self.endpoints.get(&add.attachment).map_or_else(|| self.free_id(), |e| e.id);
-        let record = Record {
-            attachment: add.attachment.clone(),
-            pod: NamespacedName::new(&add.pod_namespace, &add.pod_name),
-            id,
-            address: spec.address,
-            identity,
-            host_interface: spec.host_interface.clone(),
-            ifindex: link.ifindex,
-            mac: link.mac,
-        };
-        self.endpoints.insert(add.attachment.clone(), record);
-        self.rows()
+    /// Makes the tables hold who is in them: rows come after the class they need, and go before it does.
+    async fn settle(&mut self) -> Result<u64, Refusal> {
+        let (version, inside) = self.core.in_tables();
+        let mut now = Told::default();
+        let mut pods = BTreeMap::new();
+        for (endpoint, wire) in inside {
+            *now.held.entry(endpoint.identity).or_default() += 1;
+            now.rows.insert(wire.ifindex.to_ne_bytes().into(), row(endpoint, wire));
+            let local = LocalPod { identity: endpoint.identity, ifindex: wire.ifindex };
+            now.local.insert(endpoint.address, local);
+            let pod = PodEndpoint {
+                name: endpoint.pod.clone(),
+                address: endpoint.address,
+                identity: endpoint.identity,
+                node: self.setting.node.clone(),
+            };
+            pods.insert(endpoint.address, pod);
+        }
+        let mut both = now.held.clone();
+        for (identity, count) in &self.told.held {
+            let most = both.entry(*identity).or_default();
+            *most = (*most).max(*count);
+        }
+        let changed = now.rows != self.told.rows || now.local != self.told.local;
+        self.hold(both).await?;
+        let rows = difference(&self.told.rows, &now.rows);
+        write(&self.edges.table, rows, || now.rows.clone()).await?;
+        self.told.rows = now.rows;
+        if self.edges.ipcache.is_hungry() || now.local != self.told.local {
+            let life = self.edges.ipcache.incarnation();
+            self.edges.ipcache.starve();
+            self.edges.ipcache.ask(SetLocal(now.local.clone())).await??;
+            self.edges.ipcache.fed(life);
+            self.told.local = now.local;
+        }
+        self.hold(now.held).await?;
+        if changed {
+            self.edges.classes.ask(BumpEpoch).await??;
+        }
+        self.setting.plugged.send_if_modified(|told| {
+            let differs = **told != pods;
+            if differs {
+                *told = Arc::new(pods);
+            }
+            differs
+        });
+        Ok(version)
     }
 
-    fn as_published(&self) -> Vec<PodEndpoint> {
-        self.endpoints
-            .values()
-            .map(|e| PodEndpoint {
-                name: e.pod.clone(),
-                address: e.address,
-                identity: e.identity,
-                node: self.node.clone(),
-            })
-            .collect()
+    async fn hold(&mut self, held: BTreeMap<Identity, usize>) -> Result<(), Refusal> {
+        if !self.edges.policy.is_hungry() && held == self.told.held {
+            return Ok(());
+        }
+        let life = self.edges.policy.incarnation();
+        self.edges.policy.starve();
+        self.edges.policy.ask(SetHeld(held.clone())).await??;
+        self.edges.policy.fed(life);
+        self.told.held = held;
+        Ok(())
     }
 
-    /// Endpoints whose workload has another identity now.
-    fn relabelled(&mut self) -> Vec<(Record, Identity)> {
-        let workloads = &self.workloads;
-        self.endpoints
-            .values_mut()
-            .filter_map(|record| {
-                let now = workloads.get(&record.pod)?.identity;
-                (now != record.identity).then(|| {
-                    let before = std::mem::replace(&mut record.identity, now);
-                    (record.clone(), before)
-                })
-            })
-            .collect()
+    /// Reads the files, puts this process's programs on the links, and undoes what was unfinished.
+    async fn recover(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        let records = state::read(&self.setting.folder).map_err(internal)?;
+        let links: BTreeSet<(String, u32)> =
+            self.edges.loader.ask(Plugged).await??.into_iter().collect();
+        let mut known = BTreeSet::new();
+        let mut attach = Vec::new();
+        for record in records {
+            let name = host_interface(&record.attachment);
+            let wire = record.link.map(|(ifindex, mac)| Wire { ifindex, mac });
+            let whole = wire.filter(|wire| links.contains(&(name.clone(), wire.ifindex)));
+            known.insert(name);
+            attach.extend(whole.map(|wire| wire.ifindex));
+            let phase = if whole.is_some() { Phase::Ready } else { Phase::Plugging };
+            self.core.recover(record.attachment.clone(), endpoint_of(record, wire, phase));
+        }
+        self.edges.loader.ask(Reattach(attach)).await??;
+        for (host_interface, ifindex) in links {
+            if !known.contains(&host_interface) {
+                tracing::warn!(host_interface, "a link that no endpoint has is removed");
+                let unplug = Unplug { host_interface, ifindex: Some(ifindex) };
+                self.edges.loader.ask(unplug).await??;
+            }
+        }
+        for effect in self.core.undo_unfinished() {
+            self.execute(effect, life);
+        }
+        Ok(())
     }
 }
 
+fn endpoint_of(record: Record, wire: Option<Wire>, phase: Phase) -> Endpoint {
+    Endpoint {
+        pod: record.pod,
+        netns: record.netns,
+        id: record.id,
+        address: record.address,
+        identity: record.identity,
+        wire,
+        phase,
+    }
+}
+
+fn spec(setting: &Setting, key: &Attachment, endpoint: &Endpoint) -> LinkSpec {
+    LinkSpec {
+        netns: endpoint.netns.clone().into(),
+        interface: key.interface.clone(),
+        host_interface: host_interface(key),
+        address: endpoint.address,
+        mtu: setting.mtu,
+    }
+}
+
+/// The file before the link: what a crash leaves is found by its file.
+async fn keep(setting: &Setting, key: &Attachment, endpoint: &Endpoint) -> Result<(), Refusal> {
+    let record = Record {
+        version: Record::VERSION,
+        attachment: key.clone(),
+        pod: endpoint.pod.clone(),
+        netns: endpoint.netns.clone(),
+        id: endpoint.id,
+        address: endpoint.address,
+        identity: endpoint.identity,
+        link: endpoint.wire.map(|wire| (wire.ifindex, wire.mac)),
+    };
+    let (folder, name) = (setting.folder.clone(), host_interface(key));
+    let written = tokio::task::spawn_blocking(move || state::write(&folder, &name, &record));
+    written.await.map_err(internal)?.map_err(internal)
+}
+
+async fn plug(
+    loader: &Edge<Loader>,
+    setting: &Setting,
+    key: &Attachment,
+    endpoint: &Endpoint,
+) -> Result<Wire, Refusal> {
+    keep(setting, key, endpoint).await?;
+    let link = loader.ask(Plug(spec(setting, key, endpoint))).await??;
+    Ok(Wire { ifindex: link.ifindex, mac: link.mac })
+}
+
+async fn open(
+    loader: &Edge<Loader>,
+    setting: &Setting,
+    key: &Attachment,
+    endpoint: &Endpoint,
+) -> Result<(), Refusal> {
+    keep(setting, key, endpoint).await?;
+    let wire = endpoint.wire.ok_or_else(|| internal("the endpoint has no link"))?;
+    loader.ask(Open(wire.ifindex)).await?
+}
+
+async fn unplug(
+    loader: &Edge<Loader>,
+    setting: &Setting,
+    key: &Attachment,
+    ifindex: Option<u32>,
+) -> Result<(), Refusal> {
+    let name = host_interface(key);
+    loader.ask(Unplug { host_interface: name.clone(), ifindex }).await??;
+    let folder = setting.folder.clone();
+    let removed = tokio::task::spawn_blocking(move || state::remove(&folder, &name));
+    removed.await.map_err(internal)?.map_err(internal)
+}
+
 /// The name of the host side: of a length that Linux takes, the same for the same attachment.
-fn host_interface(attachment: &cni::Attachment) -> String {
+pub fn host_interface(attachment: &Attachment) -> String {
     // FNV-1a, 64 bits; a name must be stable over versions of the standard library's hasher.
     let text = [attachment.container_id.as_bytes(), b"/", attachment.interface.as_bytes()].concat();
     let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -204,15 +410,15 @@ fn host_interface(attachment: &cni::Attachment) -> String {
 }
 
 /// An endpoint's row in the kernel.
-fn row(record: &Record) -> Vec<u8> {
+fn row(endpoint: &Endpoint, wire: Wire) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     // A class's number is its identity's.
-    for word in [record.ifindex, record.id, record.identity.0, record.identity.0] {
+    for word in [wire.ifindex, endpoint.id, endpoint.identity.0, endpoint.identity.0] {
         bytes.extend(word.to_ne_bytes());
     }
-    bytes.extend(record.address.octets());
+    bytes.extend(endpoint.address.octets());
     bytes.extend([0; 20]);
-    bytes.extend(record.mac);
+    bytes.extend(wire.mac);
     bytes.extend([0; 18]);
     bytes
 }
@@ -221,216 +427,143 @@ fn mac(bytes: [u8; 6]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-impl Actor for Endpoints {
-    type Context = Context<Self>;
+impl Role for Endpoints {
+    const THREAD: Thread = Thread::Control;
 
-    /// Recovery: the links are there; put this life's programs on them and tell the other actors.
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let callees = self.callees.clone();
-        let records: Vec<Record> = self.endpoints.values().cloned().collect();
-        let recover = async move {
-            let links = records.iter().map(|r| r.ifindex).collect();
-            callees.loader.send(Reattach(links)).await.map_err(internal)??;
-            for record in records {
-                callees.policy.send(Hold(record.identity)).await.map_err(internal)??;
-                let local = LocalPod { identity: record.identity, ifindex: record.ifindex };
-                let set = SetLocal(record.address, Some(local));
-                callees.ipcache.send(set).await.map_err(internal)??;
-            }
-            Ok::<(), Refusal>(())
-        };
-        ctx.wait(recover.into_actor(self).map(|result, _, _| {
-            if let Err(error) = result {
-                tracing::error!(%error, "endpoints of the life before");
-            }
-        }));
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.refeed_after(&self.edges.policy);
+        life.refeed_after(&self.edges.ipcache);
+        life.refeed_after(&self.edges.table);
+        self.recover(life).await?;
+        self.settle_soon(Duration::ZERO, life);
+        life.every(RETRY, || Happened(Event::Retry));
+        Ok(())
     }
 }
 
-impl Handler<Advance> for Endpoints {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
+/// Something happened to an endpoint.
+pub struct Happened(Event<Attachment>);
+request!(Happened => ());
 
-    fn handle(&mut self, advance: Advance, _: &mut Self::Context) -> Self::Result {
-        if advance.snapshot {
-            self.workloads.clear();
+impl Serve<Happened> for Endpoints {
+    async fn serve(&mut self, Happened(event): Happened, life: &Life<Self>) {
+        self.happened(event, life);
+    }
+}
+
+/// Write the tables.
+pub struct Settle;
+request!(Settle => ());
+
+impl Serve<Settle> for Endpoints {
+    async fn serve(&mut self, _: Settle, life: &Life<Self>) {
+        self.settling = false;
+        match self.settle().await {
+            Ok(version) => self.happened(Event::Settled { version }, life),
+            Err(error) => {
+                tracing::warn!(%error, "endpoints' tables");
+                self.settle_soon(SETTLE_AGAIN, life);
+            }
+        }
+    }
+}
+
+impl Serve<Refeed> for Endpoints {
+    async fn serve(&mut self, _: Refeed, life: &Life<Self>) {
+        self.settle_soon(Duration::ZERO, life);
+    }
+}
+
+impl Serve<Advance> for Endpoints {
+    async fn serve(&mut self, advance: Advance, life: &Life<Self>) -> Result<(), Refusal> {
+        if advance.whole {
+            self.core.forget_workloads();
         }
         advance.deltas.iter().for_each(|delta| self.take(delta));
-        let relabelled = self.relabelled();
-        let kept = if relabelled.is_empty() { Ok(()) } else { self.keep() };
-        let (callees, rows) = (self.callees.clone(), self.rows());
-        let realise = async move {
-            kept?;
-            for (record, _) in &relabelled {
-                callees.policy.send(Hold(record.identity)).await.map_err(internal)??;
-            }
-            callees.table.send(Desire(rows)).await.map_err(internal)??;
-            for (record, before) in relabelled {
-                let local = LocalPod { identity: record.identity, ifindex: record.ifindex };
-                let set = SetLocal(record.address, Some(local));
-                callees.ipcache.send(set).await.map_err(internal)??;
-                callees.policy.send(Release(before)).await.map_err(internal)??;
-            }
-            Ok(())
-        };
-        AtomicResponse::new(Box::pin(realise.into_actor(self)))
+        let version = self.settle().await?;
+        self.happened(Event::Settled { version }, life);
+        Ok(())
     }
 }
 
-/// CNI ADD.
-#[derive(Clone, Message)]
-#[rtype(result = "Result<cni::Added, Refusal>")]
-pub struct Add(pub cni::Add);
+/// CNI ADD, and where the answer goes.
+pub struct Add(pub cni::Add, pub oneshot::Sender<Result<cni::Added, Refusal>>);
+request!(Add => ());
 
-impl Handler<Add> for Endpoints {
-    type Result = ResponseActFuture<Self, Result<cni::Added, Refusal>>;
-
-    fn handle(&mut self, Add(add): Add, _: &mut Self::Context) -> Self::Result {
-        let admitted = self.admit(&add);
-        let known = self.endpoints.contains_key(&add.attachment);
-        let callees = self.callees.clone();
-        let attachment = add.attachment.clone();
-        let make = async move {
-            let (spec, identity) = admitted?;
-            let link = callees.loader.send(Plug(spec.clone())).await.map_err(internal)??;
-            if !known {
-                callees.policy.send(Hold(identity)).await.map_err(internal)??;
-            }
-            Ok((spec, identity, link))
-        };
-        Box::pin(make.into_actor(self).then(move |made, actor, _| {
-            let callees = actor.callees.clone();
-            let node = actor.node.clone();
-            let mtu = actor.mtu;
-            let adopted = made.and_then(|(spec, identity, link)| {
-                let rows = actor.adopt(&add, &spec, identity, &link);
-                actor.keep()?;
-                Ok((spec, identity, link, rows))
-            });
-            actor.pending.remove(&attachment);
-            let finish = async move {
-                let (spec, identity, link, rows) = adopted?;
-                callees.table.send(Desire(rows)).await.map_err(internal)??;
-                let local = LocalPod { identity, ifindex: link.ifindex };
-                let set = SetLocal(spec.address, Some(local));
-                callees.ipcache.send(set).await.map_err(internal)??;
-                callees.loader.send(Open(link.ifindex)).await.map_err(internal)??;
-                callees.classes.send(BumpEpoch).await.map_err(internal)??;
-                let endpoint = PodEndpoint {
-                    name: NamespacedName::new(add.pod_namespace, add.pod_name),
-                    address: spec.address,
-                    identity,
-                    node,
-                };
-                // Without an operator it is told with the next session.
-                let _ =
-                    callees.uplink.try_send(ToOperator::EndpointPlugged { endpoint, trace: None });
-                Ok(cni::Added {
-                    address: spec.address,
-                    gateway: GATEWAY_ADDR4.into(),
-                    host_interface: spec.host_interface,
-                    host_mac: mac(GATEWAY_MAC),
-                    mac: mac(link.mac),
-                    mtu,
-                })
-            };
-            finish.into_actor(actor)
-        }))
+impl Serve<Add> for Endpoints {
+    async fn serve(&mut self, Add(add, answer): Add, life: &Life<Self>) {
+        let caller = self.wait(Waiter::Add(answer));
+        let pod = weft_types::NamespacedName::new(add.pod_namespace, add.pod_name);
+        let event = Event::Add { key: add.attachment, pod, netns: add.netns, caller };
+        self.happened(event, life);
     }
 }
 
-/// CNI DEL; deleting the absent succeeds.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct Delete(pub cni::Attachment);
+/// CNI DEL, and where the answer goes; deleting the absent succeeds.
+pub struct Delete(pub Attachment, pub oneshot::Sender<Result<(), Refusal>>);
+request!(Delete => ());
 
-impl Handler<Delete> for Endpoints {
-    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
-
-    fn handle(&mut self, Delete(attachment): Delete, _: &mut Self::Context) -> Self::Result {
-        let record = self.endpoints.remove(&attachment);
-        let kept = if record.is_some() { self.keep() } else { Ok(()) };
-        let (callees, rows) = (self.callees.clone(), self.rows());
-        let undo = async move {
-            kept?;
-            let Some(record) = record else {
-                let host_interface = host_interface(&attachment);
-                let unplug = Unplug { host_interface, ifindex: 0 };
-                return callees.loader.send(unplug).await.map_err(internal)?;
-            };
-            let unplug = Unplug { host_interface: record.host_interface, ifindex: record.ifindex };
-            callees.loader.send(unplug).await.map_err(internal)??;
-            callees.ipcache.send(SetLocal(record.address, None)).await.map_err(internal)??;
-            callees.table.send(Desire(rows)).await.map_err(internal)??;
-            callees.policy.send(Release(record.identity)).await.map_err(internal)??;
-            callees.classes.send(BumpEpoch).await.map_err(internal)??;
-            let gone = ToOperator::EndpointUnplugged { address: record.address };
-            let _ = callees.uplink.try_send(gone);
-            Ok(())
-        };
-        Box::pin(undo.into_actor(self))
+impl Serve<Delete> for Endpoints {
+    async fn serve(&mut self, Delete(key, answer): Delete, life: &Life<Self>) {
+        let caller = self.wait(Waiter::Delete(answer));
+        self.happened(Event::Delete { key, caller }, life);
     }
 }
 
 /// CNI CHECK.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
 pub struct Check(pub cni::Check);
+request!(Check => Result<(), Refusal>);
 
-impl Handler<Check> for Endpoints {
-    type Result = Result<(), Refusal>;
-
-    fn handle(&mut self, Check(check): Check, _: &mut Self::Context) -> Self::Result {
-        let record = self.endpoints.get(&check.attachment).ok_or_else(|| Failure {
+impl Serve<Check> for Endpoints {
+    async fn serve(&mut self, Check(check): Check, _: &Life<Self>) -> Result<(), Refusal> {
+        let key = &check.attachment;
+        let endpoint = self.core.get(key).ok_or_else(|| Failure {
             kind: FailureKind::NotFound,
-            message: format!("container {} is not plugged here", check.attachment.container_id),
+            message: format!("container {} is not plugged here", key.container_id),
         })?;
+        let no = |message: String| Err(Failure { kind: FailureKind::Refused, message });
         match check.address {
-            Some(address) if address != record.address => Err(Failure {
-                kind: FailureKind::Refused,
-                message: format!("the pod's address is {}, not {address}", record.address),
-            }),
-            _ => Ok(()),
+            Some(address) if address != endpoint.address => {
+                return no(format!("the pod's address is {}, not {address}", endpoint.address));
+            }
+            _ if endpoint.phase != Phase::Ready => {
+                return no(format!("the endpoint is {}", endpoint.phase.as_str()));
+            }
+            _ => {}
         }
-    }
-}
-
-/// The endpoints as the operator wants them.
-#[derive(Message)]
-#[rtype(result = "Vec<PodEndpoint>")]
-pub struct Records;
-
-impl Handler<Records> for Endpoints {
-    type Result = MessageResult<Records>;
-
-    fn handle(&mut self, _: Records, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.as_published())
+        let differences =
+            self.edges.loader.ask(Inspect(spec(&self.setting, key, endpoint))).await??;
+        if differences.is_empty() { Ok(()) } else { no(differences.join("; ")) }
     }
 }
 
 /// The endpoints as people want them.
-#[derive(Message)]
-#[rtype(result = "Vec<EndpointRow>")]
-pub struct Rowed {
+pub struct ListEndpoints {
     /// Revision the kernel holds.
     pub realised: String,
 }
+request!(ListEndpoints => Vec<EndpointRow>);
 
-impl Handler<Rowed> for Endpoints {
-    type Result = MessageResult<Rowed>;
-
-    fn handle(&mut self, rowed: Rowed, _: &mut Self::Context) -> Self::Result {
-        let row = |e: &Record| EndpointRow {
-            node: self.node.0.clone(),
-            id: e.id,
-            pod: e.pod.to_string(),
-            address: e.address,
-            identity: e.identity.0,
-            labels: Vec::new(),
-            interface: e.host_interface.clone(),
-            state: "ready".to_owned(),
-            policy: String::new(),
-            realised: rowed.realised.clone(),
+impl Serve<ListEndpoints> for Endpoints {
+    async fn serve(&mut self, list: ListEndpoints, _: &Life<Self>) -> Vec<EndpointRow> {
+        let identities: BTreeSet<Identity> = self.core.iter().map(|(_, e)| e.identity).collect();
+        let describe = DescribeClasses(identities.into_iter().collect());
+        let classes = self.edges.policy.ask(describe).await.unwrap_or_default();
+        let row = |(key, endpoint): (&Attachment, &Endpoint)| {
+            let class = classes.get(&endpoint.identity).cloned().unwrap_or_default();
+            EndpointRow {
+                node: self.setting.node.0.clone(),
+                id: endpoint.id,
+                pod: endpoint.pod.to_string(),
+                address: endpoint.address,
+                identity: endpoint.identity.0,
+                labels: class.labels,
+                interface: host_interface(key),
+                state: endpoint.phase.as_str().to_owned(),
+                policy: class.isolated.to_owned(),
+                realised: list.realised.clone(),
+            }
         };
-        MessageResult(self.endpoints.values().map(row).collect())
+        self.core.iter().map(row).collect()
     }
 }

@@ -1,38 +1,55 @@
 //! The `Ipcache` actor: who has an address, and where.
 
 use crate::{
-    Refusal, internal,
+    Refusal,
     loader::{Loader, SetRoutes},
-    mapsync::{Desire, Rows, TableSync},
+    mapsync::{Change, Fill, TableSync},
     published::Advance,
+    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
+    try_again,
 };
-use actix::{Actor, Addr, AtomicResponse, Context, Handler, Message, WrapFuture};
 use ipnet::Ipv4Net;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use weft_abi::ipcache::{AddressEntry, PrefixEntry};
-use weft_core::ipcache::{Ipcache as Core, LocalPod};
+use weft_api::agent::NodeRow;
+use weft_core::{
+    ipcache::{Ipcache as Core, LocalPod},
+    mapsync::{Edits, Rows},
+};
 use weft_types::{Delta, NodeName};
 
-/// Owns the table of addresses.
+/// Owns the table of addresses. It has three sources, and touches nothing before all three spoke.
 pub struct Ipcache {
     core: Core,
-    own: NodeName,
-    /// Nothing is written before a snapshot is complete.
-    complete: bool,
-    addresses: Addr<TableSync>,
-    prefixes: Addr<TableSync>,
-    loader: Addr<Loader>,
+    spoke: Spoke,
+    addresses: Edge<TableSync>,
+    prefixes: Edge<TableSync>,
+    loader: Edge<Loader>,
+}
+
+/// Which sources said everything.
+#[derive(Default)]
+struct Spoke {
+    published: bool,
+    local: bool,
+    prefixes: bool,
 }
 
 impl Ipcache {
     /// Of this node.
     pub fn new(
         own: NodeName,
-        addresses: Addr<TableSync>,
-        prefixes: Addr<TableSync>,
-        loader: Addr<Loader>,
+        addresses: &Seat<TableSync>,
+        prefixes: &Seat<TableSync>,
+        loader: &Seat<Loader>,
     ) -> Self {
-        Self { core: Core::new(own.clone()), own, complete: false, addresses, prefixes, loader }
+        Self {
+            core: Core::new(own),
+            spoke: Spoke::default(),
+            addresses: addresses.edge(),
+            prefixes: prefixes.edge(),
+            loader: loader.edge(),
+        }
     }
 
     fn take(&mut self, delta: &Delta) {
@@ -50,29 +67,59 @@ impl Ipcache {
         }
     }
 
-    fn realise(&self) -> impl Future<Output = Result<(), Refusal>> + use<> {
-        let rows = self.core.rows();
-        let routes = self
-            .core
-            .nodes()
-            .filter(|node| node.name != self.own)
-            .flat_map(|node| node.pod_cidrs.iter().map(|cidr| (*cidr, node.address)))
-            .map(|(cidr, via)| (cidr.network(), cidr.prefix_len(), via))
-            .collect();
-        let (addresses, prefixes) = (self.addresses.clone(), self.prefixes.clone());
-        let (loader, complete) = (self.loader.clone(), self.complete);
-        async move {
-            if !complete {
-                return Ok(());
-            }
-            loader.send(SetRoutes(routes)).await.map_err(internal)??;
-            let bytes: Rows =
-                rows.addresses.iter().map(|(a, e)| (a.octets().into(), address(e))).collect();
-            addresses.send(Desire(bytes)).await.map_err(internal)??;
-            let bytes: Rows = rows.prefixes.iter().map(|(p, e)| (key(p), prefix(e))).collect();
-            prefixes.send(Desire(bytes)).await.map_err(internal)?
+    async fn realise(&mut self) -> Result<(), Refusal> {
+        if !(self.spoke.published && self.spoke.local && self.spoke.prefixes) {
+            return Ok(());
         }
+        let edits = self.core.commit();
+        if edits.routes || self.loader.is_hungry() {
+            let life = self.loader.incarnation();
+            self.loader.starve();
+            self.loader.ask(SetRoutes(self.core.routes())).await??;
+            self.loader.fed(life);
+        }
+        let rows: Edits = edits
+            .addresses
+            .iter()
+            .map(|(a, entry)| (a.octets().into(), entry.as_ref().map(address)))
+            .collect();
+        write(&self.addresses, rows, || {
+            self.core
+                .rows()
+                .addresses
+                .iter()
+                .map(|(a, e)| (a.octets().into(), address(e)))
+                .collect()
+        })
+        .await?;
+        let rows: Edits =
+            edits.prefixes.iter().map(|(p, entry)| (key(p), entry.as_ref().map(prefix))).collect();
+        write(&self.prefixes, rows, || {
+            self.core.rows().prefixes.iter().map(|(p, e)| (key(p), prefix(e))).collect()
+        })
+        .await
     }
+}
+
+/// Tells a map's owner a change, or everything when it is new or may not hold what it was told.
+pub async fn write(
+    map: &Edge<TableSync>,
+    edits: Edits,
+    whole: impl FnOnce() -> Rows,
+) -> Result<(), Refusal> {
+    let life = map.incarnation();
+    if !map.is_hungry() && edits.is_empty() {
+        return Ok(());
+    }
+    let hungry = map.is_hungry();
+    map.starve();
+    if hungry {
+        map.ask(Fill(whole())).await??
+    } else {
+        map.ask(Change(edits)).await??
+    }
+    map.fed(life);
+    Ok(())
 }
 
 /// A prefix as the kernel's tries have it: its length, then the address.
@@ -102,50 +149,92 @@ fn prefix(entry: &PrefixEntry) -> Vec<u8> {
     bytes
 }
 
-impl Actor for Ipcache {
-    type Context = Context<Self>;
+/// The prefix rows that a kernel's map holds; rows of another layout are none.
+pub fn prefix_rows(rows: &Rows) -> BTreeMap<Ipv4Net, PrefixEntry> {
+    let word = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+    let row = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+        let length = u8::try_from(word(key.get(..4)?)?).ok()?;
+        let octets: [u8; 4] = key.get(4..8)?.try_into().ok()?;
+        let entry = PrefixEntry {
+            identity: word(value.get(..4)?)?,
+            cidr: word(value.get(4..8)?)?,
+            flags: word(value.get(8..12)?)?,
+            ..PrefixEntry::zeroed()
+        };
+        Some((Ipv4Net::new(octets.into(), length).ok()?, entry))
+    };
+    rows.iter().filter_map(row).collect()
 }
 
-impl Handler<Advance> for Ipcache {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
+impl Role for Ipcache {
+    const THREAD: Thread = Thread::Control;
 
-    fn handle(&mut self, advance: Advance, _: &mut Self::Context) -> Self::Result {
-        if advance.snapshot {
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.refeed_after(&self.addresses);
+        life.refeed_after(&self.prefixes);
+        life.refeed_after(&self.loader);
+        Ok(())
+    }
+}
+
+impl Serve<Refeed> for Ipcache {
+    async fn serve(&mut self, _: Refeed, _: &Life<Self>) {
+        if let Err(error) = self.realise().await {
+            tracing::error!(%error, "address maps after a restart");
+        }
+    }
+}
+
+impl Serve<Advance> for Ipcache {
+    async fn serve(&mut self, advance: Advance, _: &Life<Self>) -> Result<(), Refusal> {
+        if advance.whole {
             self.core.clear();
-            self.complete = true;
+            self.spoke.published = true;
         }
         advance.deltas.iter().for_each(|delta| self.take(delta));
-        AtomicResponse::new(Box::pin(self.realise().into_actor(self)))
+        self.realise().await
     }
 }
 
-/// The prefixes that policies name.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
+/// The prefixes that policies name: all of them.
 pub struct SetPrefixes(pub BTreeMap<Ipv4Net, u32>);
+request!(SetPrefixes => Result<(), Refusal>);
 
-impl Handler<SetPrefixes> for Ipcache {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
-
-    fn handle(&mut self, set: SetPrefixes, _: &mut Self::Context) -> Self::Result {
+impl Serve<SetPrefixes> for Ipcache {
+    async fn serve(&mut self, set: SetPrefixes, _: &Life<Self>) -> Result<(), Refusal> {
         self.core.set_prefixes(set.0);
-        AtomicResponse::new(Box::pin(self.realise().into_actor(self)))
+        self.spoke.prefixes = true;
+        self.realise().await
     }
 }
 
-/// A pod of this node came, changed or went.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct SetLocal(pub Ipv4Addr, pub Option<LocalPod>);
+/// The pods of this node that have a link: all of them.
+pub struct SetLocal(pub BTreeMap<Ipv4Addr, LocalPod>);
+request!(SetLocal => Result<(), Refusal>);
 
-impl Handler<SetLocal> for Ipcache {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
-
-    fn handle(&mut self, SetLocal(address, pod): SetLocal, _: &mut Self::Context) -> Self::Result {
-        match pod {
-            Some(pod) => self.core.upsert_local(address, pod),
-            None => self.core.delete_local(address),
+impl Serve<SetLocal> for Ipcache {
+    async fn serve(&mut self, set: SetLocal, _: &Life<Self>) -> Result<(), Refusal> {
+        let first = !std::mem::replace(&mut self.spoke.local, true);
+        self.core.set_local(set.0);
+        let others_spoke = self.spoke.published && self.spoke.prefixes;
+        if !first && !others_spoke {
+            return Err(try_again("no operator has sent this node its state yet"));
         }
-        AtomicResponse::new(Box::pin(self.realise().into_actor(self)))
+        self.realise().await
+    }
+}
+
+/// The nodes.
+pub struct ListNodes;
+request!(ListNodes => Vec<NodeRow>);
+
+impl Serve<ListNodes> for Ipcache {
+    async fn serve(&mut self, _: ListNodes, _: &Life<Self>) -> Vec<NodeRow> {
+        let row = |node: &weft_types::Node| NodeRow {
+            name: node.name.0.clone(),
+            address: node.address,
+            pod_cidrs: node.pod_cidrs.iter().map(ToString::to_string).collect(),
+        };
+        self.core.nodes().map(row).collect()
     }
 }

@@ -1,16 +1,19 @@
 //! The node agent: actors around the cores, the local API socket.
 //!
-//! Requests go one way: `Uplink` → `Policy` → `Ipcache` → `TableSync`/`ClassSync`, `Api` → `Endpoints` →
-//! `Loader`, `Policy`, `Ipcache`, `TableSync`. What an actor answers, the kernel holds.
+//! Requests go one way: `Uplink` → `Endpoints` → `Policy` → `Ipcache` → `TableSync`, `ClassSync`, `Loader`. What an actor
+//! answers, the kernel holds.
 
 pub mod api;
 pub mod config;
 pub mod endpoints;
+pub mod gated;
+pub mod inspect;
 pub mod ipcache;
 pub mod loader;
 pub mod mapsync;
 pub mod policy;
 pub mod published;
+pub mod runtime;
 pub mod state;
 pub mod uplink;
 

@@ -1,12 +1,11 @@
 //! `weft-agent`: composes the agent and runs it until it is told to stop.
 
-use actix::{Actor, Addr, Arbiter};
 use anyhow::Context;
 use clap::Parser;
 use std::sync::Arc;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
 };
 use weft_abi::{
     endpoint::ENDPOINTS,
@@ -14,15 +13,18 @@ use weft_abi::{
     map::MapSpec,
 };
 use weft_agent::{
-    api::Api,
+    api::{Answering, Api},
     config::{Config, LogFormat},
-    endpoints::{Callees, Endpoints},
+    endpoints::{self, Callees, Endpoints},
+    gated::Gated,
+    inspect::Inspector,
     ipcache::Ipcache,
     loader::Loader,
     mapsync::{ClassSync, TableSync},
     policy::Policy,
+    runtime::{Runtime, Seat},
     state,
-    uplink::{Columns, Progress, Uplink},
+    uplink::{self, Columns, Progress, Uplink},
 };
 use weft_api::transport::{Limits, Response, Server};
 use weft_datapath::{
@@ -48,6 +50,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
     let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
+    let folder = state::folder(&config.state_dir)?;
     let links: Arc<dyn Links> = Arc::new(RealLinks);
     prepare_node()?;
     let (device, mtu) = links.device_of(config.node_address)?;
@@ -55,54 +58,66 @@ async fn run(config: Config) -> anyhow::Result<()> {
     kernel.programs.attach_net(device)?;
     let maps: Arc<dyn Maps> = kernel.maps;
     let programs: Arc<dyn Programs> = kernel.programs;
-
-    // Whoever calls the kernel has a thread of its own kind; the rest is here, on `control`.
-    let (map_thread, load_thread) = (Arbiter::new(), Arbiter::new());
-    let table = |map: &'static MapSpec| -> Addr<TableSync> {
-        let maps = Arc::clone(&maps);
-        TableSync::start_in_arbiter(&map_thread.handle(), move |_| TableSync::new(maps, map))
-    };
-    let loader = Loader::start_in_arbiter(&load_thread.handle(), {
-        let links = Arc::clone(&links);
-        move |_| Loader::new(programs, links)
-    });
-    let classes = ClassSync::start_in_arbiter(&map_thread.handle(), {
-        let maps = Arc::clone(&maps);
-        move |_| ClassSync::new(maps)
-    });
     let node = NodeName(config.node.clone());
-    let ipcache =
-        Ipcache::new(node.clone(), table(&ADDRESSES4), table(&PREFIXES4), loader.clone()).start();
-    let policy = Policy::new(classes.clone(), ipcache.clone()).start();
-    let (say, outbox) = mpsc::channel(1024);
-    let callees = Callees {
-        policy: policy.clone(),
-        ipcache: ipcache.clone(),
-        loader,
-        table: table(&ENDPOINTS),
-        classes: classes.clone(),
-        uplink: say,
-    };
-    let mut records = state::read(&config.state_dir)?;
-    // A link that vanished with its pod leaves nothing to recover.
-    let plugged = links.plugged()?;
-    records.retain(|r| plugged.contains(&(r.host_interface.clone(), r.ifindex)));
-    let endpoints = Endpoints::new(
-        node.clone(),
-        config.state_dir.clone(),
-        config.mtu.unwrap_or(mtu),
-        records,
-        callees,
-    )
-    .start();
+    let (plugged, told) = watch::channel(endpoints::PluggedPods::default());
     let (progress, seen) = watch::channel(Progress::default());
-    let columns = Columns { policy, ipcache, endpoints: endpoints.clone(), classes };
-    let operators = config.operator.clone();
-    actix::spawn(Uplink { node, operators, identity, columns, progress, outbox }.run());
+    let (plugged, progress) = (Arc::new(plugged), Arc::new(progress));
 
+    // One line an actor, callees first: requests go down this list, never up.
+    let runtime = Runtime::start();
+    let table = |name, map: &'static MapSpec| -> Seat<TableSync> {
+        let maps = Arc::clone(&maps);
+        runtime
+            .role(name, move |life| TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), map))
+    };
+    let (addresses, prefixes) =
+        (table("map-addresses", &ADDRESSES4), table("map-prefixes", &PREFIXES4));
+    let rows = table("map-endpoints", &ENDPOINTS);
+    let classes = runtime.role("map-classes", {
+        let maps = Arc::clone(&maps);
+        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()))
+    });
+    let inspector = runtime.role("inspector", {
+        let tables = [addresses.clone(), prefixes.clone(), rows.clone()];
+        let (node, classes) = (config.node.clone(), classes.clone());
+        move |_| Inspector::new(node.clone(), Arc::clone(&maps), &tables, &classes)
+    });
+    let loader = runtime.role("loader", move |life| {
+        let programs = Gated::new(Arc::clone(&programs), life.gate());
+        Loader::new(programs, Gated::new(Arc::clone(&links), life.gate()))
+    });
+    let ipcache = runtime.role("ipcache", {
+        let (node, prefixes, loader) = (node.clone(), prefixes.clone(), loader.clone());
+        move |_| Ipcache::new(node.clone(), &addresses, &prefixes, &loader)
+    });
+    let policy = runtime.role("policy", {
+        let (classes, ipcache) = (classes.clone(), ipcache.clone());
+        move |_| Policy::new(&classes, &prefixes, &ipcache)
+    });
+    let endpoints = runtime.role("endpoints", {
+        let (policy, ipcache) = (policy.clone(), ipcache.clone());
+        let callees = Callees { policy, ipcache, loader, table: rows, classes: classes.clone() };
+        let (node, mtu) = (node.clone(), config.mtu.unwrap_or(mtu));
+        let setting = endpoints::Setting { node, folder, mtu, plugged };
+        move |_| Endpoints::new(setting.clone(), &callees)
+    });
+    let _uplink = runtime.role("uplink", {
+        let (policy, ipcache) = (policy.clone(), ipcache.clone());
+        let columns = Columns { policy, ipcache, endpoints: endpoints.clone(), classes };
+        let operators = config.operator.clone();
+        let setting = uplink::Setting { node, operators, identity, progress, plugged: told };
+        move |_| Uplink::new(setting.clone(), &columns)
+    });
+
+    let answering = Answering {
+        endpoints: &endpoints,
+        policy: &policy,
+        ipcache: &ipcache,
+        inspector: &inspector,
+    };
     let queue = config.run_dir.join("delete-queue");
-    let api = Api { node: config.node.clone(), endpoints, progress: seen, queue };
-    api.drain().await;
+    let api = Api::new(config.node.clone(), runtime.clone(), seen, queue, &answering);
+    actix::spawn(api.clone().drain());
     let server = Server::bind(&config.run_dir.join("agent.sock"), Limits::default())?;
     actix::spawn(server.serve(move |call| {
         let api = api.clone();
@@ -110,6 +125,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }));
     tracing::info!(node = %config.node, "serving");
     let mut stop = signal(SignalKind::terminate())?;
-    tokio::select! { _ = stop.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
-    Ok(())
+    tokio::select! {
+        _ = stop.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        why = runtime.failed() => Err(anyhow::anyhow!(why)),
+    }
 }

@@ -1,132 +1,353 @@
-//! The owners of the agent-written maps: each makes its map in the kernel be what is desired.
+//! The owners of the agent-written maps: each makes its map in the kernel be what is desired, and looks now and then whether it still is.
 
-use crate::{Refusal, internal};
-use actix::{Actor, Context, Handler, Message};
+use crate::{
+    Refusal,
+    gated::Gated,
+    internal,
+    runtime::{Life, Role, Serve, Thread, request},
+    try_again,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    time::Duration,
 };
 use weft_abi::{
-    map::MapSpec,
+    map::{MapKind, MapSpec},
     policy::{ClassEdit, PolicyEntry, PolicyPrefix},
 };
-use weft_core::policy::Entries;
-use weft_datapath::kernel::{Maps, RawEntry};
+use weft_api::agent::MapRow;
+use weft_core::{
+    mapsync::{Edits, Rows, Table},
+    policy::Entries,
+};
+use weft_datapath::kernel::{KernelError, Maps, RawEntry};
 
-/// Bytes of keys and values.
-pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+/// How often a map is compared with what it should be. A map of 100,000 entries takes some 50 ms of its thread.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// The map is to hold exactly these rows.
+pub struct Fill(pub Rows);
+request!(Fill => Result<(), Refusal>);
+
+/// Some rows change.
+pub struct Change(pub Edits);
+request!(Change => Result<(), Refusal>);
+
+/// What the kernel holds now.
+pub struct ReadRows;
+request!(ReadRows => Result<Rows, Refusal>);
+
+impl Serve<ReadRows> for TableSync {
+    async fn serve(&mut self, _: ReadRows, _: &Life<Self>) -> Result<Rows, Refusal> {
+        self.read()
+    }
+}
+
+/// Compare the kernel with what it should hold, and mend it.
+pub struct Sweep;
+request!(Sweep => ());
+
+/// The map in a row.
+pub struct Describe;
+request!(Describe => MapRow);
+
+/// What a map's owner tells of it besides its entries.
+#[derive(Default)]
+struct Health {
+    mended: u64,
+    problem: Option<String>,
+}
+
+impl Health {
+    fn note<T>(&mut self, result: Result<T, KernelError>) -> Result<T, Refusal> {
+        result.map_err(|error| {
+            self.problem = Some(error.to_string());
+            internal(error)
+        })
+    }
+
+    fn row(&self, map: &MapSpec, entries: usize) -> MapRow {
+        let written_by = if map.kind == MapKind::Kernel { "kernel" } else { "agent" };
+        MapRow {
+            node: String::new(),
+            name: map.name.to_owned(),
+            written_by: written_by.to_owned(),
+            entries: entries as u64,
+            capacity: u64::from(map.capacity),
+            mended: self.mended,
+            problem: self.problem.clone(),
+        }
+    }
+}
 
 /// The owner of one map of plain rows.
 pub struct TableSync {
-    kernel: Arc<dyn Maps>,
+    kernel: Gated<dyn Maps>,
     map: &'static MapSpec,
-    realised: Option<Rows>,
+    table: Table,
+    health: Health,
 }
 
 impl TableSync {
     /// Of a map.
-    pub fn new(kernel: Arc<dyn Maps>, map: &'static MapSpec) -> Self {
-        Self { kernel, map, realised: None }
+    pub fn new(kernel: Gated<dyn Maps>, map: &'static MapSpec) -> Self {
+        Self { kernel, map, table: Table::default(), health: Health::default() }
     }
 
-    fn sync(&mut self, desired: Rows) -> Result<(), Refusal> {
-        // What was written before this life is read back, not guessed.
-        let realised = match self.realised.take() {
-            Some(rows) => rows,
-            None => self
-                .kernel
-                .entries(self.map)
-                .map_err(internal)?
-                .into_iter()
-                .map(|entry| (entry.key, entry.value))
-                .collect(),
-        };
-        let changed: Vec<RawEntry> = desired
+    fn read(&mut self) -> Result<Rows, Refusal> {
+        let entries = self.health.note(self.kernel.entries(self.map))?;
+        Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
+    }
+
+    /// Writes the difference to what the kernel is read to hold; says how much there was.
+    fn mend(&mut self) -> Result<usize, Refusal> {
+        let held = self.read()?;
+        let edits = self.table.mend(&held);
+        self.write(&edits)?;
+        Ok(edits.len())
+    }
+
+    fn write(&mut self, edits: &Edits) -> Result<(), Refusal> {
+        let upserts: Vec<RawEntry> = edits
             .iter()
-            .filter(|(key, value)| realised.get(*key) != Some(*value))
-            .map(|(key, value)| RawEntry { key: key.clone(), value: value.clone() })
+            .filter_map(|(key, value)| Some(RawEntry { key: key.clone(), value: value.clone()? }))
             .collect();
-        let gone: Vec<Vec<u8>> =
-            realised.keys().filter(|key| !desired.contains_key(*key)).cloned().collect();
-        self.kernel.update(self.map, &changed).map_err(internal)?;
-        self.kernel.delete(self.map, &gone).map_err(internal)?;
-        self.realised = Some(desired);
+        let gone = edits.iter().filter(|(_, value)| value.is_none());
+        let gone: Vec<Vec<u8>> = gone.map(|(key, _)| key.clone()).collect();
+        self.table.trust(false);
+        let written = self
+            .kernel
+            .update(self.map, &upserts)
+            .and_then(|()| self.kernel.delete(self.map, &gone));
+        self.health.note(written)?;
+        self.table.trust(true);
+        self.health.problem = None;
         Ok(())
     }
 }
 
-impl Actor for TableSync {
-    type Context = Context<Self>;
+impl Role for TableSync {
+    const THREAD: Thread = Thread::Maps;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.every(SWEEP, || Sweep);
+        Ok(())
+    }
 }
 
-/// Make the map hold exactly these rows.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct Desire(pub Rows);
+impl Serve<Fill> for TableSync {
+    async fn serve(&mut self, Fill(rows): Fill, _: &Life<Self>) -> Result<(), Refusal> {
+        self.table.fill(rows);
+        // What was written before this life is read back, not guessed.
+        self.mend().map(drop)
+    }
+}
 
-impl Handler<Desire> for TableSync {
-    type Result = Result<(), Refusal>;
+impl Serve<Change> for TableSync {
+    async fn serve(&mut self, Change(edits): Change, _: &Life<Self>) -> Result<(), Refusal> {
+        if !self.table.change(&edits) {
+            return Err(try_again(format!("map {} is not filled yet", self.map.name)));
+        }
+        if self.table.is_trusted() { self.write(&edits) } else { self.mend().map(drop) }
+    }
+}
 
-    fn handle(&mut self, desire: Desire, _: &mut Self::Context) -> Self::Result {
-        self.sync(desire.0)
+impl Serve<Sweep> for TableSync {
+    async fn serve(&mut self, _: Sweep, _: &Life<Self>) {
+        if self.table.desired().is_none() {
+            return;
+        }
+        match self.mend() {
+            Ok(0) => {}
+            Ok(mended) => {
+                self.health.mended += mended as u64;
+                tracing::warn!(map = self.map.name, mended, "entries were not as written");
+            }
+            Err(error) => tracing::error!(map = self.map.name, %error, "sweep"),
+        }
+    }
+}
+
+impl Serve<Describe> for TableSync {
+    async fn serve(&mut self, _: Describe, _: &Life<Self>) -> MapRow {
+        self.health.row(self.map, self.table.desired().map_or(0, BTreeMap::len))
     }
 }
 
 /// The owner of the policy classes and of the epoch.
 pub struct ClassSync {
-    kernel: Arc<dyn Maps>,
+    kernel: Gated<dyn Maps>,
+    desired: Option<BTreeMap<u32, Entries>>,
+    trusted: bool,
+    health: Health,
 }
 
 impl ClassSync {
     /// Over a kernel.
-    pub fn new(kernel: Arc<dyn Maps>) -> Self {
-        Self { kernel }
+    pub fn new(kernel: Gated<dyn Maps>) -> Self {
+        Self { kernel, desired: None, trusted: false, health: Health::default() }
+    }
+
+    /// The classes the kernel holds.
+    fn read(&mut self) -> Result<BTreeMap<u32, Entries>, Refusal> {
+        let kernel = &self.kernel;
+        let read = kernel.classes().and_then(|classes| {
+            let entries = |class| Ok((class, kernel.class_entries(class)?.into_iter().collect()));
+            classes.into_iter().map(entries).collect()
+        });
+        self.health.note(read)
+    }
+
+    fn mend(&mut self) -> Result<usize, Refusal> {
+        self.trusted = false;
+        let held = self.read()?;
+        let Some(desired) = &self.desired else { return Ok(0) };
+        let replaced: BTreeMap<u32, Entries> = desired
+            .iter()
+            .filter(|(class, entries)| held.get(class) != Some(entries))
+            .map(|(class, entries)| (*class, entries.clone()))
+            .collect();
+        let removed = held.keys().filter(|class| !desired.contains_key(class)).copied().collect();
+        let mended = replaced.len() + held.keys().filter(|c| !desired.contains_key(c)).count();
+        self.write(&ClassStep::Replace(replaced))?;
+        self.write(&ClassStep::Remove(removed))?;
+        self.trusted = true;
+        self.health.problem = None;
+        Ok(mended)
+    }
+
+    fn write(&mut self, step: &ClassStep) -> Result<(), Refusal> {
+        let written = match step {
+            ClassStep::Replace(classes) if classes.is_empty() => Ok(()),
+            ClassStep::Replace(classes) => {
+                let whole = |(class, entries): (&u32, &Entries)| {
+                    (*class, entries.iter().map(|(key, entry)| (*key, *entry)).collect())
+                };
+                let classes: Vec<(u32, Vec<(PolicyPrefix, PolicyEntry)>)> =
+                    classes.iter().map(whole).collect();
+                self.kernel.class_replace(&classes)
+            }
+            ClassStep::Edit(classes) => {
+                classes.iter().try_for_each(|(class, edits)| self.kernel.class_edit(*class, edits))
+            }
+            ClassStep::Remove(classes) if classes.is_empty() => Ok(()),
+            ClassStep::Remove(classes) => {
+                self.kernel.class_remove(&classes.iter().copied().collect::<Vec<_>>())
+            }
+        };
+        self.health.note(written)
     }
 }
 
-impl Actor for ClassSync {
-    type Context = Context<Self>;
+impl Role for ClassSync {
+    const THREAD: Thread = Thread::Maps;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.every(SWEEP, || Sweep);
+        Ok(())
+    }
 }
 
-/// Swap classes in, edit classes in place and take classes out.
-#[derive(Default, Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct SyncClasses {
-    /// Classes with their entries.
-    pub replaced: BTreeMap<u32, Entries>,
-    /// Classes with the edits to be done in their order.
-    pub edited: BTreeMap<u32, Vec<ClassEdit>>,
-    /// Classes that nobody needs.
-    pub removed: BTreeSet<u32>,
+/// The classes are to be exactly these.
+pub struct FillClasses(pub BTreeMap<u32, Entries>);
+request!(FillClasses => Result<(), Refusal>);
+
+impl Serve<FillClasses> for ClassSync {
+    async fn serve(&mut self, fill: FillClasses, _: &Life<Self>) -> Result<(), Refusal> {
+        self.desired = Some(fill.0);
+        self.mend().map(drop)
+    }
 }
 
-impl Handler<SyncClasses> for ClassSync {
-    type Result = Result<(), Refusal>;
+/// The classes that the kernel holds now; they are what is desired until something else is said.
+pub struct ReadClasses;
+request!(ReadClasses => Result<BTreeMap<u32, Entries>, Refusal>);
 
-    fn handle(&mut self, sync: SyncClasses, _: &mut Self::Context) -> Self::Result {
-        let classes: Vec<(u32, Vec<(PolicyPrefix, PolicyEntry)>)> = sync
-            .replaced
-            .into_iter()
-            .map(|(class, entries)| (class, entries.into_iter().collect()))
-            .collect();
-        self.kernel.class_replace(&classes).map_err(internal)?;
-        for (class, edits) in &sync.edited {
-            self.kernel.class_edit(*class, edits).map_err(internal)?;
+impl Serve<ReadClasses> for ClassSync {
+    async fn serve(
+        &mut self,
+        _: ReadClasses,
+        _: &Life<Self>,
+    ) -> Result<BTreeMap<u32, Entries>, Refusal> {
+        let held = self.read()?;
+        self.desired = Some(held.clone());
+        self.trusted = true;
+        Ok(held)
+    }
+}
+
+/// One step of changing classes.
+#[derive(Clone, Debug)]
+pub enum ClassStep {
+    /// Swap classes in whole.
+    Replace(BTreeMap<u32, Entries>),
+    /// Edit classes in place, each in its order.
+    Edit(BTreeMap<u32, Vec<ClassEdit>>),
+    /// Take classes out.
+    Remove(BTreeSet<u32>),
+}
+request!(ClassStep => Result<(), Refusal>);
+
+impl Serve<ClassStep> for ClassSync {
+    async fn serve(&mut self, step: ClassStep, _: &Life<Self>) -> Result<(), Refusal> {
+        let Some(desired) = &mut self.desired else {
+            return Err(try_again("policy classes are not filled yet"));
+        };
+        match &step {
+            ClassStep::Replace(classes) => desired.extend(classes.clone()),
+            ClassStep::Edit(classes) => {
+                for (class, edits) in classes {
+                    let entries = desired.entry(*class).or_default();
+                    for edit in edits {
+                        match edit {
+                            ClassEdit::Upsert(key, entry) => drop(entries.insert(*key, *entry)),
+                            ClassEdit::Delete(key) => drop(entries.remove(key)),
+                        }
+                    }
+                }
+            }
+            ClassStep::Remove(classes) => desired.retain(|class, _| !classes.contains(class)),
         }
-        let removed: Vec<u32> = sync.removed.into_iter().collect();
-        self.kernel.class_remove(&removed).map_err(internal)
+        if !self.trusted {
+            return self.mend().map(drop);
+        }
+        let written = self.write(&step);
+        self.trusted = written.is_ok();
+        written
     }
 }
 
 /// Every edit before this is complete: flows are to be judged again.
-#[derive(Message)]
-#[rtype(result = "Result<u64, Refusal>")]
 pub struct BumpEpoch;
+request!(BumpEpoch => Result<u64, Refusal>);
 
-impl Handler<BumpEpoch> for ClassSync {
-    type Result = Result<u64, Refusal>;
+impl Serve<BumpEpoch> for ClassSync {
+    async fn serve(&mut self, _: BumpEpoch, _: &Life<Self>) -> Result<u64, Refusal> {
+        self.health.note(self.kernel.bump_epoch())
+    }
+}
 
-    fn handle(&mut self, _: BumpEpoch, _: &mut Self::Context) -> Self::Result {
-        self.kernel.bump_epoch().map_err(internal)
+impl Serve<Sweep> for ClassSync {
+    async fn serve(&mut self, _: Sweep, _: &Life<Self>) {
+        if self.desired.is_none() {
+            return;
+        }
+        match self.mend() {
+            Ok(0) => {}
+            Ok(mended) => {
+                self.health.mended += mended as u64;
+                tracing::warn!(mended, "policy classes were not as written");
+                // Flows may have been judged by what was wrong.
+                drop(self.health.note(self.kernel.bump_epoch()));
+            }
+            Err(error) => tracing::error!(%error, "sweep of the policy classes"),
+        }
+    }
+}
+
+impl Serve<Describe> for ClassSync {
+    async fn serve(&mut self, _: Describe, _: &Life<Self>) -> MapRow {
+        let classes = self.desired.as_ref().map_or(0, BTreeMap::len);
+        self.health.row(&weft_abi::policy::CLASSES, classes)
     }
 }

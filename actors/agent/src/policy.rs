@@ -1,26 +1,46 @@
 //! The `Policy` actor: identities, policies and the classes of this node's endpoints.
 
 use crate::{
-    Refusal, internal,
-    ipcache::{Ipcache, SetPrefixes},
-    mapsync::{ClassSync, SyncClasses},
+    Refusal,
+    ipcache::{Ipcache, SetPrefixes, prefix_rows},
+    mapsync::{ClassStep, ClassSync, FillClasses, ReadClasses, ReadRows, TableSync},
     published::Advance,
+    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
+    try_again,
 };
-use actix::{Actor, ActorFutureExt, Addr, AtomicResponse, Context, Handler, Message, WrapFuture};
-use weft_core::policy::{Changes, Engine, Step};
-use weft_types::{Delta, Identity};
+use std::collections::BTreeMap;
+use weft_api::agent::{IdentityRow, PolicyRow};
+use weft_core::policy::{Engine, Step, prefixes_of_rows};
+use weft_types::{Delta, Identity, policy::Isolation};
 
-/// Owns the policy engine.
+/// Owns the policy engine. It has two sources, and touches nothing before both spoke.
 pub struct Policy {
     engine: Engine,
-    classes: Addr<ClassSync>,
-    ipcache: Addr<Ipcache>,
+    held: Option<BTreeMap<Identity, usize>>,
+    published: bool,
+    /// Whether the engine knows what the life before left in the kernel.
+    seeded: bool,
+    classes: Edge<ClassSync>,
+    prefixes: Edge<TableSync>,
+    ipcache: Edge<Ipcache>,
 }
 
 impl Policy {
     /// With the owners of the kernel's side.
-    pub fn new(classes: Addr<ClassSync>, ipcache: Addr<Ipcache>) -> Self {
-        Self { engine: Engine::default(), classes, ipcache }
+    pub fn new(
+        classes: &Seat<ClassSync>,
+        prefixes: &Seat<TableSync>,
+        ipcache: &Seat<Ipcache>,
+    ) -> Self {
+        Self {
+            engine: Engine::default(),
+            held: None,
+            published: false,
+            seeded: false,
+            classes: classes.edge(),
+            prefixes: prefixes.edge(),
+            ipcache: ipcache.edge(),
+        }
     }
 
     fn take(&mut self, delta: &Delta) {
@@ -40,88 +60,179 @@ impl Policy {
         }
     }
 
-    /// Does the steps of a commit in their order; what a failed one leaves in doubt is said whole by the next.
-    fn realise(&mut self) -> AtomicResponse<Self, Result<(), Refusal>> {
-        let Changes { steps } = self.engine.commit();
-        let (classes, ipcache) = (self.classes.clone(), self.ipcache.clone());
-        let work = async move {
-            let mut steps = steps.into_iter();
-            while let Some(step) = steps.next() {
-                if let Err(refusal) = realise_step(&classes, &ipcache, step.clone()).await {
-                    return Err((refusal, std::iter::once(step).chain(steps).collect::<Vec<_>>()));
+    async fn realise(&mut self) -> Result<(), Refusal> {
+        if !self.published || self.held.is_none() {
+            return Ok(());
+        }
+        self.feed().await?;
+        let mut steps = self.engine.commit().steps.into_iter();
+        while let Some(step) = steps.next() {
+            if let Err(refusal) = self.realise_step(step.clone()).await {
+                // What was not done, or half done, is said whole by the next commit.
+                for undone in std::iter::once(step).chain(steps) {
+                    self.engine.distrust(undone.classes());
+                    if matches!(undone, Step::Prefixes(_)) {
+                        self.engine.distrust_prefixes();
+                    }
                 }
+                return Err(refusal);
             }
-            Ok(())
-        };
-        let heard = |done: Result<(), (Refusal, Vec<Step>)>, policy: &mut Self, _: &mut _| {
-            done.map_err(|(refusal, undone)| {
-                policy.engine.distrust(undone.iter().flat_map(Step::classes));
-                if undone.iter().any(|step| matches!(step, Step::Prefixes(_))) {
-                    policy.engine.distrust_prefixes();
-                }
-                refusal
-            })
-        };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(heard)))
+        }
+        Ok(())
+    }
+
+    /// Learns what the kernel holds when this actor is new; tells it again to callees that are.
+    async fn feed(&mut self) -> Result<(), Refusal> {
+        let life = self.classes.incarnation();
+        if !self.seeded {
+            let rows = self.prefixes.ask(ReadRows).await??;
+            self.engine.seed_prefixes(&prefixes_of_rows(&prefix_rows(&rows)));
+            self.engine.seed_classes(&self.classes.ask(ReadClasses).await??);
+            self.classes.fed(life);
+            self.seeded = true;
+        } else if self.classes.is_hungry() {
+            self.classes.ask(FillClasses(self.engine.classes())).await??;
+            self.classes.fed(life);
+        }
+        let life = self.ipcache.incarnation();
+        if self.ipcache.is_hungry() {
+            self.ipcache.ask(SetPrefixes(self.engine.prefixes().clone())).await??;
+            self.ipcache.fed(life);
+        }
+        Ok(())
+    }
+
+    async fn realise_step(&self, step: Step) -> Result<(), Refusal> {
+        match step {
+            Step::Prefixes(prefixes) => self.ipcache.ask(SetPrefixes(prefixes)).await?,
+            Step::Edit(classes) => self.classes.ask(ClassStep::Edit(classes)).await?,
+            Step::Replace(classes) => self.classes.ask(ClassStep::Replace(classes)).await?,
+            Step::Remove(classes) => self.classes.ask(ClassStep::Remove(classes)).await?,
+        }
     }
 }
 
-async fn realise_step(
-    classes: &Addr<ClassSync>,
-    ipcache: &Addr<Ipcache>,
-    step: Step,
-) -> Result<(), Refusal> {
-    let sync = match step {
-        Step::Prefixes(prefixes) => {
-            return ipcache.send(SetPrefixes(prefixes)).await.map_err(internal)?;
+impl Role for Policy {
+    const THREAD: Thread = Thread::Control;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.refeed_after(&self.classes);
+        life.refeed_after(&self.ipcache);
+        Ok(())
+    }
+}
+
+impl Serve<Refeed> for Policy {
+    async fn serve(&mut self, _: Refeed, _: &Life<Self>) {
+        if let Err(error) = self.realise().await {
+            tracing::error!(%error, "policy classes after a restart");
         }
-        Step::Edit(edited) => SyncClasses { edited, ..SyncClasses::default() },
-        Step::Replace(replaced) => SyncClasses { replaced, ..SyncClasses::default() },
-        Step::Remove(removed) => SyncClasses { removed, ..SyncClasses::default() },
-    };
-    classes.send(sync).await.map_err(internal)?
+    }
 }
 
-impl Actor for Policy {
-    type Context = Context<Self>;
-}
-
-impl Handler<Advance> for Policy {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
-
-    fn handle(&mut self, advance: Advance, _: &mut Self::Context) -> Self::Result {
-        if advance.snapshot {
+impl Serve<Advance> for Policy {
+    async fn serve(&mut self, advance: Advance, _: &Life<Self>) -> Result<(), Refusal> {
+        if advance.whole {
             self.engine.clear();
+            self.published = true;
         }
         advance.deltas.iter().for_each(|delta| self.take(delta));
-        self.realise()
+        self.realise().await
     }
 }
 
-/// An endpoint of this class is coming; answered when its policy is in the kernel.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct Hold(pub Identity);
+/// How many endpoints of each class are here: all of them.
+pub struct SetHeld(pub BTreeMap<Identity, usize>);
+request!(SetHeld => Result<(), Refusal>);
 
-impl Handler<Hold> for Policy {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
-
-    fn handle(&mut self, hold: Hold, _: &mut Self::Context) -> Self::Result {
-        self.engine.hold(hold.0);
-        self.realise()
+impl Serve<SetHeld> for Policy {
+    async fn serve(&mut self, SetHeld(now): SetHeld, _: &Life<Self>) -> Result<(), Refusal> {
+        let first = self.held.is_none();
+        let before = self.held.replace(now.clone()).unwrap_or_default();
+        for (identity, count) in &now {
+            for _ in before.get(identity).copied().unwrap_or(0)..*count {
+                self.engine.hold(*identity);
+            }
+        }
+        for (identity, count) in &before {
+            for _ in now.get(identity).copied().unwrap_or(0)..*count {
+                self.engine.release(*identity);
+            }
+        }
+        if !first && !self.published {
+            return Err(try_again("no operator has sent this node its state yet"));
+        }
+        self.realise().await
     }
 }
 
-/// An endpoint of this class is gone.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct Release(pub Identity);
+/// The identities.
+pub struct ListIdentities;
+request!(ListIdentities => Vec<IdentityRow>);
 
-impl Handler<Release> for Policy {
-    type Result = AtomicResponse<Self, Result<(), Refusal>>;
+impl Serve<ListIdentities> for Policy {
+    async fn serve(&mut self, _: ListIdentities, _: &Life<Self>) -> Vec<IdentityRow> {
+        let row = |(identity, labels): (&Identity, &weft_types::LabelSet)| IdentityRow {
+            identity: identity.0,
+            labels: labels.iter().map(|label| label.to_string()).collect(),
+        };
+        self.engine.identities().iter().map(row).collect()
+    }
+}
 
-    fn handle(&mut self, release: Release, _: &mut Self::Context) -> Self::Result {
-        self.engine.release(release.0);
-        self.realise()
+/// The policies.
+pub struct ListPolicies;
+request!(ListPolicies => Vec<PolicyRow>);
+
+impl Serve<ListPolicies> for Policy {
+    async fn serve(&mut self, _: ListPolicies, _: &Life<Self>) -> Vec<PolicyRow> {
+        let rules = |isolation: &Isolation| match isolation {
+            Isolation::Open => None,
+            Isolation::Isolated(rules) => Some(rules.len()),
+        };
+        let row = |policy: &weft_types::Policy| PolicyRow {
+            name: policy.id.name.to_string(),
+            kind: format!("{:?}", policy.id.kind),
+            ingress_rules: rules(&policy.ingress),
+            egress_rules: rules(&policy.egress),
+            endpoints: self.engine.endpoints_of(&policy.id),
+        };
+        self.engine.policies().map(row).collect()
+    }
+}
+
+/// What of a class people want to know: its labels and which directions are isolated.
+pub struct DescribeClasses(pub Vec<Identity>);
+
+/// Labels and isolation of a class.
+#[derive(Clone, Debug, Default)]
+pub struct ClassRow {
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// `ingress`, `egress`, `both`, `none`.
+    pub isolated: &'static str,
+}
+request!(DescribeClasses => BTreeMap<Identity, ClassRow>);
+
+impl Serve<DescribeClasses> for Policy {
+    async fn serve(
+        &mut self,
+        describe: DescribeClasses,
+        _: &Life<Self>,
+    ) -> BTreeMap<Identity, ClassRow> {
+        use weft_types::policy::Direction::{Egress, Ingress};
+        let row = |identity: Identity| {
+            let isolates = |direction| !self.engine.isolating(identity.0, direction).is_empty();
+            let labels = self.engine.labels(identity);
+            let isolated = match (isolates(Ingress), isolates(Egress)) {
+                (true, true) => "both",
+                (true, false) => "ingress",
+                (false, true) => "egress",
+                (false, false) => "none",
+            };
+            let labels = labels.into_iter().flat_map(|l| l.iter()).map(|l| l.to_string());
+            (identity, ClassRow { labels: labels.collect(), isolated })
+        };
+        describe.0.into_iter().map(row).collect()
     }
 }

@@ -1,18 +1,154 @@
-//! What an operator published, on its way through the actors.
+//! What operators published, on its way through the actors.
 
-use crate::Refusal;
-use actix::Message;
-use std::sync::Arc;
-use weft_types::{Delta, Revision};
+use crate::{Refusal, runtime::request};
+use std::{collections::BTreeMap, sync::Arc};
+use weft_types::{Delta, Revision, delta::DeltaKey};
 
 /// Bring this actor, and what it owns in the kernel, to a revision.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<(), Refusal>")]
+#[derive(Clone, Debug)]
 pub struct Advance {
     /// The revision.
     pub revision: Revision,
     /// Whether `deltas` is the whole state: what it does not name does not exist.
-    pub snapshot: bool,
+    pub whole: bool,
     /// The changes.
-    pub deltas: Arc<Vec<Delta>>,
+    pub deltas: Arc<[Arc<Delta>]>,
+}
+request!(Advance => Result<(), Refusal>);
+
+/// Everything published, as of one revision. A snapshot becomes a difference here, so that nothing is deleted
+/// before it is complete and nobody else needs to know of snapshots.
+#[derive(Debug, Default)]
+pub struct Published {
+    revision: Revision,
+    state: BTreeMap<DeltaKey, Arc<Delta>>,
+    /// A snapshot on its way.
+    incoming: Option<BTreeMap<DeltaKey, Arc<Delta>>>,
+    /// Changes that nobody was told of yet.
+    changes: BTreeMap<DeltaKey, Arc<Delta>>,
+}
+
+impl Published {
+    /// The newest complete revision; zero before the first snapshot.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// A snapshot begins; one that was on its way is forgotten.
+    pub fn begin_snapshot(&mut self) {
+        self.incoming = Some(BTreeMap::new());
+    }
+
+    /// Changes, or a part of a snapshot. False if they are older than what is here.
+    pub fn take(&mut self, revision: Revision, deltas: Vec<Delta>) -> bool {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.extend(deltas.into_iter().map(|delta| (delta.key(), Arc::new(delta))));
+            return true;
+        }
+        if revision < self.revision {
+            return false;
+        }
+        for delta in deltas.into_iter().map(Arc::new) {
+            let key = delta.key();
+            if delta.is_delete() {
+                self.state.remove(&key);
+            } else {
+                self.state.insert(key.clone(), Arc::clone(&delta));
+            }
+            self.changes.insert(key, delta);
+        }
+        self.revision = revision;
+        true
+    }
+
+    /// The snapshot is complete. False if it is older than what is here; then nothing changes.
+    pub fn end_snapshot(&mut self, revision: Revision) -> bool {
+        let incoming = self.incoming.take().unwrap_or_default();
+        if revision < self.revision {
+            return false;
+        }
+        let gone = self.state.iter().filter(|(key, _)| !incoming.contains_key(*key));
+        let gone: Vec<_> = gone.map(|(key, was)| (key.clone(), Arc::new(was.deletion()))).collect();
+        let new = incoming.iter().filter(|(key, delta)| self.state.get(*key) != Some(*delta));
+        let new: Vec<_> = new.map(|(key, delta)| (key.clone(), Arc::clone(delta))).collect();
+        self.changes.extend(gone);
+        self.changes.extend(new);
+        self.state = incoming;
+        self.revision = revision;
+        true
+    }
+
+    /// What changed since this was asked last.
+    pub fn changes(&mut self) -> Advance {
+        let deltas = std::mem::take(&mut self.changes).into_values().collect();
+        Advance { revision: self.revision, whole: false, deltas }
+    }
+
+    /// Everything.
+    pub fn whole(&self) -> Advance {
+        let deltas = self.state.values().cloned().collect();
+        Advance { revision: self.revision, whole: true, deltas }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_types::{Identity, LabelSet, Node, NodeName};
+
+    fn node(name: &str, last: u8) -> Delta {
+        Delta::NodeUpsert(Node {
+            name: NodeName(name.to_owned()),
+            address: [10, 0, 0, last].into(),
+            pod_cidrs: Vec::new(),
+        })
+    }
+
+    fn identity(number: u32) -> Delta {
+        Delta::IdentityUpsert(Identity(number), LabelSet::new())
+    }
+
+    fn told(published: &mut Published) -> Vec<Delta> {
+        published.changes().deltas.iter().map(|delta| (**delta).clone()).collect()
+    }
+
+    #[test]
+    fn a_snapshot_is_a_difference_once_it_is_complete() {
+        let mut published = Published::default();
+        published.begin_snapshot();
+        published.take(Revision(5), vec![node("a", 1), identity(300)]);
+        assert_eq!(told(&mut published), [], "nothing before the end");
+        assert!(published.end_snapshot(Revision(5)));
+        assert_eq!(told(&mut published), [identity(300), node("a", 1)]);
+
+        published.begin_snapshot();
+        published.take(Revision(9), vec![node("a", 2), node("b", 3)]);
+        assert!(published.end_snapshot(Revision(9)));
+        let gone = Delta::IdentityDelete(Identity(300));
+        assert_eq!(told(&mut published), [gone, node("a", 2), node("b", 3)]);
+        assert_eq!(published.whole().deltas.len(), 2);
+    }
+
+    #[test]
+    fn of_two_changes_of_one_thing_the_later_counts() {
+        let mut published = Published::default();
+        published.begin_snapshot();
+        published.end_snapshot(Revision(1));
+        published.take(Revision(2), vec![node("a", 1)]);
+        published.take(Revision(3), vec![Delta::NodeDelete(NodeName("a".to_owned()))]);
+        assert_eq!(told(&mut published), [Delta::NodeDelete(NodeName("a".to_owned()))]);
+        assert_eq!(published.whole().deltas.len(), 0);
+    }
+
+    #[test]
+    fn nothing_goes_back_in_time() {
+        let mut published = Published::default();
+        published.begin_snapshot();
+        published.end_snapshot(Revision(7));
+        assert!(!published.take(Revision(6), vec![node("a", 1)]));
+        published.begin_snapshot();
+        assert!(!published.end_snapshot(Revision(6)));
+        assert_eq!(told(&mut published), []);
+        assert_eq!(published.revision(), Revision(7));
+    }
 }

@@ -1,26 +1,37 @@
-//! The session to an operator: snapshots and deltas in, acknowledgements and endpoints out.
+//! The `Uplink` actor: what operators published, on its way to everyone; and the session that it comes by.
 
 use crate::{
-    endpoints::{Endpoints, Records},
-    internal,
+    Refusal,
+    endpoints::{Endpoints, PluggedPods},
     ipcache::Ipcache,
     mapsync::{BumpEpoch, ClassSync},
     policy::Policy,
-    published::Advance,
+    published::{Advance, Published},
+    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
 };
-use actix::Addr;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::io::split;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
+    io::{AsyncRead, AsyncWrite, split},
     sync::{mpsc, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
-use weft_types::{Delta, NodeName, PodEndpoint, Revision};
+use weft_types::{NodeName, Revision};
 use weft_wire::{
     ToAgent, ToOperator,
     frame::{receive, send},
     tls::{self, Identity},
 };
+
+/// First wait after a session ended; doubled up to [`BACK_OFF_MAX`] until one is accepted.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// Longest wait between sessions.
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// How long the operator may be silent; it asks every 5 s whether the agent is there.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long what the kernel did not take is left alone.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Messages of the operator that are taken together at most.
+const BATCH: usize = 256;
 
 /// What became of the session, for everyone who wants to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,146 +44,314 @@ pub struct Progress {
     pub epoch: u64,
     /// The operator, while connected.
     pub operator: Option<SocketAddr>,
+    /// Why the newest revision is not realised, if it is not.
+    pub problem: Option<String>,
 }
 
-/// The actors that a revision goes through, in this order.
+/// What does not change over the lives of this actor.
 #[derive(Clone)]
-pub struct Columns {
-    /// Identities and policies.
-    pub policy: Addr<Policy>,
-    /// Addresses.
-    pub ipcache: Addr<Ipcache>,
-    /// Endpoints of this node.
-    pub endpoints: Addr<Endpoints>,
-    /// The epoch.
-    pub classes: Addr<ClassSync>,
-}
-
-/// Keeps a session with one of the operators, for ever.
-pub struct Uplink {
+pub struct Setting {
     /// This node.
     pub node: NodeName,
     /// The operators.
     pub operators: Vec<SocketAddr>,
     /// Who this agent is.
     pub identity: Identity,
-    /// Where revisions go.
-    pub columns: Columns,
     /// Where progress is told.
-    pub progress: watch::Sender<Progress>,
-    /// What the agent has to say.
-    pub outbox: mpsc::Receiver<ToOperator>,
+    pub progress: Arc<watch::Sender<Progress>>,
+    /// Who is plugged here.
+    pub plugged: watch::Receiver<PluggedPods>,
+}
+
+/// The actors that a revision goes through, in this order.
+#[derive(Clone)]
+pub struct Columns {
+    /// Identities and policies.
+    pub policy: Seat<Policy>,
+    /// Addresses.
+    pub ipcache: Seat<Ipcache>,
+    /// Endpoints of this node.
+    pub endpoints: Seat<Endpoints>,
+    /// The epoch.
+    pub classes: Seat<ClassSync>,
+}
+
+/// Owns the session and what was published.
+pub struct Uplink {
+    setting: Setting,
+    published: Published,
+    policy: Edge<Policy>,
+    ipcache: Edge<Ipcache>,
+    endpoints: Edge<Endpoints>,
+    classes: Edge<ClassSync>,
+    /// The session's way out, while there is one.
+    say: Option<mpsc::Sender<ToOperator>>,
+    /// Changes that some column may not have.
+    pending: bool,
+    retrying: bool,
 }
 
 impl Uplink {
-    /// Runs until the process ends.
-    pub async fn run(mut self) {
-        let mut wait = Duration::from_millis(100);
-        for at in (0..self.operators.len()).cycle() {
-            let Some(operator) = self.operators.get(at).copied() else { return };
-            match self.session(operator).await {
-                Ok(()) => wait = Duration::from_millis(100),
-                Err(error) => {
-                    tracing::warn!(%operator, "session: {error:#}");
-                    wait = (wait * 2).min(Duration::from_secs(5));
+    /// With nothing yet.
+    pub fn new(setting: Setting, columns: &Columns) -> Self {
+        Self {
+            setting,
+            published: Published::default(),
+            policy: columns.policy.edge(),
+            ipcache: columns.ipcache.edge(),
+            endpoints: columns.endpoints.edge(),
+            classes: columns.classes.edge(),
+            say: None,
+            pending: false,
+            retrying: false,
+        }
+    }
+
+    /// One message of the operator; whether the session goes on.
+    fn hear(&mut self, message: ToAgent) -> Result<(), String> {
+        match message {
+            ToAgent::SnapshotBegin => self.published.begin_snapshot(),
+            ToAgent::Deltas { revision, deltas, .. } => {
+                if !self.published.take(revision, deltas) {
+                    return Err(format!("the operator is behind: it has {revision}"));
+                }
+                self.pending = true;
+            }
+            ToAgent::SnapshotEnd { revision } => {
+                if !self.published.end_snapshot(revision) {
+                    return Err(format!("the operator is behind: its snapshot is of {revision}"));
+                }
+                self.pending = true;
+            }
+            ToAgent::Ping => self.answer(ToOperator::Pong),
+            ToAgent::Refused { reason } => return Err(format!("refused: {reason}")),
+            ToAgent::Welcome { .. } => return Err("a second welcome".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn answer(&self, message: ToOperator) {
+        // A session that does not take it is ending; the next one says what is needed.
+        if let Some(say) = &self.say {
+            drop(say.try_send(message));
+        }
+    }
+
+    /// Brings every column to the newest revision, bumps the epoch, acknowledges.
+    async fn realise(&mut self, life: &Life<Self>) {
+        let revision = self.published.revision();
+        if revision == Revision::ZERO {
+            return;
+        }
+        self.setting.progress.send_modify(|p| p.received = revision);
+        match self.advance().await {
+            Ok(epoch) => {
+                self.pending = false;
+                self.setting.progress.send_modify(|p| {
+                    p.realised = revision;
+                    p.epoch = epoch;
+                    p.problem = None;
+                });
+                self.answer(ToOperator::Acknowledge { revision });
+            }
+            Err(error) => {
+                tracing::warn!(%revision, %error, "not realised yet");
+                self.setting.progress.send_modify(|p| p.problem = Some(error.to_string()));
+                if !std::mem::replace(&mut self.retrying, true) {
+                    let me = life.edge();
+                    life.spawn(async move {
+                        sleep(AGAIN).await;
+                        drop(me.ask(Refeed).await);
+                    });
                 }
             }
-            self.progress.send_modify(|p| p.operator = None);
-            sleep(wait).await;
         }
     }
 
-    async fn session(&mut self, operator: SocketAddr) -> anyhow::Result<()> {
-        let stream = tls::connect(operator, &self.identity.connector()?).await?;
-        let (mut from, mut to) = split(stream);
-        let held = Some(self.progress.borrow().realised).filter(|r| *r != Revision::ZERO);
-        send(&mut to, &ToOperator::Hello { node: self.node.clone(), held }).await?;
-        match receive(&mut from).await? {
-            ToAgent::Welcome { .. } => {}
-            ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
-            other => anyhow::bail!("the first message was {other:?}"),
-        }
-        self.progress.send_modify(|p| p.operator = Some(operator));
-        let (replies, mut replying) = mpsc::channel(64);
-        let columns = self.columns.clone();
-        let progress = self.progress.clone();
-        let hearing = hear(&mut from, columns, progress, replies);
-        let outbox = &mut self.outbox;
-        let speaking = async {
-            loop {
-                let message = tokio::select! {
-                    Some(reply) = replying.recv() => reply,
-                    Some(message) = outbox.recv() => message,
-                    else => anyhow::bail!("nobody has anything to say"),
-                };
-                send(&mut to, &message).await?;
-            }
-        };
-        tokio::select! { ended = hearing => ended, ended = speaking => ended }
+    async fn advance(&mut self) -> Result<u64, Refusal> {
+        let changes = self.published.changes();
+        let whole = || self.published.whole();
+        // All are told even if one fails: what one has missed it gets whole.
+        let policy = tell(&self.policy, &changes, whole).await;
+        let ipcache = tell(&self.ipcache, &changes, whole).await;
+        let endpoints = tell(&self.endpoints, &changes, whole).await;
+        policy.and(ipcache).and(endpoints)?;
+        self.classes.ask(BumpEpoch).await?
     }
 }
 
-async fn hear<R: tokio::io::AsyncRead + Unpin>(
-    from: &mut R,
-    columns: Columns,
-    progress: watch::Sender<Progress>,
-    replies: mpsc::Sender<ToOperator>,
-) -> anyhow::Result<()> {
-    let mut snapshot: Option<Vec<Delta>> = None;
-    loop {
-        match receive(from).await? {
-            ToAgent::Ping => replies.send(ToOperator::Pong).await?,
-            ToAgent::SnapshotBegin => snapshot = Some(Vec::new()),
-            ToAgent::Deltas { revision, deltas, .. } => match &mut snapshot {
-                Some(all) => all.extend(deltas),
-                None => advance(&columns, &progress, &replies, revision, false, deltas).await?,
-            },
-            ToAgent::SnapshotEnd { revision } => {
-                let deltas = snapshot.take().unwrap_or_default();
-                advance(&columns, &progress, &replies, revision, true, deltas).await?;
-                tell_endpoints(&columns, &replies).await?;
-            }
-            ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
-            ToAgent::Welcome { .. } => anyhow::bail!("a second welcome"),
-        }
-    }
-}
-
-/// Brings every column to a revision, bumps the epoch, acknowledges.
-async fn advance(
-    columns: &Columns,
-    progress: &watch::Sender<Progress>,
-    replies: &mpsc::Sender<ToOperator>,
-    revision: Revision,
-    snapshot: bool,
-    deltas: Vec<Delta>,
-) -> anyhow::Result<()> {
-    if revision < progress.borrow().realised {
-        anyhow::bail!("the operator is behind: it has {revision}");
-    }
-    progress.send_modify(|p| p.received = revision);
-    let advance = Advance { revision, snapshot, deltas: Arc::new(deltas) };
-    columns.policy.send(advance.clone()).await.map_err(internal)??;
-    columns.ipcache.send(advance.clone()).await.map_err(internal)??;
-    columns.endpoints.send(advance).await.map_err(internal)??;
-    let epoch = columns.classes.send(BumpEpoch).await.map_err(internal)??;
-    progress.send_modify(|p| {
-        p.realised = revision;
-        p.epoch = epoch;
-    });
-    Ok(replies.send(ToOperator::Acknowledge { revision }).await?)
-}
-
-/// Says which pods are here, so that the operator's table is what this node's is.
-async fn tell_endpoints(
-    columns: &Columns,
-    replies: &mpsc::Sender<ToOperator>,
-) -> anyhow::Result<()> {
-    let endpoints: Vec<PodEndpoint> = columns.endpoints.send(Records).await?;
-    let addresses = endpoints.iter().map(|e| e.address).collect();
-    replies.send(ToOperator::EndpointsAre { addresses }).await?;
-    for endpoint in endpoints {
-        replies.send(ToOperator::EndpointPlugged { endpoint, trace: None }).await?;
-    }
+/// Tells a column what changed, or everything when it is new or may have missed something.
+async fn tell<R: Serve<Advance>>(
+    column: &Edge<R>,
+    changes: &Advance,
+    whole: impl Fn() -> Advance,
+) -> Result<(), Refusal> {
+    let life = column.incarnation();
+    let advance = if column.is_hungry() { whole() } else { changes.clone() };
+    column.starve();
+    column.ask(advance).await??;
+    column.fed(life);
     Ok(())
+}
+
+impl Role for Uplink {
+    const THREAD: Thread = Thread::Control;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.refeed_after(&self.policy);
+        life.refeed_after(&self.ipcache);
+        life.refeed_after(&self.endpoints);
+        life.spawn(sessions(self.setting.clone(), life.edge()));
+        Ok(())
+    }
+}
+
+impl Serve<Refeed> for Uplink {
+    async fn serve(&mut self, _: Refeed, life: &Life<Self>) {
+        self.retrying = false;
+        let hungry =
+            self.policy.is_hungry() || self.ipcache.is_hungry() || self.endpoints.is_hungry();
+        if hungry || self.pending {
+            self.realise(life).await;
+        }
+    }
+}
+
+/// A session begins; the answer is the revision that the kernel holds.
+struct Begin(mpsc::Sender<ToOperator>);
+request!(Begin => ());
+
+impl Serve<Begin> for Uplink {
+    async fn serve(&mut self, Begin(say): Begin, _: &Life<Self>) {
+        self.say = Some(say);
+    }
+}
+
+/// What the operator said, in its order. An error ends the session.
+struct Heard(Vec<ToAgent>);
+request!(Heard => Result<(), String>);
+
+impl Serve<Heard> for Uplink {
+    async fn serve(&mut self, Heard(messages): Heard, life: &Life<Self>) -> Result<(), String> {
+        let heard = messages.into_iter().try_for_each(|message| self.hear(message));
+        if self.pending {
+            self.realise(life).await;
+        }
+        heard
+    }
+}
+
+/// What this life may claim to hold: what was published to it, as far as the kernel has it.
+struct Held;
+request!(Held => Option<Revision>);
+
+impl Serve<Held> for Uplink {
+    async fn serve(&mut self, _: Held, _: &Life<Self>) -> Option<Revision> {
+        let realised = self.setting.progress.borrow().realised;
+        // A new life has nothing to add deltas to.
+        let held = self.published.revision().min(realised);
+        (held != Revision::ZERO).then_some(held)
+    }
+}
+
+/// Keeps a session with one of the operators for as long as the life lasts.
+async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
+    let mut wait = BACK_OFF;
+    for at in (0..setting.operators.len()).cycle() {
+        let Some(operator) = setting.operators.get(at).copied() else { return };
+        if let Err(error) = session(&setting, &uplink, operator).await {
+            tracing::warn!(%operator, "session: {error:#}");
+        }
+        let was_accepted = setting.progress.borrow().operator.is_some();
+        setting.progress.send_modify(|p| p.operator = None);
+        wait = if was_accepted { BACK_OFF } else { (wait * 2).min(BACK_OFF_MAX) };
+        sleep(wait).await;
+    }
+}
+
+async fn session(
+    setting: &Setting,
+    uplink: &Edge<Uplink>,
+    operator: SocketAddr,
+) -> anyhow::Result<()> {
+    let connector = setting.identity.connector()?;
+    let stream = timeout(BACK_OFF_MAX, tls::connect(operator, &connector)).await??;
+    let (mut from, mut to) = split(stream);
+    let held = uplink.ask(Held).await?;
+    send(&mut to, &ToOperator::Hello { node: setting.node.clone(), held }).await?;
+    match timeout(SILENCE, receive(&mut from)).await?? {
+        ToAgent::Welcome { .. } => {}
+        ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
+        other => anyhow::bail!("the first message was {other:?}"),
+    }
+    setting.progress.send_modify(|p| p.operator = Some(operator));
+    let (say, says) = mpsc::channel(64);
+    uplink.ask(Begin(say)).await?;
+    if let Some(revision) = held {
+        // The kernel holds what was claimed: said again, since an operator may have forgotten.
+        send(&mut to, &ToOperator::Acknowledge { revision }).await?;
+    }
+    let (batch, batches) = mpsc::channel(BATCH);
+    tokio::select! {
+        ended = read(&mut from, batch) => ended,
+        ended = hear(uplink, batches) => ended,
+        ended = speak(&mut to, says, setting.plugged.clone()) => ended,
+    }
+}
+
+/// Frames in, so that several wait together while one is worked at.
+async fn read<S: AsyncRead + Unpin>(
+    from: &mut S,
+    batch: mpsc::Sender<ToAgent>,
+) -> anyhow::Result<()> {
+    loop {
+        batch.send(timeout(SILENCE, receive(from)).await??).await?;
+    }
+}
+
+async fn hear(uplink: &Edge<Uplink>, mut batches: mpsc::Receiver<ToAgent>) -> anyhow::Result<()> {
+    let mut messages = Vec::new();
+    while batches.recv_many(&mut messages, BATCH).await > 0 {
+        let heard = uplink.ask_within(SILENCE, Heard(std::mem::take(&mut messages))).await?;
+        heard.map_err(anyhow::Error::msg)?;
+    }
+    anyhow::bail!("the connection ended")
+}
+
+/// Frames out: answers, and which pods are plugged here, first all of them and then each change.
+async fn speak<S: AsyncWrite + Unpin>(
+    to: &mut S,
+    mut says: mpsc::Receiver<ToOperator>,
+    mut plugged: watch::Receiver<PluggedPods>,
+) -> anyhow::Result<()> {
+    let mut told: PluggedPods = Arc::default();
+    let addresses = plugged.borrow_and_update().keys().copied().collect();
+    send(to, &ToOperator::EndpointsAre { addresses }).await?;
+    plugged.mark_changed();
+    loop {
+        tokio::select! {
+            said = says.recv() => match said {
+                Some(message) => send(to, &message).await?,
+                None => anyhow::bail!("the uplink was made anew"),
+            },
+            changed = plugged.changed() => {
+                changed?;
+                let now = Arc::clone(&plugged.borrow_and_update());
+                for message in differences(&told, &now) {
+                    send(to, &message).await?;
+                }
+                told = now;
+            }
+        }
+    }
+}
+
+fn differences(told: &PluggedPods, now: &PluggedPods) -> Vec<ToOperator> {
+    let gone = told.keys().filter(|address| !now.contains_key(*address));
+    let gone = gone.map(|address| ToOperator::EndpointUnplugged { address: *address });
+    let new: BTreeMap<_, _> =
+        now.iter().filter(|(address, pod)| told.get(*address) != Some(*pod)).collect();
+    let new = new.into_values();
+    gone.chain(new.map(|pod| ToOperator::EndpointPlugged { endpoint: pod.clone(), trace: None }))
+        .collect()
 }

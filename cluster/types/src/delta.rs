@@ -68,4 +68,27 @@ impl Delta {
             Self::PolicyDelete(id) => DeltaKey::Policy(id.clone()),
         }
     }
+
+    /// Whether it takes something out.
+    pub fn is_delete(&self) -> bool {
+        matches!(
+            self,
+            Self::IdentityDelete(_)
+                | Self::NodeDelete(_)
+                | Self::WorkloadDelete(_)
+                | Self::EndpointDelete(_)
+                | Self::PolicyDelete(_)
+        )
+    }
+
+    /// The delta that takes out what this one is about.
+    pub fn deletion(&self) -> Self {
+        match self.key() {
+            DeltaKey::Identity(number) => Self::IdentityDelete(number),
+            DeltaKey::Node(name) => Self::NodeDelete(name),
+            DeltaKey::Workload(name) => Self::WorkloadDelete(name),
+            DeltaKey::Endpoint(address) => Self::EndpointDelete(address),
+            DeltaKey::Policy(id) => Self::PolicyDelete(id),
+        }
+    }
 }

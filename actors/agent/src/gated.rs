@@ -1,0 +1,127 @@
+//! The kernel behind a gate: what an incarnation that was replaced still asks of it is refused.
+
+use crate::runtime::Gate;
+use std::{net::Ipv4Addr, sync::Arc};
+use weft_abi::{
+    map::MapSpec,
+    policy::{ClassEdit, PolicyEntry, PolicyPrefix},
+};
+use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Maps, Programs, RawEntry};
+
+/// One of the kernel's traits for one life of an actor.
+pub struct Gated<K: ?Sized> {
+    kernel: Arc<K>,
+    gate: Gate,
+}
+
+impl<K: ?Sized> Gated<K> {
+    /// Behind this gate.
+    pub fn new(kernel: Arc<K>, gate: Gate) -> Self {
+        Self { kernel, gate }
+    }
+
+    fn pass(&self) -> Result<&K, KernelError> {
+        if self.gate.is_open() {
+            Ok(&self.kernel)
+        } else {
+            Err(KernelError::Unusable("a newer life of this actor owns it".to_owned()))
+        }
+    }
+}
+
+impl<K: Maps + ?Sized> Gated<K> {
+    /// Every entry.
+    pub fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError> {
+        self.pass()?.entries(map)
+    }
+
+    /// Adds or replaces entries.
+    pub fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError> {
+        self.pass()?.update(map, entries)
+    }
+
+    /// Removes keys.
+    pub fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError> {
+        self.pass()?.delete(map, keys)
+    }
+
+    /// Classes that have a trie.
+    pub fn classes(&self) -> Result<Vec<u32>, KernelError> {
+        self.pass()?.classes()
+    }
+
+    /// Entries of a class.
+    pub fn class_entries(
+        &self,
+        class: u32,
+    ) -> Result<Vec<(PolicyPrefix, PolicyEntry)>, KernelError> {
+        self.pass()?.class_entries(class)
+    }
+
+    /// Swaps classes in.
+    pub fn class_replace(
+        &self,
+        classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
+    ) -> Result<(), KernelError> {
+        self.pass()?.class_replace(classes)
+    }
+
+    /// Edits a class in place.
+    pub fn class_edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError> {
+        self.pass()?.class_edit(class, edits)
+    }
+
+    /// Takes classes out.
+    pub fn class_remove(&self, classes: &[u32]) -> Result<(), KernelError> {
+        self.pass()?.class_remove(classes)
+    }
+
+    /// Adds one to the epoch.
+    pub fn bump_epoch(&self) -> Result<u64, KernelError> {
+        self.pass()?.bump_epoch()
+    }
+}
+
+impl<K: Programs + ?Sized> Gated<K> {
+    /// Puts programs on a pod's link.
+    pub fn attach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
+        self.pass()?.attach_pod(ifindex)
+    }
+
+    /// Removes their pins.
+    pub fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
+        self.pass()?.detach_pod(ifindex)
+    }
+}
+
+impl<K: Links + ?Sized> Gated<K> {
+    /// Makes a pod's link.
+    pub fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
+        self.pass()?.plug(spec)
+    }
+
+    /// Sets it up.
+    pub fn open(&self, ifindex: u32) -> Result<(), KernelError> {
+        self.pass()?.open(ifindex)
+    }
+
+    /// Removes it.
+    pub fn unplug(&self, host_interface: &str) -> Result<(), KernelError> {
+        self.pass()?.unplug(host_interface)
+    }
+
+    /// How it differs from what was made.
+    pub fn inspect(&self, spec: &LinkSpec) -> Result<Vec<String>, KernelError> {
+        self.pass()?.inspect(spec)
+    }
+
+    /// Host sides that exist.
+    pub fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
+        self.pass()?.plugged()
+    }
+
+    /// Makes the routes to other nodes be these.
+    pub fn set_routes(&self, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError> {
+        self.pass()?.set_routes(routes)
+    }
+}

@@ -1,0 +1,219 @@
+//! The `Inspector` actor: the maps of this node as people want to see them. It reads, and writes nothing.
+
+use crate::{
+    Refusal,
+    mapsync::{ClassSync, Describe, TableSync},
+    runtime::{Edge, Life, Role, Seat, Serve, Thread, request},
+};
+use std::{net::Ipv4Addr, sync::Arc};
+use weft_abi::{
+    ipcache::{HOST, LOCAL, REMOTE_NODE, REMOTE_POD},
+    map::{ALL, MapKind, MapSpec},
+    policy::{DENY, INGRESS, PREFIX_PROTOCOL, PolicyEntry, PolicyPrefix},
+};
+use weft_api::{
+    Failure, FailureKind,
+    agent::{MapEntry, MapRow},
+};
+use weft_datapath::kernel::{Maps, RawEntry};
+
+/// Reads maps, on a thread where nobody waits for it.
+pub struct Inspector {
+    node: String,
+    kernel: Arc<dyn Maps>,
+    tables: Vec<Edge<TableSync>>,
+    classes: Edge<ClassSync>,
+}
+
+impl Inspector {
+    /// Of this node's maps and their owners.
+    pub fn new(
+        node: String,
+        kernel: Arc<dyn Maps>,
+        tables: &[Seat<TableSync>],
+        classes: &Seat<ClassSync>,
+    ) -> Self {
+        let tables = tables.iter().map(Seat::edge).collect();
+        Self { node, kernel, tables, classes: classes.edge() }
+    }
+
+    /// A map that has no owner here: the kernel's programs write it.
+    fn kernel_row(&self, map: &MapSpec) -> MapRow {
+        let read = self.kernel.entries(map);
+        MapRow {
+            node: self.node.clone(),
+            name: map.name.to_owned(),
+            written_by: "kernel".to_owned(),
+            entries: read.as_ref().map_or(0, |entries| entries.len() as u64),
+            capacity: u64::from(map.capacity),
+            mended: 0,
+            problem: read.err().map(|error| error.to_string()),
+        }
+    }
+
+    fn dump_classes(&self) -> Result<Vec<MapEntry>, weft_datapath::kernel::KernelError> {
+        let mut rows = Vec::new();
+        for class in self.kernel.classes()? {
+            let mut entries = self.kernel.class_entries(class)?;
+            entries.sort();
+            rows.extend(entries.iter().map(|(prefix, entry)| MapEntry {
+                node: self.node.clone(),
+                key: format!("{class} {}", policy_key(prefix)),
+                value: policy_entry(entry),
+            }));
+        }
+        Ok(rows)
+    }
+}
+
+/// Whether a dump makes sense: rings and per-CPU counters have no entries to show.
+fn has_entries(map: &MapSpec) -> bool {
+    map.key_size > 0 && map.name != weft_abi::metrics::METRICS.name
+}
+
+impl Role for Inspector {
+    const THREAD: Thread = Thread::Observe;
+}
+
+/// All maps.
+pub struct ListMaps;
+request!(ListMaps => Result<Vec<MapRow>, Refusal>);
+
+impl Serve<ListMaps> for Inspector {
+    async fn serve(&mut self, _: ListMaps, _: &Life<Self>) -> Result<Vec<MapRow>, Refusal> {
+        let mut rows = Vec::new();
+        for table in &self.tables {
+            rows.push(table.ask(Describe).await?);
+        }
+        rows.push(self.classes.ask(Describe).await?);
+        let kernel = ALL.iter().filter(|map| map.kind == MapKind::Kernel && has_entries(map));
+        rows.extend(kernel.map(|map| self.kernel_row(map)));
+        rows.iter_mut().for_each(|row| row.node.clone_from(&self.node));
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(rows)
+    }
+}
+
+/// The entries of a map, by its name with or without `weft_`.
+pub struct DumpMap(pub String);
+request!(DumpMap => Result<Vec<MapEntry>, Refusal>);
+
+impl Serve<DumpMap> for Inspector {
+    async fn serve(
+        &mut self,
+        DumpMap(name): DumpMap,
+        _: &Life<Self>,
+    ) -> Result<Vec<MapEntry>, Refusal> {
+        let called =
+            |map: &&MapSpec| map.name == name || map.name.strip_prefix("weft_") == Some(&*name);
+        let Some(map) = ALL.iter().filter(|map| has_entries(map)).find(called) else {
+            let names: Vec<&str> = ALL.iter().filter(|m| has_entries(m)).map(|m| m.name).collect();
+            return Err(Failure {
+                kind: FailureKind::NotFound,
+                message: format!("there is no map {name:?}; there are {}", names.join(", ")),
+            });
+        };
+        let dumped = if map.name == weft_abi::policy::CLASSES.name {
+            self.dump_classes()
+        } else {
+            self.kernel.entries(map).map(|mut entries| {
+                entries.sort();
+                entries.iter().map(|entry| words(&self.node, map, entry)).collect()
+            })
+        };
+        dumped.map_err(crate::internal)
+    }
+}
+
+fn policy_key(prefix: &PolicyPrefix) -> String {
+    let direction = if prefix.key.direction == INGRESS { "ingress" } else { "egress" };
+    let peer = match prefix.key.identity {
+        0 => "anyone".to_owned(),
+        identity => identity.to_string(),
+    };
+    let protocol = match prefix.key.protocol {
+        1 => "ICMP".to_owned(),
+        6 => "TCP".to_owned(),
+        17 => "UDP".to_owned(),
+        132 => "SCTP".to_owned(),
+        other => other.to_string(),
+    };
+    let port = prefix.key.port.to_host();
+    let bits = prefix.length.saturating_sub(PREFIX_PROTOCOL);
+    let service = match prefix.length {
+        length if length < PREFIX_PROTOCOL => "any".to_owned(),
+        PREFIX_PROTOCOL => format!("{protocol}/any"),
+        _ if bits == 16 => format!("{protocol}/{port}"),
+        _ => format!("{protocol}/{port}-{}", port | (0xffff_u16.checked_shr(bits).unwrap_or(0))),
+    };
+    format!("{direction} {peer} {service}")
+}
+
+fn policy_entry(entry: &PolicyEntry) -> String {
+    let verdict = if entry.flags & DENY == 0 { "allow" } else { "deny" };
+    format!("{verdict} rule {} precedence {}", entry.rule, entry.precedence)
+}
+
+/// An entry in words where its layout has some, in hexadecimal where not.
+fn words(node: &str, map: &MapSpec, entry: &RawEntry) -> MapEntry {
+    let words = match map.name {
+        name if name == weft_abi::ipcache::ADDRESSES4.name => address_words(entry),
+        name if name == weft_abi::ipcache::PREFIXES4.name => prefix_words(entry),
+        name if name == weft_abi::endpoint::ENDPOINTS.name => endpoint_words(entry),
+        _ => None,
+    };
+    let (key, value) = words.unwrap_or_else(|| (hex(&entry.key), hex(&entry.value)));
+    MapEntry { node: node.to_owned(), key, value }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn octets(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok().map(Ipv4Addr::from)
+}
+
+fn place(flags: u32) -> &'static str {
+    match flags {
+        LOCAL => "local",
+        HOST => "host",
+        REMOTE_POD => "remote-pod",
+        REMOTE_NODE => "remote-node",
+        _ => "elsewhere",
+    }
+}
+
+fn address_words(entry: &RawEntry) -> Option<(String, String)> {
+    let (identity, flags) = (word(&entry.value, 0)?, word(&entry.value, 4)?);
+    let mut value = format!("identity {identity} {}", place(flags));
+    match flags {
+        LOCAL => value += &format!(" ifindex {}", word(&entry.value, 8)?),
+        REMOTE_POD => value += &format!(" via {}", octets(&entry.value, 28)?),
+        _ => {}
+    }
+    Some((octets(&entry.key, 0)?.to_string(), value))
+}
+
+fn prefix_words(entry: &RawEntry) -> Option<(String, String)> {
+    let key = format!("{}/{}", octets(&entry.key, 4)?, word(&entry.key, 0)?);
+    let (identity, cidr) = (word(&entry.value, 0)?, word(&entry.value, 4)?);
+    let value =
+        format!("identity {identity} policy prefix {cidr} {}", place(word(&entry.value, 8)?));
+    Some((key, value))
+}
+
+fn endpoint_words(entry: &RawEntry) -> Option<(String, String)> {
+    let value = format!(
+        "endpoint {} identity {} class {} address {}",
+        word(&entry.value, 4)?,
+        word(&entry.value, 8)?,
+        word(&entry.value, 12)?,
+        octets(&entry.value, 16)?
+    );
+    Some((format!("ifindex {}", word(&entry.key, 0)?), value))
+}

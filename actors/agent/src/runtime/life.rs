@@ -1,0 +1,103 @@
+//! What a role may do besides answering: reach itself, start tasks that end with it, give up.
+
+use super::{Edge, Gate, Refeed, Role, Seat, Serve, shell::Shell};
+use actix::Addr;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
+use tokio::sync::watch;
+
+/// One life of a role.
+pub struct Life<R: Role> {
+    pub(super) name: &'static str,
+    pub(super) incarnation: u64,
+    pub(super) gate: Gate,
+    pub(super) slot: watch::Receiver<super::edge::Current<R>>,
+    pub(super) shell: Addr<Shell<R>>,
+    /// Closed when the life is over.
+    pub(super) over: watch::Receiver<()>,
+}
+
+impl<R: Role> Clone for Life<R> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name,
+            incarnation: self.incarnation,
+            gate: self.gate.clone(),
+            slot: self.slot.clone(),
+            shell: self.shell.clone(),
+            over: self.over.clone(),
+        }
+    }
+}
+
+impl<R: Role> Life<R> {
+    /// How many lives there were, this one included.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The gate that this life's effects pass.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// An edge to this role, whichever incarnation will live then.
+    pub fn edge(&self) -> Edge<R> {
+        Seat::new(self.name, self.slot.clone()).edge()
+    }
+
+    /// Ends this life; the supervisor makes the next.
+    pub fn give_up(&self, cause: String) {
+        // A full mailbox has room for its own sender; a closed one is what is wanted.
+        drop(self.shell.try_send(super::shell::Die(cause)));
+    }
+
+    /// Runs a task beside the mailbox, on this thread, no longer than this life. Its panic ends the life.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let life = self.clone();
+        let mut over = self.over.clone();
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _ = over.changed() => {}
+                ended = AssertUnwindSafe(task).catch_unwind() => {
+                    if let Err(panic) = ended {
+                        life.give_up(super::shell::cause_of(&*panic));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Sends [`Refeed`] to this role whenever the other is made anew.
+    pub fn refeed_after<O: Role>(&self, other: &Edge<O>)
+    where
+        R: Serve<Refeed>,
+    {
+        let me = self.edge();
+        let mut lives = other.lives();
+        self.spawn(async move {
+            lives.mark_unchanged();
+            while lives.changed().await.is_ok() {
+                if lives.borrow_and_update().is_some() {
+                    // Asked, not offered: it must not be lost. A death on the way refeeds by itself.
+                    drop(me.ask(Refeed).await);
+                }
+            }
+        });
+    }
+
+    /// Does something again and again, first after one period.
+    pub fn every<M>(&self, period: std::time::Duration, message: fn() -> M)
+    where
+        M: super::Request,
+        R: Serve<M>,
+    {
+        let me = self.edge();
+        self.spawn(async move {
+            loop {
+                tokio::time::sleep(period).await;
+                drop(me.ask(message()).await);
+            }
+        });
+    }
+}

@@ -1,0 +1,216 @@
+//! The actix actor around every role, and the one seam where a panic ends.
+
+use super::{
+    Gate, Life, Request, Role, Serve,
+    edge::Current,
+    supervisor::{Fault, Report},
+};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message,
+    WrapFuture,
+};
+use futures_util::FutureExt;
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
+
+/// Makes a role for a life.
+pub(super) type Factory<R> = Arc<dyn Fn(&Life<R>) -> R + Send + Sync>;
+
+/// Where a role is published and what its lives share.
+pub(super) struct Slot<R: Role> {
+    pub(super) name: &'static str,
+    pub(super) child: usize,
+    pub(super) current: Arc<std::sync::atomic::AtomicU64>,
+    pub(super) lives: watch::Sender<Current<R>>,
+    pub(super) factory: Factory<R>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+}
+
+/// A message on its way, with what the receiver needs to know about the sender.
+pub struct Traced<M> {
+    message: M,
+    span: tracing::Span,
+    sent: Instant,
+}
+
+impl<M> Traced<M> {
+    pub(super) fn new(message: M) -> Self {
+        Self { message, span: tracing::Span::current(), sent: Instant::now() }
+    }
+}
+
+impl<M: Request> Message for Traced<M> {
+    /// Nothing when the role died over it.
+    type Result = Option<M::Answer>;
+}
+
+/// A wait in a mailbox that is worth a line in the log.
+const LONG_WAIT: Duration = Duration::from_millis(500);
+
+/// One life of a role.
+pub struct Shell<R: Role> {
+    slot: Arc<Slot<R>>,
+    incarnation: u64,
+    /// Out while a message is served.
+    role: Option<R>,
+    life: Option<Life<R>>,
+    /// Dropped with the shell: ends the life's tasks.
+    over: watch::Sender<()>,
+}
+
+impl<R: Role> Shell<R> {
+    pub(super) fn new(slot: Arc<Slot<R>>, incarnation: u64) -> Self {
+        Self { slot, incarnation, role: None, life: None, over: watch::channel(()).0 }
+    }
+
+    fn gate(&self) -> Gate {
+        Gate::new(Arc::clone(&self.slot.current), self.incarnation)
+    }
+
+    /// The end of this life.
+    fn die(&mut self, cause: String, ctx: &mut Context<Self>) {
+        self.role = None;
+        let incarnation = self.incarnation;
+        self.slot.lives.send_if_modified(|current| {
+            let mine = matches!(current, Some((number, _)) if *number == incarnation);
+            if mine {
+                *current = None;
+            }
+            mine
+        });
+        // The supervisor outlives everyone; at the end of the process nobody listens.
+        drop(self.slot.reports.send(Report::Died { child: self.slot.child, incarnation, cause }));
+        ctx.stop();
+    }
+
+    fn publish(&self, ctx: &Context<Self>) {
+        let (gate, address) = (self.gate(), ctx.address());
+        self.slot.lives.send_if_modified(|current| {
+            let counts = gate.is_open();
+            if counts {
+                *current = Some((self.incarnation, address));
+            }
+            counts
+        });
+        drop(
+            self.slot
+                .reports
+                .send(Report::Born { child: self.slot.child, incarnation: self.incarnation }),
+        );
+    }
+}
+
+/// A panic's message.
+pub(super) fn cause_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panic: {}", text.unwrap_or_else(|| "without a message".to_owned()))
+}
+
+impl<R: Role> Actor for Shell<R> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(R::MAILBOX);
+        let life = Life {
+            name: self.slot.name,
+            incarnation: self.incarnation,
+            gate: self.gate(),
+            slot: self.slot.lives.subscribe(),
+            shell: ctx.address(),
+            over: self.over.subscribe(),
+        };
+        self.life = Some(life.clone());
+        let factory = Arc::clone(&self.slot.factory);
+        let birth = async move {
+            let mut role = factory(&life);
+            role.born(&life).await.map(|()| role)
+        };
+        let birth = AssertUnwindSafe(birth).catch_unwind();
+        ctx.wait(birth.into_actor(self).map(|born, shell, ctx| match born {
+            Ok(Ok(role)) => {
+                shell.role = Some(role);
+                shell.publish(ctx);
+            }
+            Ok(Err(refusal)) => shell.die(refusal.to_string(), ctx),
+            Err(panic) => shell.die(cause_of(&*panic), ctx),
+        }));
+    }
+}
+
+impl<R: Serve<M>, M: Request> Handler<Traced<M>> for Shell<R> {
+    type Result = AtomicResponse<Self, Option<M::Answer>>;
+
+    fn handle(&mut self, traced: Traced<M>, _: &mut Self::Context) -> Self::Result {
+        let Traced { message, span, sent } = traced;
+        let waited = sent.elapsed();
+        if waited > LONG_WAIT {
+            tracing::debug!(actor = self.slot.name, message = name_of::<M>(), ?waited, "late");
+        }
+        let (role, life) = (self.role.take(), self.life.clone());
+        let served = async move {
+            let (mut role, life) = (role?, life?);
+            let answer = role.serve(message, &life).await;
+            Some((role, answer))
+        };
+        let (actor, of) = (self.slot.name, name_of::<M>());
+        let span = tracing::debug_span!(parent: &span, "serve", actor, message = of);
+        let served = AssertUnwindSafe(served.instrument(span)).catch_unwind();
+        AtomicResponse::new(Box::pin(served.into_actor(self).map(|served, shell, ctx| {
+            match served {
+                Ok(Some((role, answer))) => {
+                    shell.role = Some(role);
+                    return Some(answer);
+                }
+                Ok(None) => shell.die("its role was lost".to_owned(), ctx),
+                Err(panic) => {
+                    let cause = format!("{} over {}", cause_of(&*panic), name_of::<M>());
+                    shell.die(cause, ctx);
+                }
+            }
+            None
+        })))
+    }
+}
+
+/// A type's name without its path.
+fn name_of<M>() -> &'static str {
+    let whole = std::any::type_name::<M>();
+    whole.rsplit("::").next().unwrap_or(whole)
+}
+
+/// Ends a life from inside.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Die(pub(super) String);
+
+impl<R: Role> Handler<Die> for Shell<R> {
+    type Result = ();
+
+    fn handle(&mut self, Die(cause): Die, ctx: &mut Self::Context) {
+        self.die(cause, ctx);
+    }
+}
+
+impl Request for Fault {
+    type Answer = ();
+}
+
+impl<R: Role> Serve<Fault> for R {
+    #[allow(clippy::panic, reason = "what is asked for: the seam is tried by what it is for")]
+    async fn serve(&mut self, fault: Fault, _: &Life<Self>) {
+        match fault {
+            Fault::Panic => panic!("asked for by fault injection"),
+            // Blocks the thread, as a bug would.
+            Fault::Stall(time) => std::thread::sleep(time),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Actors crash, hang and come back: what the others see of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+use weft_agent::runtime::{
+    Edge, Fault, Gate, Life, Lost, Refeed, Request, Role, Runtime, Seat, Serve, Thread,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Counts what it is told; forgets with its life.
+struct Counter {
+    count: u64,
+    gate: Gate,
+    written: Arc<AtomicU64>,
+}
+
+impl Role for Counter {
+    const THREAD: Thread = Thread::Maps;
+    const MAILBOX: usize = 4;
+}
+
+struct Add(u64);
+impl Request for Add {
+    type Answer = u64;
+}
+impl Serve<Add> for Counter {
+    async fn serve(&mut self, add: Add, _: &Life<Self>) -> u64 {
+        self.count += add.0;
+        self.count
+    }
+}
+
+/// Blocks its thread, then writes if it still may.
+struct WriteAfter(Duration);
+impl Request for WriteAfter {
+    type Answer = bool;
+}
+impl Serve<WriteAfter> for Counter {
+    async fn serve(&mut self, write: WriteAfter, _: &Life<Self>) -> bool {
+        std::thread::sleep(write.0);
+        let may = self.gate.is_open();
+        if may {
+            self.written.fetch_add(1, Ordering::SeqCst);
+        }
+        may
+    }
+}
+
+/// Yields in the middle: the next message must wait all the same.
+struct Slowly(u64);
+impl Request for Slowly {
+    type Answer = (u64, u64);
+}
+impl Serve<Slowly> for Counter {
+    async fn serve(&mut self, slowly: Slowly, _: &Life<Self>) -> (u64, u64) {
+        let before = self.count;
+        tokio::time::sleep(Duration::from_millis(slowly.0)).await;
+        self.count += 1;
+        (before, self.count)
+    }
+}
+
+fn counter(runtime: &Runtime) -> (Seat<Counter>, Arc<AtomicU64>) {
+    let written = Arc::new(AtomicU64::new(0));
+    let shared = Arc::clone(&written);
+    let seat = runtime.role("counter", move |life| Counter {
+        count: 0,
+        gate: life.gate(),
+        written: Arc::clone(&shared),
+    });
+    (seat, written)
+}
+
+#[actix::test]
+async fn a_panic_ends_one_life_and_the_next_begins_from_nothing() {
+    let runtime = Runtime::start();
+    let edge = counter(&runtime).0.edge();
+    assert_eq!(edge.ask(Add(2)).await, Ok(2));
+    assert_eq!(edge.ask(Add(3)).await, Ok(5));
+    assert_eq!(edge.ask(Fault::Panic).await, Err(Lost::Died("counter")));
+    assert_eq!(edge.ask(Add(1)).await, Ok(1), "nothing of the life before is left");
+    assert_eq!(edge.incarnation(), 2);
+    let row = runtime.actors().into_iter().find(|row| row.name == "counter").unwrap();
+    assert!(row.last_failure.unwrap().contains("asked for by fault injection"), "says why");
+}
+
+#[actix::test]
+async fn messages_wait_while_one_is_served() {
+    let runtime = Runtime::start();
+    let (seat, _) = counter(&runtime);
+    let (one, other) = (seat.edge(), seat.edge());
+    let (first, second) = tokio::join!(one.ask(Slowly(20)), other.ask(Slowly(1)));
+    // Whichever came first was over before the other began.
+    let mut both = [first.unwrap(), second.unwrap()];
+    both.sort_unstable();
+    assert_eq!(both, [(0, 1), (1, 2)]);
+}
+
+#[actix::test]
+async fn a_stalled_thread_is_replaced_and_the_sleeper_changes_nothing() {
+    let runtime = Runtime::start();
+    let (seat, written) = counter(&runtime);
+    let (edge, other) = (seat.edge(), seat.edge());
+    assert_eq!(edge.ask(Add(1)).await, Ok(1));
+    let begun = Instant::now();
+    let asleep = edge.ask_within(PATIENCE, WriteAfter(Duration::from_secs(9)));
+    let next = async {
+        while other.incarnation() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        other.ask_within(PATIENCE, Add(7)).await
+    };
+    let (asleep, next) = tokio::join!(asleep, next);
+    assert_eq!(asleep, Err(Lost::Died("counter")), "whoever waits is told at once");
+    assert_eq!(next, Ok(7));
+    assert!(begun.elapsed() < Duration::from_secs(9), "before it woke: {:?}", begun.elapsed());
+    tokio::time::sleep(Duration::from_secs(10).saturating_sub(begun.elapsed())).await;
+    assert_eq!(written.load(Ordering::SeqCst), 0, "the sleeper found its gate closed");
+}
+
+/// Fails to be born.
+struct Fragile;
+impl Role for Fragile {
+    const THREAD: Thread = Thread::Control;
+}
+
+#[actix::test]
+async fn an_actor_that_cannot_live_is_given_up_with_the_reason() {
+    let runtime = Runtime::start();
+    let _seat: Seat<Fragile> = runtime.role("fragile", |_| panic!("no disk"));
+    let why = tokio::time::timeout(Duration::from_secs(120), runtime.failed()).await.unwrap();
+    assert!(why.contains("fragile") && why.contains("no disk"), "{why}");
+}
+
+/// Feeds a counter: tells it all again when it is new.
+struct Feeder {
+    counter: Edge<Counter>,
+    told: mpsc::UnboundedSender<u64>,
+}
+impl Role for Feeder {
+    const THREAD: Thread = Thread::Control;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), weft_agent::Refusal> {
+        life.refeed_after(&self.counter);
+        self.feed().await;
+        Ok(())
+    }
+}
+impl Feeder {
+    async fn feed(&self) {
+        while self.counter.is_hungry() {
+            let life = self.counter.incarnation();
+            if let Ok(sum) = self.counter.ask(Add(10)).await {
+                self.counter.fed(life);
+                self.told.send(sum).unwrap();
+            }
+        }
+    }
+}
+impl Serve<Refeed> for Feeder {
+    async fn serve(&mut self, _: Refeed, _: &Life<Self>) {
+        self.feed().await;
+    }
+}
+
+#[actix::test]
+async fn whoever_fed_the_dead_feeds_the_living() {
+    let runtime = Runtime::start();
+    let (seat, _) = counter(&runtime);
+    let edge = seat.edge();
+    let (told, mut hear) = mpsc::unbounded_channel();
+    let _feeder =
+        runtime.role("feeder", move |_| Feeder { counter: seat.edge(), told: told.clone() });
+    // What it was told as a newborn counts once in each life.
+    for kill in 0..3 {
+        assert_eq!(tokio::time::timeout(PATIENCE, hear.recv()).await.unwrap(), Some(10), "{kill}");
+        drop(edge.ask(Fault::Panic).await);
+    }
+    assert!(!runtime.inject("nobody", Fault::Panic).await);
+}

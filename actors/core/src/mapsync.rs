@@ -1,0 +1,109 @@
+//! What one map should hold, and what must be written for it: nothing but the difference.
+
+use std::collections::BTreeMap;
+
+/// Bytes of keys and values.
+pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Keys with their new value, or none where the key goes.
+pub type Edits = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The desired rows of a map, and whether the kernel is known to hold them.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    desired: Option<Rows>,
+    trusted: bool,
+}
+
+impl Table {
+    /// The map is to hold exactly these.
+    pub fn fill(&mut self, rows: Rows) {
+        self.desired = Some(rows);
+        self.trusted = false;
+    }
+
+    /// Some rows change. False before the first [`Table::fill`]: a part says nothing of the whole.
+    pub fn change(&mut self, edits: &Edits) -> bool {
+        let Some(desired) = &mut self.desired else { return false };
+        for (key, value) in edits {
+            match value {
+                Some(value) => drop(desired.insert(key.clone(), value.clone())),
+                None => drop(desired.remove(key)),
+            }
+        }
+        true
+    }
+
+    /// What is desired; none before the first fill.
+    pub fn desired(&self) -> Option<&Rows> {
+        self.desired.as_ref()
+    }
+
+    /// Whether the kernel held what was desired when it was last looked at or written.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
+    /// A write or a look succeeded, or failed and left the kernel's state unknown.
+    pub fn trust(&mut self, trusted: bool) {
+        self.trusted = trusted;
+    }
+
+    /// From what the kernel holds to what is desired.
+    pub fn mend(&self, held: &Rows) -> Edits {
+        let Some(desired) = &self.desired else { return Edits::new() };
+        let missing = desired
+            .iter()
+            .filter(|(key, value)| held.get(*key) != Some(*value))
+            .map(|(key, value)| (key.clone(), Some(value.clone())));
+        let surplus = held.keys().filter(|key| !desired.contains_key(*key));
+        missing.chain(surplus.map(|key| (key.clone(), None))).collect()
+    }
+}
+
+/// From one table to another.
+pub fn difference(before: &Rows, after: &Rows) -> Edits {
+    let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    changed
+        .map(|(key, value)| (key.clone(), Some(value.clone())))
+        .chain(gone.map(|key| (key.clone(), None)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(pairs: &[(u8, u8)]) -> Rows {
+        pairs.iter().map(|(key, value)| (vec![*key], vec![*value])).collect()
+    }
+
+    #[test]
+    fn a_part_is_refused_before_the_whole() {
+        let mut table = Table::default();
+        assert!(!table.change(&Edits::from([(vec![1], None)])));
+        assert_eq!(table.mend(&rows(&[(1, 1)])), Edits::new(), "nothing is deleted before");
+    }
+
+    #[test]
+    fn mending_leads_to_what_is_desired() {
+        let mut table = Table::default();
+        table.fill(rows(&[(1, 1), (2, 2)]));
+        assert!(table.change(&Edits::from([(vec![2], Some(vec![3])), (vec![1], None)])));
+        let edits = table.mend(&rows(&[(1, 1), (9, 9)]));
+        let wanted = Edits::from([(vec![1], None), (vec![2], Some(vec![3])), (vec![9], None)]);
+        assert_eq!(edits, wanted);
+        assert_eq!(table.mend(&rows(&[(2, 3)])), Edits::new());
+    }
+
+    #[test]
+    fn a_difference_is_what_leads_from_one_to_the_other() {
+        let (before, after) = (rows(&[(1, 1), (2, 2), (3, 3)]), rows(&[(2, 2), (3, 4), (5, 5)]));
+        let mut table = Table::default();
+        table.fill(before.clone());
+        table.change(&difference(&before, &after));
+        assert_eq!(table.desired(), Some(&after));
+        assert_eq!(difference(&after, &after), Edits::new());
+    }
+}
