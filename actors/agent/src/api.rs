@@ -7,7 +7,7 @@ use crate::{
     internal,
     ipcache::{Ipcache, ListNodes},
     policy::{ListIdentities, ListPolicies, Policy},
-    runtime::{Edge, Runtime, Seat},
+    runtime::{Edge, Fault, Runtime, Seat},
     try_again,
     uplink::Progress,
 };
@@ -41,7 +41,18 @@ pub struct Api {
     pub progress: watch::Receiver<Progress>,
     /// Where `weft-cni` leaves DELs while the agent is away.
     pub queue: PathBuf,
+    /// Whether callers may make actors fail.
+    pub faults: Faults,
     edges: Rc<Edges>,
+}
+
+/// Whether callers of the socket may make actors fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// Every cluster.
+    Refused,
+    /// Labs and tests.
+    Allowed,
 }
 
 struct Edges {
@@ -78,7 +89,7 @@ impl Api {
             ipcache: answering.ipcache.edge(),
             inspector: answering.inspector.edge(),
         });
-        Self { node, runtime, progress, queue, edges }
+        Self { node, runtime, progress, queue, faults: Faults::Refused, edges }
     }
 
     /// Answers one request.
@@ -110,6 +121,7 @@ impl Api {
             Request::MapDump { name } => {
                 Ok(Answer::MapDump(self.edges.inspector.ask(DumpMap(name)).await??))
             }
+            Request::Crash { actor } => self.crash(&actor).await,
             Request::Flows { .. } => Err(Refusal {
                 kind: FailureKind::Invalid,
                 message: "this agent does not read the datapath's events yet; \
@@ -117,6 +129,20 @@ impl Api {
                     .to_owned(),
             }),
         }
+    }
+
+    async fn crash(&self, actor: &str) -> Result<Answer, Refusal> {
+        let no = |kind, message| Err(Refusal { kind, message });
+        if self.faults == Faults::Refused {
+            return no(
+                FailureKind::Refused,
+                "this agent was not started with --allow-faults".to_owned(),
+            );
+        }
+        if !self.runtime.inject(actor, Fault::Panic).await {
+            return no(FailureKind::NotFound, format!("no actor {actor:?} is running here"));
+        }
+        Ok(Answer::Done)
     }
 
     /// ADD; a pod that is not known yet is waited for.

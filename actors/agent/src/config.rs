@@ -39,6 +39,9 @@ pub struct Config {
     /// MTU of pods; the device's own when absent.
     #[arg(long)]
     pub mtu: Option<u32>,
+    /// Let callers of the local socket make actors fail: for labs and tests, never for a cluster.
+    #[arg(long, hide = true)]
+    pub allow_faults: bool,
     /// How logs are written.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -13,7 +13,7 @@ use weft_abi::{
     map::MapSpec,
 };
 use weft_agent::{
-    api::{Answering, Api},
+    api::{Answering, Api, Faults},
     config::{Config, LogFormat},
     endpoints::{self, Callees, Endpoints},
     gated::Gated,
@@ -116,7 +116,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
         inspector: &inspector,
     };
     let queue = config.run_dir.join("delete-queue");
-    let api = Api::new(config.node.clone(), runtime.clone(), seen, queue, &answering);
+    let mut api = Api::new(config.node.clone(), runtime.clone(), seen, queue, &answering);
+    if config.allow_faults {
+        api.faults = Faults::Allowed;
+    }
     actix::spawn(api.clone().drain());
     let server = Server::bind(&config.run_dir.join("agent.sock"), Limits::default())?;
     actix::spawn(server.serve(move |call| {

@@ -34,6 +34,11 @@ pub enum Request {
         /// Its name, with or without `weft_`.
         name: String,
     },
+    /// Make an actor panic, to see that it comes back; refused unless the agent was started for such trials.
+    Crash {
+        /// Its name, as [`Status::actors`] has it.
+        actor: String,
+    },
     /// Flows: those in the ring, oldest first, and with `follow` those to come.
     Flows {
         /// At most this many of the newest in the ring; all of them when absent.

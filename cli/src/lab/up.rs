@@ -220,7 +220,9 @@ fn start_agents(lab: &mut Lab) -> Result<()> {
             .arg("--state-dir")
             .arg(folder.join("state"))
             .arg("--bpffs")
-            .arg(&node.bpffs);
+            .arg(&node.bpffs)
+            // A lab is where failures are tried.
+            .arg("--allow-faults");
         credentials(&mut command, &certificates::paths(&dir, &node.name));
         let log = dir.join(format!("{}.log", node.name));
         node.process = Some(process::start(&node.netns, command, &log)?);

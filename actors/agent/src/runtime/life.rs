@@ -76,11 +76,11 @@ impl<R: Role> Life<R> {
         let me = self.edge();
         let mut lives = other.lives();
         self.spawn(async move {
-            lives.mark_unchanged();
+            // The first change is seen too: a life may end before this task's first turn. Who is not hungry is not fed.
             while lives.changed().await.is_ok() {
                 if lives.borrow_and_update().is_some() {
-                    // Asked, not offered: it must not be lost. A death on the way refeeds by itself.
-                    drop(me.ask(Refeed).await);
+                    // It must not be lost; a task of a life that is over ends here.
+                    while me.ask(Refeed).await.is_err() {}
                 }
             }
         });
