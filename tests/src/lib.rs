@@ -1,3 +1,4 @@
 //! Network-namespace fixtures and end-to-end suites.
 
+pub mod lab;
 pub mod oracle;

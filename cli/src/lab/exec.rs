@@ -5,15 +5,18 @@ use crate::output::Outcome;
 use anyhow::{Context, Result, bail};
 use std::{os::unix::process::ExitStatusExt, process::Command};
 
-/// Runs the command and ends as it ended.
+/// Runs the command in a pod's namespace and ends as it ended.
 pub(crate) fn run(pod: &str, command: &[String], name: Option<&str>) -> Result<Outcome> {
-    let lab = record::find(name)?;
-    let namespace = lab.pod(pod)?.netns.clone();
+    inside(&record::find(name)?.pod(pod)?.netns, command)
+}
+
+/// Runs the command in a network namespace and ends as it ended.
+pub(crate) fn inside(namespace: &str, command: &[String]) -> Result<Outcome> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("name a command after --")
     };
     let (program, arguments) = (program.clone(), arguments.to_vec());
-    let status = netns::inside(&namespace, move || {
+    let status = netns::inside(namespace, move || {
         Command::new(&program).args(arguments).status().with_context(|| format!("run {program}"))
     })?;
     if status.success() {

@@ -1,19 +1,25 @@
 //! `weft lab`: a whole cluster on this machine.
 
+mod answer;
 mod certificates;
+mod change;
+mod desired;
 mod down;
 mod exec;
+mod interrupt;
 mod link;
 mod netns;
+mod node;
 mod pods;
 mod probe;
 mod process;
 pub(crate) mod record;
 mod serve;
+mod start;
+mod status;
 mod up;
 
-use crate::output::Outcome;
-use std::path::PathBuf;
+use crate::output::{Outcome, say};
 
 /// Subcommands of `weft lab`.
 #[derive(clap::Subcommand)]
@@ -23,35 +29,40 @@ pub(crate) enum Command {
     /// Example: weft lab up -f docs/examples/shop.yaml --nodes 2
     Up(up::Arguments),
     /// Add or change objects of a running lab; returns when they are enforced.
-    Apply {
-        /// Manifests: files, folders, or - for standard input.
-        #[arg(short, required = true)]
-        file: Vec<PathBuf>,
-        /// Which lab; the only one by default.
-        #[arg(long, visible_alias = "lab")]
-        name: Option<String>,
-    },
+    Apply(change::Apply),
+    /// Take objects out of a running lab; returns when that is enforced.
+    ///
+    /// Example: weft lab delete deployment shop/cart
+    Delete(change::Delete),
     /// Try every ordered pair of pods for real and print who reaches whom.
     Probe(probe::Arguments),
     /// Run a command in a pod's network namespace.
+    ///
+    /// Example: weft lab exec shop/frontend-0 -- ip route
     Exec {
         /// namespace/name.
         pod: String,
         /// The command.
         #[arg(last = true, required = true)]
         command: Vec<String>,
-        /// Which lab; the only one by default.
-        #[arg(long, visible_alias = "lab")]
-        name: Option<String>,
+        #[command(flatten)]
+        lab: node::Which,
     },
+    /// What a lab is made of, and whether all of it lives; exit 1 when not.
+    Status(status::Arguments),
+    /// Kill and start the agents of nodes.
+    #[command(subcommand)]
+    Agent(node::Agent),
+    /// Kill and start the operator.
+    #[command(subcommand)]
+    Operator(node::Operator),
+    /// Work on a node.
+    #[command(subcommand)]
+    Node(node::Node),
     /// Name the labs that are up.
     List,
     /// Take a lab down; nothing of it is left.
-    Down {
-        /// Which lab; the only one by default.
-        #[arg(long, visible_alias = "lab")]
-        name: Option<String>,
-    },
+    Down(down::Arguments),
     /// Answer on the ports of a lab's pods.
     #[command(hide = true)]
     Serve {
@@ -65,14 +76,20 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
         Command::Up(arguments) => up::run(&arguments),
-        Command::Apply { file, name } => up::apply(&file, name.as_deref()),
+        Command::Apply(arguments) => change::apply(&arguments),
+        Command::Delete(arguments) => change::delete(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
-        Command::Exec { pod, command, name } => exec::run(&pod, &command, name.as_deref()),
+        Command::Exec { pod, command, lab } => exec::run(&pod, &command, lab.name.as_deref()),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Agent(command) => node::agent(&command),
+        Command::Operator(command) => node::operator(&command),
+        Command::Node(command) => node::node(&command),
         Command::List => {
-            record::names()?.iter().for_each(|name| println!("{name}"));
+            let names: String = record::names()?.iter().map(|name| format!("{name}\n")).collect();
+            say(&names)?;
             Ok(Outcome::Done)
         }
-        Command::Down { name } => down::run(name.as_deref()),
+        Command::Down(arguments) => down::run(&arguments),
         Command::Serve { name } => serve::run(&name),
     }
 }

@@ -1,87 +1,207 @@
-//! Pods of a lab: scheduled, plugged by the real `weft-cni` over the real protocol.
+//! Pods of a lab: scheduled, plugged and unplugged by the real `weft-cni` over the real protocol.
 
 use super::{
-    netns,
-    record::{self, Lab},
+    interrupt, netns, process,
+    record::{self, Held, Lab, Pod},
+    start,
 };
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
+    time::Duration,
 };
-use weft_types::{NodeName, Object};
+use weft_manifests::Manifests;
+use weft_types::{NodeName, Object, object};
 
-/// Plugs at once; each is a process and a few calls of the agent.
+/// Calls of the plugin at once; each is a process and a few requests to the agent.
 const AT_ONCE: usize = 8;
 
-/// Gives each pod without a node one, in turn, and notes the pods.
-pub(crate) fn schedule(lab: &mut Lab, objects: &mut [Object]) -> Result<()> {
-    let mut turn = lab.pods.len();
-    for object in objects {
+/// Whether the commands of manifests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commands {
+    /// They are.
+    Run,
+    /// The built-in servers answer in their place.
+    Ignore,
+}
+
+/// Notes the pods of manifests in the record and gives each object the node it is on. A pod that is there
+/// already stays where it is.
+pub(crate) fn schedule(lab: &mut Lab, manifests: &mut Manifests, commands: Commands) -> Result<()> {
+    let mut made_by = BTreeMap::new();
+    for controller in &manifests.controllers {
+        made_by.extend(controller.pods.iter().map(|pod| (pod.to_string(), controller.to_string())));
+    }
+    let nodes: Vec<String> = lab.nodes.iter().map(|node| node.name.clone()).collect();
+    let mut places = Places { nodes: &nodes, strangers: BTreeMap::new(), turn: lab.pods.len() };
+    for object in &mut manifests.objects {
         let Object::Pod(pod) = object else { continue };
-        let known = lab.pods.iter().find(|known| known.name == pod.name.to_string());
-        if let Some(known) = known {
-            pod.node = Some(NodeName(known.node.clone()));
-            continue;
-        }
-        let node = match &pod.node {
-            Some(name) => lab.node(&name.0)?.name.clone(),
-            None => {
-                let nodes = &lab.nodes;
-                let node = nodes.get(turn % nodes.len().max(1)).context("the lab has no node")?;
-                turn += 1;
-                node.name.clone()
+        let name = pod.name.to_string();
+        let controller = made_by.get(&name).cloned();
+        let command = (commands == Commands::Run).then(|| pod.command.clone());
+        let known = lab.pods.iter_mut().find(|known| known.name == name);
+        let node = if let Some(known) = known {
+            known.ports.clone_from(&pod.ports);
+            known.controller = controller;
+            if let Some(command) = command {
+                known.command = command;
             }
+            known.node.clone()
+        } else {
+            let node = places.place(pod)?;
+            let netns = record::pod_namespace(&lab.name, &pod.name.namespace, &pod.name.name);
+            lab.pods.push(Pod {
+                name,
+                node: node.clone(),
+                container_id: netns.clone(),
+                netns,
+                address: None,
+                ports: pod.ports.clone(),
+                controller,
+                command: command.unwrap_or_default(),
+                process: None,
+            });
+            node
         };
-        pod.node = Some(NodeName(node.clone()));
-        let netns = record::pod_namespace(&lab.name, &pod.name.namespace, &pod.name.name);
-        lab.pods.push(record::Pod {
-            name: pod.name.to_string(),
-            node,
-            container_id: netns.clone(),
-            netns,
-            address: None,
-            ports: pod.ports.clone(),
-        });
+        pod.node = Some(NodeName(node));
     }
     Ok(())
 }
 
-/// Plugs the pods that have no address yet.
-pub(crate) fn plug(lab: &mut Lab, plugin: &Path) -> Result<()> {
-    let waiting: Vec<(usize, record::Pod, PathBuf)> = lab
-        .pods
-        .iter()
-        .enumerate()
-        .filter(|(_, pod)| pod.address.is_none())
-        .map(|(at, pod)| Ok((at, pod.clone(), lab.node(&pod.node)?.agent_socket.clone())))
-        .collect::<Result<_>>()?;
-    for batch in waiting.chunks(AT_ONCE) {
-        let plugging: Vec<_> = batch
-            .iter()
-            .cloned()
-            .map(|(at, pod, socket)| {
-                let plugin = plugin.to_owned();
-                (at, thread::spawn(move || plug_one(&pod, &socket, &plugin)))
-            })
-            .collect();
-        for (at, plugged) in plugging {
-            let address =
-                plugged.join().map_err(|_| anyhow::anyhow!("a thread of the lab panicked"))??;
-            if let Some(pod) = lab.pods.get_mut(at) {
-                pod.address = Some(address);
-            }
-        }
-    }
-    lab.save()
+/// Which node a new pod goes to.
+struct Places<'a> {
+    nodes: &'a [String],
+    /// Nodes of a cluster that the manifests are of, and the lab's node that stands for each.
+    strangers: BTreeMap<String, String>,
+    turn: usize,
 }
 
-fn plug_one(pod: &record::Pod, socket: &Path, plugin: &Path) -> Result<Ipv4Addr> {
-    netns::create(&pod.netns)?;
+impl Places<'_> {
+    /// The node that the manifest names; one in turn for a pod without, and for a node that the lab has not,
+    /// so that pods which were together stay together.
+    fn place(&mut self, pod: &object::Pod) -> Result<String> {
+        if let Some(NodeName(named)) = &pod.node {
+            if self.nodes.contains(named) {
+                return Ok(named.clone());
+            }
+            let next = self.strangers.len();
+            if !self.strangers.contains_key(named) {
+                let node = self.nth(next)?;
+                eprintln!("node {named} of the manifests is {node} of the lab");
+                self.strangers.insert(named.clone(), node);
+            }
+            return self.strangers.get(named).cloned().context("the lab has no node");
+        }
+        self.turn += 1;
+        self.nth(self.turn - 1)
+    }
+
+    fn nth(&self, number: usize) -> Result<String> {
+        let node = self.nodes.get(number % self.nodes.len().max(1));
+        node.cloned().context("the lab has no node")
+    }
+}
+
+/// Pods of the manifests' controllers that these do not ask for any more.
+pub(crate) fn surplus(lab: &Lab, manifests: &Manifests) -> BTreeSet<String> {
+    let asked: BTreeMap<String, BTreeSet<String>> = manifests
+        .controllers
+        .iter()
+        .map(|c| (c.to_string(), c.pods.iter().map(ToString::to_string).collect()))
+        .collect();
+    let surplus = lab.pods.iter().filter(|pod| {
+        let controller = pod.controller.as_ref().and_then(|name| asked.get(name));
+        controller.is_some_and(|pods| !pods.contains(&pod.name))
+    });
+    surplus.map(|pod| pod.name.clone()).collect()
+}
+
+/// Plugs the pods that have no address yet.
+pub(crate) fn plug(lab: &mut Held) -> Result<()> {
+    let plugin = start::program("weft-cni")?;
+    let waiting = lab.pods.iter().filter(|pod| pod.address.is_none()).map(|pod| pod.name.clone());
+    let plugged = each(lab, &waiting.collect(), move |pod, socket| plug_one(pod, socket, &plugin))?;
+    let mut failure = None;
+    for (name, address) in plugged {
+        match (lab.pods.iter_mut().find(|pod| pod.name == name), address) {
+            (Some(pod), Ok(address)) => pod.address = Some(address),
+            (_, Err(error)) => failure = Some(error),
+            (None, Ok(_)) => {}
+        }
+    }
+    lab.save()?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// Unplugs pods and forgets them; what runs in them ends.
+pub(crate) fn unplug(lab: &mut Held, names: &BTreeSet<String>) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let plugin = start::program("weft-cni")?;
+    let deleted = each(lab, names, move |pod, socket| call(&plugin, "DEL", pod, socket).map(drop))?;
+    let mut errors: Vec<String> =
+        deleted.into_iter().filter_map(|(_, done)| done.err()).map(|e| format!("{e:#}")).collect();
+    for pod in lab.pods.iter_mut().filter(|pod| names.contains(&pod.name)) {
+        pod.address = None;
+    }
+    lab.save()?;
+    start::servers(lab)?;
+    let gone = lab.pods.iter().filter(|pod| names.contains(&pod.name));
+    let namespaces: Vec<String> = gone.map(|pod| pod.netns.clone()).collect();
+    process::end(&process::inside(&namespaces), Duration::from_secs(2))?;
+    let deleted = namespaces.iter().filter_map(|name| netns::delete(name).err());
+    errors.extend(deleted.map(|error| format!("{error:#}")));
+    lab.pods.retain(|pod| !names.contains(&pod.name));
+    lab.save()?;
+    anyhow::ensure!(errors.is_empty(), "remove pods: {}", errors.join("; "));
+    Ok(())
+}
+
+type Results<T> = Vec<(String, Result<T>)>;
+
+/// Does something for each of these pods, some at once; given its node's agent socket.
+fn each<T: Send + 'static>(
+    lab: &Lab,
+    names: &BTreeSet<String>,
+    work: impl Fn(&Pod, &Path) -> Result<T> + Clone + Send + 'static,
+) -> Result<Results<T>> {
+    let pods: Vec<(Pod, PathBuf)> = lab
+        .pods
+        .iter()
+        .filter(|pod| names.contains(&pod.name))
+        .map(|pod| Ok((pod.clone(), lab.node(&pod.node)?.agent_socket.clone())))
+        .collect::<Result<_>>()?;
+    let mut done = Vec::new();
+    for some in pods.chunks(AT_ONCE) {
+        let working: Vec<_> = some
+            .iter()
+            .cloned()
+            .map(|(pod, socket)| {
+                let work = work.clone();
+                (pod.name.clone(), thread::spawn(move || work(&pod, &socket)))
+            })
+            .collect();
+        for (name, thread) in working {
+            let result = thread.join();
+            let result = result.map_err(|_| anyhow::anyhow!("a thread of the lab panicked"));
+            done.push((name, result.and_then(|result| result)));
+        }
+        interrupt::check()?;
+    }
+    Ok(done)
+}
+
+fn plug_one(pod: &Pod, socket: &Path, plugin: &Path) -> Result<Ipv4Addr> {
+    if netns::inode(&pod.netns).is_none() || !netns::path(&pod.netns).exists() {
+        netns::create(&pod.netns)?;
+    }
     let result = call(plugin, "ADD", pod, socket)?;
     result
         .pointer("/ips/0/address")
@@ -91,7 +211,7 @@ fn plug_one(pod: &record::Pod, socket: &Path, plugin: &Path) -> Result<Ipv4Addr>
 }
 
 /// One call of the plugin, as a runtime makes it.
-fn call(plugin: &Path, command: &str, pod: &record::Pod, socket: &Path) -> Result<Value> {
+fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value> {
     let (namespace, name) = pod.name.split_once('/').context("a pod is namespace/name")?;
     let config = json!({
         "cniVersion": "1.1.0", "name": "weft", "type": "weft-cni", "socket": socket,

@@ -1,38 +1,53 @@
 //! `weft lab probe`: every ordered pair of pods, with real connections.
 
-use super::{netns, record, serve};
+use super::{
+    answer, netns,
+    record::{self, Lab, Pod},
+    serve::{self, Control, Order, Port},
+};
 use crate::{
     grid::{self, Row},
-    output::Outcome,
+    output::{self, Outcome},
 };
 use anyhow::{Context, Result, anyhow};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpStream as StdTcpStream, UdpSocket as StdUdpSocket},
+    os::fd::OwnedFd,
     str::FromStr,
-    sync::mpsc,
-    thread,
     time::Duration,
 };
 use tokio::{
-    io::AsyncReadExt,
-    net::{TcpStream, UdpSocket},
-    time::timeout,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, UdpSocket},
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
 };
 use weft_types::policy::Protocol;
 
-/// Longer than TCP's first retransmission (1 s), so that one lost segment is not a denial.
-const ATTEMPT: Duration = Duration::from_millis(2500);
-/// UDP has no retransmission of its own.
-const UDP_TRIES: u32 = 3;
+/// Pairs that are denied do not answer, so only time tells: a round is over when nobody has answered for
+/// this long, the servers being awake. Whoever did not answer is asked once more, by another connection, so
+/// that one lost segment is no verdict.
+const QUIET: Duration = Duration::from_millis(250);
+const ROUNDS: u32 = 2;
+/// A round lasts this long at most, however slowly answers come.
+const ROUND_MAX: Duration = Duration::from_secs(20);
+/// What the answers of awake servers may still need on their way.
+const GRACE: Duration = Duration::from_millis(30);
+/// UDP asks again within a round.
+const AGAIN: Duration = Duration::from_millis(80);
+/// Attempts at once: each is an open file.
+const AT_ONCE: usize = 4000;
 
 /// Arguments of `weft lab probe`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Ports to try at every pod, PROTOCOL/PORT; by default those that the destination declares.
-    #[arg(long)]
+    #[arg(long, num_args = 1.., value_name = "PROTO/PORT")]
     port: Vec<PortArgument>,
     /// How to print.
-    #[arg(short, value_enum, default_value_t = Format::Grid)]
+    #[arg(short, long, value_enum, default_value_t = Format::Grid)]
     output: Format,
     /// Which lab; the only one by default.
     #[arg(long, visible_alias = "lab")]
@@ -41,7 +56,9 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
+    /// For people.
     Grid,
+    /// For programs.
     Json,
 }
 
@@ -57,142 +74,213 @@ impl FromStr for PortArgument {
         let protocol = match protocol.to_ascii_uppercase().as_str() {
             "TCP" => Protocol::Tcp,
             "UDP" => Protocol::Udp,
-            _ => return Err(format!("{protocol:?} cannot be probed: TCP and UDP can")),
+            "SCTP" => Protocol::Sctp,
+            _ => return Err(format!("{protocol:?} cannot be probed: TCP, UDP and SCTP can")),
         };
-        Ok(Self(protocol, port.parse().map_err(|_| wanted())?))
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Self(protocol, port)),
+            _ => Err(wanted()),
+        }
     }
 }
 
-/// One attempt to make.
-#[derive(Clone)]
+/// One row to find out.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Attempt {
+    from: String,
     to: String,
+    port: Port,
     address: Ipv4Addr,
-    protocol: Protocol,
-    port: u16,
+    answered_by: Answerer,
+}
+
+/// Who listens at the destination.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answerer {
+    /// The lab's server, which says its pod's name.
+    Server,
+    /// The pod's own command: any answer is one, a refusal too.
+    Command,
 }
 
 /// Probes and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let lab = record::find(arguments.name.as_deref())?;
-    let ports: Vec<(Protocol, u16)> = arguments.port.iter().map(|p| (p.0, p.1)).collect();
-    listen(&lab, &ports)?;
-    let rows = probe(&lab, &ports)?;
-    match arguments.output {
-        Format::Grid => print!("{}", grid::render(&rows)),
-        Format::Json => println!("{}", serde_json::json!({ "rows": rows })),
+    let mut asked: Vec<Port> = arguments.port.iter().map(|p| (p.0, p.1)).collect();
+    asked.sort();
+    asked.dedup();
+    let attempts = attempts(&lab, &asked)?;
+    // Listeners on the asked ports are there for as long as this connection.
+    let mut servers = Control::of(&lab)?;
+    asked.retain(|(protocol, _)| serve::is_known(*protocol));
+    let problems = servers.ask(&Order::Open(asked))?;
+    anyhow::ensure!(problems.is_empty(), "open listeners to probe: {}", problems.join("; "));
+    serve::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut rows = Vec::new();
+    for some in attempts.chunks(AT_ONCE) {
+        rows.extend(runtime.block_on(probe(&lab, some.to_vec(), &mut servers))?);
     }
+    rows.sort();
+    let text = match arguments.output {
+        Format::Grid => grid::render(&rows),
+        Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
+    };
+    output::say(&text)?;
     Ok(Outcome::Done)
 }
 
-/// Opens listeners on the probed ports in every pod, for as long as this process lives.
-fn listen(lab: &record::Lab, ports: &[(Protocol, u16)]) -> Result<()> {
-    let (ready, all_ready) = mpsc::channel();
-    for pod in lab.pods.clone() {
-        let (ports, ready) = (ports.to_vec(), ready.clone());
-        thread::spawn(move || {
-            serve::pod_ports(&pod.netns, pod.name, ports, move |_| {
-                // Whoever waits may have given up.
-                let _ = ready.send(());
-            })
-        });
-    }
-    drop(ready);
-    let count = all_ready.iter().take(lab.pods.len()).count();
-    anyhow::ensure!(count == lab.pods.len(), "open listeners in every pod");
-    Ok(())
-}
-
-fn probe(lab: &record::Lab, ports: &[(Protocol, u16)]) -> Result<Vec<Row>> {
-    let probing: Vec<_> = lab
-        .pods
-        .iter()
-        .map(|source| {
-            let attempts = attempts(lab, source, ports)?;
-            let (namespace, from) = (source.netns.clone(), source.name.clone());
-            Ok(thread::spawn(move || probe_from(&namespace, &from, attempts)))
-        })
-        .collect::<Result<_>>()?;
-    let mut rows = Vec::new();
-    for thread in probing {
-        rows.extend(thread.join().map_err(|_| anyhow!("a probe panicked"))??);
-    }
-    rows.sort();
-    Ok(rows)
-}
-
-fn attempts(
-    lab: &record::Lab,
-    source: &record::Pod,
-    ports: &[(Protocol, u16)],
-) -> Result<Vec<Attempt>> {
+fn attempts(lab: &Lab, asked: &[Port]) -> Result<Vec<Attempt>> {
     let mut attempts = Vec::new();
-    for pod in lab.pods.iter().filter(|pod| pod.name != source.name) {
-        let address = pod.address.with_context(|| format!("{} has no address yet", pod.name))?;
-        let declared = pod.ports.iter().map(|p| (p.protocol, p.port));
-        let tried: Vec<_> = if ports.is_empty() { declared.collect() } else { ports.to_vec() };
-        attempts.extend(
-            tried
-                .into_iter()
-                .filter(|(protocol, _)| *protocol != Protocol::Sctp)
-                .map(|(protocol, port)| Attempt { to: pod.name.clone(), address, protocol, port }),
-        );
+    let mut unknown = BTreeMap::<Protocol, usize>::new();
+    for (from, to) in lab.pods.iter().flat_map(|from| lab.pods.iter().map(move |to| (from, to))) {
+        if from.name == to.name {
+            continue;
+        }
+        let address = to.address.with_context(|| format!("{} has no address yet", to.name))?;
+        let ports = if asked.is_empty() { to.declared() } else { asked.to_vec() };
+        for port in ports {
+            if !serve::is_known(port.0) {
+                *unknown.entry(port.0).or_default() += 1;
+                continue;
+            }
+            let (from, answered_by) = (from.name.clone(), answerer(to, port));
+            attempts.push(Attempt { from, to: to.name.clone(), port, address, answered_by });
+        }
+    }
+    for (protocol, count) in unknown {
+        eprintln!("left out {count} rows of {protocol}: this kernel does not have it");
     }
     Ok(attempts)
 }
 
-/// All attempts of one pod at once, in its namespace.
-fn probe_from(namespace: &str, from: &str, attempts: Vec<Attempt>) -> Result<Vec<Row>> {
-    let from = from.to_owned();
-    netns::inside(namespace, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let tasks: Vec<_> = attempts
-                .into_iter()
-                .map(|attempt| tokio::spawn(async move { (reached(&attempt).await, attempt) }))
-                .collect();
-            let mut rows = Vec::new();
-            for task in tasks {
-                let (reached, attempt) = task.await?;
-                rows.push(Row {
-                    from: from.clone(),
-                    to: attempt.to,
-                    protocol: attempt.protocol.to_string(),
-                    port: attempt.port,
-                    verdict: if reached { "allowed" } else { "denied" }.to_owned(),
-                });
+fn answerer(pod: &Pod, port: Port) -> Answerer {
+    let own = !pod.command.is_empty() && pod.declared().contains(&port);
+    if own { Answerer::Command } else { Answerer::Server }
+}
+
+/// All attempts at once, in rounds; the rows of all of them.
+async fn probe(lab: &Lab, attempts: Vec<Attempt>, servers: &mut Control) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut waiting = attempts;
+    for _ in 0..ROUNDS {
+        let (answered, silent) = round(lab, waiting, servers).await?;
+        rows.extend(answered.into_iter().map(|attempt| row(attempt, "allowed")));
+        waiting = silent;
+    }
+    rows.extend(waiting.into_iter().map(|attempt| row(attempt, "denied")));
+    Ok(rows)
+}
+
+fn row(attempt: Attempt, verdict: &str) -> Row {
+    Row {
+        from: attempt.from,
+        to: attempt.to,
+        protocol: attempt.port.0.to_string(),
+        port: attempt.port.1,
+        verdict: verdict.to_owned(),
+    }
+}
+
+/// One connection an attempt: those that were answered, and those that were not.
+async fn round(
+    lab: &Lab,
+    attempts: Vec<Attempt>,
+    servers: &mut Control,
+) -> Result<(Vec<Attempt>, Vec<Attempt>)> {
+    let mut trying = JoinSet::new();
+    let mut silent: BTreeMap<usize, Attempt> = attempts.into_iter().enumerate().collect();
+    for (at, attempt, socket) in sockets(lab, &silent)? {
+        trying.spawn(async move { (at, reached(&attempt, socket).await) });
+    }
+    let mut answered = Vec::new();
+    let end = Instant::now() + ROUND_MAX;
+    let mut quiet_until = Instant::now() + QUIET;
+    let mut pinged = false;
+    while !trying.is_empty() {
+        match timeout_at(quiet_until.min(end), trying.join_next()).await {
+            Ok(None) => break,
+            Ok(Some(tried)) => {
+                let (at, reached) = tried?;
+                if reached && let Some(attempt) = silent.remove(&at) {
+                    answered.push(attempt);
+                    (quiet_until, pinged) = (Instant::now() + QUIET, false);
+                }
             }
-            Ok(rows)
-        })
-    })
-}
-
-/// Whether the right pod answered.
-async fn reached(attempt: &Attempt) -> bool {
-    let address = SocketAddr::from((attempt.address, attempt.port));
-    let answer = match attempt.protocol {
-        Protocol::Tcp => timeout(ATTEMPT, tcp(address)).await.ok().and_then(Result::ok),
-        Protocol::Udp => udp(address).await,
-        Protocol::Sctp => None,
-    };
-    answer.is_some_and(|name| name == attempt.to)
-}
-
-async fn tcp(address: SocketAddr) -> std::io::Result<String> {
-    let mut name = String::new();
-    TcpStream::connect(address).await?.read_to_string(&mut name).await?;
-    Ok(name)
-}
-
-async fn udp(address: SocketAddr) -> Option<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok()?;
-    socket.connect(address).await.ok()?;
-    let mut answer = [0; 512];
-    for _ in 0..UDP_TRIES {
-        socket.send(b"who").await.ok()?;
-        if let Ok(Ok(length)) = timeout(ATTEMPT / UDP_TRIES, socket.recv(&mut answer)).await {
-            return Some(String::from_utf8_lossy(answer.get(..length)?).into_owned());
+            Err(_) if pinged || Instant::now() >= end => break,
+            Err(_) => {
+                // A busy machine is no denial: silence counts when the servers are awake.
+                servers.ask(&Order::Ping)?;
+                (quiet_until, pinged) = (Instant::now() + GRACE, true);
+            }
         }
     }
-    None
+    Ok((answered, silent.into_values().collect()))
+}
+
+type Ready = (usize, Attempt, io::Result<OwnedFd>);
+
+/// A socket an attempt, in its source's namespace.
+fn sockets(lab: &Lab, attempts: &BTreeMap<usize, Attempt>) -> Result<Vec<Ready>> {
+    let mut by_source: BTreeMap<&str, Vec<(usize, Attempt)>> = BTreeMap::new();
+    for (at, attempt) in attempts {
+        by_source.entry(&attempt.from).or_default().push((*at, attempt.clone()));
+    }
+    let mut ready = Vec::new();
+    for (source, attempts) in by_source {
+        ready.extend(netns::inside(&lab.pod(source)?.netns, move || {
+            let open = |(at, attempt): (usize, Attempt)| {
+                let socket = serve::open(attempt.port.0);
+                (at, attempt, socket)
+            };
+            Ok(attempts.into_iter().map(open).collect::<Vec<_>>())
+        })?);
+    }
+    if let Some(error) = ready.iter().find_map(|(_, _, socket)| socket.as_ref().err()) {
+        return Err(anyhow!("open a socket to probe with: {error}"));
+    }
+    Ok(ready)
+}
+
+/// Whether the right pod answered; false as soon as that is known.
+async fn reached(attempt: &Attempt, socket: io::Result<OwnedFd>) -> bool {
+    let Ok(socket) = socket else { return false };
+    let address = SocketAddr::from((attempt.address, attempt.port.1));
+    let answer = match attempt.port.0 {
+        Protocol::Tcp | Protocol::Sctp => connection(socket, address, attempt.answered_by).await,
+        Protocol::Udp => datagrams(socket, address).await,
+    };
+    match (answer, attempt.answered_by) {
+        (Ok(answer), Answerer::Server) => answer == attempt.to.as_bytes(),
+        (Ok(_), Answerer::Command) => true,
+        (Err(error), Answerer::Command) => error.kind() == io::ErrorKind::ConnectionRefused,
+        (Err(_), Answerer::Server) => false,
+    }
+}
+
+async fn connection(socket: OwnedFd, to: SocketAddr, by: Answerer) -> io::Result<Vec<u8>> {
+    let socket = TcpSocket::from_std_stream(StdTcpStream::from(socket));
+    let mut stream = socket.connect(to).await?;
+    let mut answer = Vec::new();
+    if by == Answerer::Server {
+        stream.write_all(answer::WHO).await?;
+        stream.read_to_end(&mut answer).await?;
+    }
+    Ok(answer)
+}
+
+/// Asks until somebody answers; whoever waits gives up.
+async fn datagrams(socket: OwnedFd, to: SocketAddr) -> io::Result<Vec<u8>> {
+    let socket = UdpSocket::from_std(StdUdpSocket::from(socket))?;
+    socket.connect(to).await?;
+    let mut answer = [0; 512];
+    loop {
+        socket.send(answer::WHO).await?;
+        tokio::select! {
+            received = socket.recv(&mut answer) => {
+                return Ok(answer.get(..received?).unwrap_or_default().to_vec());
+            }
+            () = sleep(AGAIN) => {}
+        }
+    }
 }

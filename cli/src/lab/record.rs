@@ -1,14 +1,22 @@
 //! `lab.json`: what a lab is made of, written before it is made so that a crash leaves nothing unknown.
 
-use super::process::ProcessId;
+use super::{interrupt, process::ProcessId};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    ops::{Deref, DerefMut},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
-use weft_types::workload::ContainerPort;
+use weft_types::{policy::Protocol, workload::ContainerPort};
+
+/// How long a command waits for another one that changes the same lab.
+const TURN: Duration = Duration::from_secs(60);
 
 /// A lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +80,30 @@ pub(crate) struct Pod {
     pub(crate) container_id: String,
     /// The ports it declares.
     pub(crate) ports: Vec<ContainerPort>,
+    /// What made it, `Deployment shop/cart`, when something did.
+    #[serde(default)]
+    pub(crate) controller: Option<String>,
+    /// The command that it runs in place of the built-in server; empty when it runs none.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
+    /// The process of its command, once started.
+    #[serde(default)]
+    pub(crate) process: Option<ProcessId>,
+}
+
+impl Pod {
+    /// The ports that the built-in server answers on, each once.
+    pub(crate) fn served(&self) -> Vec<(Protocol, u16)> {
+        if self.command.is_empty() { self.declared() } else { Vec::new() }
+    }
+
+    /// The ports that its manifest declares, each once.
+    pub(crate) fn declared(&self) -> Vec<(Protocol, u16)> {
+        let mut ports: Vec<_> = self.ports.iter().map(|p| (p.protocol, p.port)).collect();
+        ports.sort();
+        ports.dedup();
+        ports
+    }
 }
 
 impl Lab {
@@ -109,15 +141,6 @@ impl Lab {
         })
     }
 
-    /// Writes it whole or not at all.
-    pub(crate) fn save(&self) -> Result<()> {
-        let path = self.dir().join("lab.json");
-        let draft = self.dir().join("lab.json.tmp");
-        fs::write(&draft, serde_json::to_vec_pretty(self)?)
-            .and_then(|()| fs::rename(&draft, &path))
-            .with_context(|| format!("write {}", path.display()))
-    }
-
     /// Reads one.
     pub(crate) fn load(name: &str) -> Result<Self> {
         let path = dir(name).join("lab.json");
@@ -126,6 +149,102 @@ impl Lab {
         })?;
         serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))
     }
+}
+
+/// A lab, and the right to change it, which one command at a time has.
+pub(crate) struct Held {
+    lab: Lab,
+    /// Locked; the kernel lets go of it however this process ends.
+    _lock: File,
+}
+
+impl Deref for Held {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.lab
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Lab {
+        &mut self.lab
+    }
+}
+
+impl Held {
+    /// A new lab, of which so far only the folder is there.
+    pub(crate) fn found(lab: Lab) -> Result<Self> {
+        let dir = lab.dir();
+        fs::create_dir_all(root()).with_context(|| format!("make {}", root().display()))?;
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let name = &lab.name;
+                bail!("lab {name} is up already: take it down with `weft lab down --name {name}`")
+            }
+            made => made.with_context(|| format!("make {}", dir.display()))?,
+        }
+        let held = Self { _lock: turn(&lab.name)?, lab };
+        held.save()?;
+        Ok(held)
+    }
+
+    /// A lab as it is once nobody else changes it.
+    pub(crate) fn of(name: Option<&str>) -> Result<Self> {
+        let name = find(name)?.name;
+        let lock = turn(&name)?;
+        Ok(Self { lab: Lab::load(&name)?, _lock: lock })
+    }
+
+    /// Writes the record whole or not at all.
+    pub(crate) fn save(&self) -> Result<()> {
+        let path = self.dir().join("lab.json");
+        let draft = self.dir().join("lab.json.tmp");
+        fs::write(&draft, serde_json::to_vec_pretty(&self.lab)?)
+            .and_then(|()| fs::rename(&draft, &path))
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Lets others change the lab.
+    pub(crate) fn release(self) -> Lab {
+        self.lab
+    }
+}
+
+/// Waits for the right to change a lab.
+fn turn(name: &str) -> Result<File> {
+    let path = dir(name).join("lock");
+    let until = Instant::now() + TURN;
+    let mut said = false;
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.with_context(|| format!("open {}: is lab {name} up?", path.display()))?;
+        match file.try_lock() {
+            // Between the two the lab may have gone, and another of its name come.
+            Ok(()) if fs::metadata(&path).is_ok_and(|at| is_same(&at, &file)) => return Ok(file),
+            Ok(()) => continue,
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !said {
+            eprintln!("waiting for another command that changes lab {name}");
+            said = true;
+        }
+        interrupt::check()?;
+        anyhow::ensure!(
+            Instant::now() < until,
+            "change lab {name}: another command has been changing it for {} s; see `fuser {}`",
+            TURN.as_secs(),
+            path.display()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_same(at: &fs::Metadata, file: &File) -> bool {
+    file.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (at.dev(), at.ino()))
 }
 
 /// Where labs live; `WEFT_LAB_ROOT` moves it.
@@ -187,9 +306,4 @@ pub(crate) fn pod_namespace(lab: &str, namespace: &str, pod: &str) -> String {
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let kept: String = whole.chars().take(80).collect();
     format!("{kept}-{hash:016x}")
-}
-
-/// Whether something is a lab's folder at all.
-pub(crate) fn exists(dir: &Path) -> bool {
-    dir.is_dir()
 }

@@ -1,0 +1,130 @@
+//! `weft lab agent`, `operator` and `node`: a lab's processes killed and started, commands on its nodes.
+
+use super::{
+    exec,
+    process::ProcessId,
+    record::{Held, Lab},
+    start,
+};
+use crate::output::Outcome;
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use std::time::Duration;
+
+/// Which lab.
+#[derive(clap::Args)]
+pub(crate) struct Which {
+    /// Which lab; the only one by default.
+    #[arg(long, visible_alias = "lab")]
+    pub(crate) name: Option<String>,
+}
+
+/// Subcommands of `weft lab agent`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Agent {
+    /// End an agent at once (SIGKILL), as a crash does; its pods go on.
+    Kill(Agents),
+    /// Start an agent that ended; returns when it answers.
+    Start(Agents),
+}
+
+/// Which agents.
+#[derive(clap::Args)]
+pub(crate) struct Agents {
+    #[command(flatten)]
+    lab: Which,
+    /// The agent of this node; all agents by default.
+    #[arg(long)]
+    node: Option<String>,
+}
+
+impl Agents {
+    fn nodes(&self, lab: &Lab) -> Result<Vec<String>> {
+        match &self.node {
+            Some(node) => Ok(vec![lab.node(node)?.name.clone()]),
+            None => Ok(start::all(lab)),
+        }
+    }
+}
+
+/// Subcommands of `weft lab operator`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Operator {
+    /// End the operator at once (SIGKILL), as a crash does; the fabric goes on.
+    Kill(Which),
+    /// Start the operator after it ended; returns when it answers.
+    Start(Which),
+}
+
+/// Subcommands of `weft lab node`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Node {
+    /// Run a command in a node's network namespace.
+    ///
+    /// Example: weft lab node exec node1 -- ip route
+    Exec {
+        /// The node.
+        node: String,
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+        #[command(flatten)]
+        lab: Which,
+    },
+}
+
+/// Kills or starts agents.
+pub(crate) fn agent(command: &Agent) -> Result<Outcome> {
+    match command {
+        Agent::Kill(which) => {
+            let lab = Held::of(which.lab.name.as_deref())?;
+            for name in which.nodes(&lab)? {
+                kill(lab.node(&name)?.process, &format!("the agent of {name}"))?;
+            }
+        }
+        Agent::Start(which) => {
+            let mut lab = Held::of(which.lab.name.as_deref())?;
+            let nodes = which.nodes(&lab)?;
+            start::agents(&mut lab, &nodes)?;
+            eprintln!("serving: the agent of {}", nodes.join(", "));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Kills or starts the operator.
+pub(crate) fn operator(command: &Operator) -> Result<Outcome> {
+    match command {
+        Operator::Kill(which) => {
+            let lab = Held::of(which.name.as_deref())?;
+            for operator in &lab.operators {
+                kill(operator.process, &operator.name)?;
+            }
+        }
+        Operator::Start(which) => {
+            start::operator(&mut Held::of(which.name.as_deref())?)?;
+            eprintln!("serving: the operator");
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Runs a command on a node.
+pub(crate) fn node(command: &Node) -> Result<Outcome> {
+    let Node::Exec { node, command, lab } = command;
+    let lab = super::record::find(lab.name.as_deref())?;
+    exec::inside(&lab.node(node)?.netns, command)
+}
+
+fn kill(process: Option<ProcessId>, whose: &str) -> Result<()> {
+    match process.filter(|process| process.runs()) {
+        Some(process) => {
+            process.signal(Signal::SIGKILL);
+            let ended = process.ended_within(Duration::from_secs(5));
+            anyhow::ensure!(ended, "kill {whose}: process {} survived SIGKILL", process.pid);
+            eprintln!("killed: {whose} (process {})", process.pid);
+        }
+        None => eprintln!("not running: {whose}"),
+    }
+    Ok(())
+}

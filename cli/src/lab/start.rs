@@ -1,0 +1,131 @@
+//! Starting a lab's processes: `up` starts all of them, other commands those that ended.
+
+use super::{
+    certificates, interrupt,
+    process::{self, ProcessId},
+    record::{Held, Lab},
+    serve,
+};
+use anyhow::{Context, Result};
+use std::{
+    net::Ipv4Addr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// The underlay's gateway; operators listen there. Labs do not share namespaces, so all may use it.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+const OPERATOR_PORT: u16 = 4900;
+/// How long a process may take until it serves.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program of ours, beside this one.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is not there: run `make build`", path.display());
+    Ok(path)
+}
+
+/// Starts the operator unless it runs; returns when it answers.
+pub(crate) fn operator(lab: &mut Held) -> Result<()> {
+    let (dir, underlay, cluster) = (lab.dir(), lab.underlay(), lab.name.clone());
+    let Some(operator) = lab.operators.first_mut() else { return Ok(()) };
+    let socket = operator.admin_socket.clone();
+    let mut command = Command::new(program("weft-operator")?);
+    command
+        .args(["--cluster", &cluster, "--listen", &format!("{GATEWAY}:{OPERATOR_PORT}")])
+        .arg("--state-dir")
+        .arg(dir.join("operator"))
+        .arg("--admin-socket")
+        .arg(&socket);
+    credentials(&mut command, &dir, "operator");
+    let process = match operator.process.filter(|process| process.runs()) {
+        Some(process) => process,
+        None => process::start(&underlay, command, &dir.join("operator.log"))?,
+    };
+    operator.process = Some(process);
+    lab.save()?;
+    serving(&socket, process, &dir.join("operator.log"))
+}
+
+/// Starts the agents of these nodes, those that do not run; returns when all of them answer.
+pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
+    let dir = lab.dir();
+    for node in lab.nodes.iter_mut().filter(|node| nodes.contains(&node.name)) {
+        if node.process.is_some_and(ProcessId::runs) {
+            continue;
+        }
+        let folder = dir.join(&node.name);
+        let mut command = Command::new(program("weft-agent")?);
+        command
+            .args(["--node", &node.name, "--node-address", &node.address.to_string()])
+            .args(["--operator", &format!("{GATEWAY}:{OPERATOR_PORT}")])
+            .arg("--run-dir")
+            .arg(&folder)
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--bpffs")
+            .arg(&node.bpffs)
+            // A lab is where failures are tried.
+            .arg("--allow-faults");
+        credentials(&mut command, &dir, &node.name);
+        let log = dir.join(format!("{}.log", node.name));
+        node.process = Some(process::start(&node.netns, command, &log)?);
+    }
+    lab.save()?;
+    for node in lab.nodes.iter().filter(|node| nodes.contains(&node.name)) {
+        if let Some(process) = node.process {
+            serving(&node.agent_socket, process, &dir.join(format!("{}.log", node.name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Has the built-in servers listen on what the record says now; starts their process unless it runs.
+pub(crate) fn servers(lab: &mut Held) -> Result<()> {
+    if lab.server.is_none_or(|server| !server.runs()) {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["lab", "serve", "--name", &lab.name]);
+        let log = lab.dir().join("server.log");
+        let process = process::start(&lab.underlay(), command, &log)?;
+        lab.server = Some(process);
+        lab.save()?;
+        serving(&serve::socket(lab), process, &log)?;
+    }
+    for problem in serve::Control::of(lab)?.ask(&serve::Order::Reload)? {
+        eprintln!("warning: {problem}");
+    }
+    Ok(())
+}
+
+fn credentials(command: &mut Command, dir: &Path, process: &str) {
+    let keys = certificates::paths(dir, process);
+    command
+        .arg("--ca")
+        .arg(&keys.ca)
+        .arg("--cert")
+        .arg(&keys.certificate)
+        .arg("--key")
+        .arg(&keys.key);
+}
+
+/// Waits until something listens at a socket.
+fn serving(socket: &Path, process: ProcessId, log: &Path) -> Result<()> {
+    let serves = interrupt::poll(PATIENCE, || {
+        if UnixStream::connect(socket).is_ok() {
+            return Ok(true);
+        }
+        anyhow::ensure!(process.runs(), "its process ended");
+        Ok(false)
+    });
+    serves
+        .and_then(|serves| serves.then_some(()).context("nothing listens there"))
+        .with_context(|| format!("wait for {}; see {}", socket.display(), log.display()))
+}
+
+/// Every node's name.
+pub(crate) fn all(lab: &Lab) -> Vec<String> {
+    lab.nodes.iter().map(|node| node.name.clone()).collect()
+}
