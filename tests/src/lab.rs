@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -160,6 +160,13 @@ impl Lab {
         serde_json::from_slice(&self.run(&["status", "-o", "json"]).stdout).unwrap()
     }
 
+    /// Starts `weft lab stream …`, to be ended by the caller or by itself; its report is JSON.
+    pub fn stream(&self, arguments: &[&str]) -> Stream {
+        let mut command = Command::new(program("weft"));
+        command.args(self.words(&["stream", "-o", "json"])).args(arguments);
+        Stream(Some(command.stdout(Stdio::piped()).spawn().expect("run weft")))
+    }
+
     /// What status says of a pod.
     #[track_caller]
     pub fn pod(&self, name: &str) -> Value {
@@ -173,6 +180,34 @@ impl Lab {
     /// The folder of its sockets and logs.
     pub fn dir(&self) -> PathBuf {
         Path::new("/run/weft/labs").join(&self.name)
+    }
+}
+
+/// A `weft lab stream` that runs.
+#[derive(Debug)]
+pub struct Stream(Option<Child>);
+
+impl Stream {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    /// Waits until it ends; its exit code and its report.
+    pub fn end(mut self) -> (Option<i32>, Value) {
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}"));
+        (output.status.code(), report)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

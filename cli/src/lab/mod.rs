@@ -17,6 +17,7 @@ pub(crate) mod record;
 mod serve;
 mod start;
 mod status;
+mod stream;
 mod up;
 
 use crate::output::{Outcome, say};
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Delete(change::Delete),
     /// Try every ordered pair of pods for real and print who reaches whom.
     Probe(probe::Arguments),
+    Stream(stream::Arguments),
     /// Run a command in a pod's network namespace.
     ///
     /// Example: weft lab exec shop/frontend-0 -- ip route
@@ -79,6 +81,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Apply(arguments) => change::apply(&arguments),
         Command::Delete(arguments) => change::delete(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Stream(arguments) => stream::run(&arguments),
         Command::Exec { pod, command, lab } => exec::run(&pod, &command, lab.name.as_deref()),
         Command::Status(arguments) => status::run(&arguments),
         Command::Agent(command) => node::agent(&command),

@@ -1,0 +1,234 @@
+//! `weft lab stream`: one connection between two pods whose every byte is checked.
+
+mod tally;
+mod transport;
+
+use super::{
+    netns, record,
+    serve::{self, Control, Order},
+};
+use crate::{
+    commands::policy_wait::duration,
+    output::{Outcome, say},
+};
+use anyhow::{Context, Result};
+use std::{
+    io::{IsTerminal, stderr},
+    net::SocketAddr,
+    time::Duration,
+};
+use tally::{Ended, Tally};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, interval, sleep_until, timeout},
+};
+use transport::{Event, Transport};
+use weft_types::policy::Protocol;
+
+/// How often something is sent.
+const TICK: Duration = Duration::from_millis(10);
+/// How long the last datagrams may be on their way.
+const LAST_DATAGRAM: Duration = Duration::from_millis(500);
+/// How often a terminal is told.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// One connection between two pods, every byte of it checked when it comes back.
+///
+/// Ends at Ctrl-C, or when nothing comes back any more; exit 1 if anything was lost or it stopped.
+///
+/// Example: weft lab stream shop/frontend-0 shop/cart-0 --duration 10s
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The pod that opens it: namespace/name.
+    from: String,
+    /// The pod that answers: namespace/name or namespace/name:PORT; its first declared port by default.
+    to: String,
+    /// Bytes a second, with k, m or g for thousands of them.
+    #[arg(long, default_value = "256k", value_parser = size)]
+    rate: u64,
+    /// End after this many bytes.
+    #[arg(long, value_parser = size)]
+    bytes: Option<u64>,
+    /// End after this time: a number with ms, s or m.
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
+    /// Datagrams instead of a connection.
+    #[arg(long)]
+    udp: bool,
+    /// It stopped when nothing comes back for this time.
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    patience: Duration,
+    /// Say how it goes this often, as lines on standard error; a terminal is told anyhow.
+    #[arg(long, value_parser = duration)]
+    every: Option<Duration>,
+    /// `text` for people, `json` for programs.
+    #[arg(short, long, default_value = "text", value_parser = ["text", "json"])]
+    output: String,
+    /// Which lab; the only one by default.
+    #[arg(long, visible_alias = "lab")]
+    name: Option<String>,
+}
+
+/// `64k`, `1m`.
+fn size(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        _ => return Err(format!("{unit:?} is no unit of size: use k, m or g, as in 64k")),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(scale));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text:?} is no size, as 64k is"))
+}
+
+/// Streams and tells how it went.
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let lab = record::find(arguments.name.as_deref())?;
+    let protocol = if arguments.udp { Protocol::Udp } else { Protocol::Tcp };
+    let (to, port) = match arguments.to.rsplit_once(':') {
+        Some((to, port)) => {
+            let port = port.parse().with_context(|| format!("{port:?} is no port"))?;
+            (lab.pod(to)?, port)
+        }
+        None => {
+            let to = lab.pod(&arguments.to)?;
+            let port = to.declared().into_iter().find(|(p, _)| *p == protocol);
+            let port = port.with_context(|| {
+                format!("{} declares no {protocol} port: say which, {}:PORT", to.name, to.name)
+            })?;
+            (to, port.1)
+        }
+    };
+    let from = lab.pod(&arguments.from)?;
+    let address = to.address.with_context(|| format!("{} has no address yet", to.name))?;
+    // Listens there for as long as this connection, if nobody does.
+    let mut servers = Control::of(&lab)?;
+    for problem in servers.ask(&Order::Open(vec![(protocol, port)]))? {
+        eprintln!("warning: {problem}");
+    }
+    let socket = netns::inside(&from.netns, move || Ok(serve::open(protocol)?))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tally = runtime.block_on(async {
+        let address = SocketAddr::from((address, port));
+        let opening = Transport::open(socket, protocol, address);
+        match timeout(arguments.patience, opening).await {
+            Ok(Ok(transport)) => stream(arguments, transport).await,
+            Ok(Err(error)) => Ok(Tally::unopened(error.to_string(), Instant::now())),
+            Err(_) => Ok(Tally::unopened("nobody answered".to_owned(), Instant::now())),
+        }
+    })?;
+    let title = format!("{} -> {} {protocol}/{port}", from.name, to.name);
+    let text = match arguments.output.as_str() {
+        "json" => {
+            let mut report = serde_json::to_value(tally.report(Instant::now()))?;
+            if let Some(fields) = report.as_object_mut() {
+                fields.insert("from".to_owned(), from.name.as_str().into());
+                fields.insert("to".to_owned(), to.name.as_str().into());
+                fields.insert("protocol".to_owned(), protocol.to_string().into());
+                fields.insert("port".to_owned(), port.into());
+            }
+            report.to_string()
+        }
+        _ => format!("{title}: {}", tally.summary(Instant::now())),
+    };
+    say(&format!("{text}\n"))?;
+    Ok(if tally.is_whole() { Outcome::Done } else { Outcome::No })
+}
+
+async fn stream(arguments: &Arguments, mut transport: Transport) -> Result<Tally> {
+    let mut tally = Tally::new(Instant::now());
+    let mut ticks = interval(TICK);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let is_terminal = stderr().is_terminal() && arguments.every.is_none();
+    let pause = arguments.every.unwrap_or(GLANCE);
+    let mut next_word = tally.begun + pause;
+    let mut sending = true;
+    while tally.ended.is_none() {
+        // Datagrams have no end: those that are not back soon after the last one are lost.
+        let patience = match (arguments.udp, sending) {
+            (true, false) => arguments.patience.min(LAST_DATAGRAM),
+            _ => arguments.patience,
+        };
+        let silent_at = tally.waiting_since.map(|since| since + patience);
+        tokio::select! {
+            event = transport.receive() => match event {
+                Event::Bytes(count) => tally.came(count, Instant::now()),
+                Event::Wrong => tally.ended = Some(Ended::Wrong),
+                Event::Reset => tally.ended = Some(Ended::Reset),
+                Event::Closed if sending || tally.outstanding() > 0 => {
+                    tally.ended = Some(Ended::Closed);
+                }
+                Event::Closed => tally.ended = Some(Ended::Done),
+            },
+            _ = ticks.tick(), if sending => {
+                let elapsed = tally.begun.elapsed();
+                let due = due(arguments, elapsed).saturating_sub(tally.sent);
+                match transport.send(due) {
+                    Ok(sent) => tally.went(sent, Instant::now()),
+                    Err(_) => tally.ended = Some(Ended::Reset),
+                }
+                let enough = arguments.bytes.is_some_and(|bytes| tally.sent >= bytes)
+                    || arguments.duration.is_some_and(|duration| elapsed >= duration);
+                if enough {
+                    sending = false;
+                    transport.finish().await;
+                }
+            }
+            _ = interrupt.recv() => stop(&mut sending, &mut tally, &mut transport).await,
+            _ = terminate.recv() => stop(&mut sending, &mut tally, &mut transport).await,
+            () = sleep_until(silent_at.unwrap_or(tally.begun)), if silent_at.is_some() => {
+                let done = arguments.udp && !sending;
+                tally.ended = Some(if done { Ended::Done } else { Ended::Silent });
+            }
+            () = sleep_until(next_word), if is_terminal || arguments.every.is_some() => {
+                next_word += pause;
+                let line = tally.progress(Instant::now());
+                if is_terminal { eprint!("\r{line}\x1b[K") } else { eprintln!("{line}") }
+            }
+        }
+        if !sending && arguments.udp && tally.outstanding() == 0 {
+            tally.ended = tally.ended.or(Some(Ended::Done));
+        }
+    }
+    if is_terminal {
+        eprint!("\r\x1b[K");
+    }
+    Ok(tally)
+}
+
+/// Sends no more; told a second time, waits no more for what is to come back.
+async fn stop(sending: &mut bool, tally: &mut Tally, transport: &mut Transport) {
+    if *sending {
+        *sending = false;
+        transport.finish().await;
+    } else {
+        tally.ended = Some(Ended::Silent);
+    }
+}
+
+/// How many bytes should have been sent by now.
+fn due(arguments: &Arguments, elapsed: Duration) -> u64 {
+    let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    let due = u128::from(arguments.rate) * u128::from(micros) / 1_000_000;
+    let due = u64::try_from(due).unwrap_or(u64::MAX);
+    arguments.bytes.map_or(due, |bytes| due.min(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("64k"), Ok(64_000));
+        assert_eq!(size("2M"), Ok(2_000_000));
+        for bad in ["", "k", "0", "1x", "-1", "99999999999999999999", "18446744073709551615g"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}
