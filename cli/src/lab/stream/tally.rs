@@ -95,16 +95,16 @@ impl Tally {
 
     pub(super) fn progress(&self, now: Instant) -> String {
         let gap = self.gap(now);
-        let silence = if gap >= Duration::from_secs(1) {
-            format!(", nothing for {:.1} s", gap.as_secs_f64())
+        let lost = if gap < Duration::from_millis(500) {
+            "0 lost".to_owned()
         } else {
-            String::new()
+            format!("{} missing, nothing for {:.1} s", self.outstanding(), gap.as_secs_f64())
         };
         format!(
-            "stream {:5.1} s: {} sent, {} back, longest gap {} ms{silence}",
+            "stream {:5.1} s: {} bytes sent, {} back, {lost}, longest gap {} ms",
             now.saturating_duration_since(self.begun).as_secs_f64(),
-            bytes(self.sent),
-            bytes(self.back),
+            self.sent,
+            self.back,
             self.longest_gap.as_millis(),
         )
     }
@@ -144,15 +144,6 @@ impl Tally {
             longest_gap_ms: u64::try_from(self.longest_gap.as_millis()).unwrap_or(u64::MAX),
             ended,
         }
-    }
-}
-
-/// `1.3 MB`.
-fn bytes(count: u64) -> String {
-    match count {
-        0..10_000 => format!("{count} bytes"),
-        10_000..10_000_000 => format!("{} kB", count / 1000),
-        _ => format!("{} MB", count / 1_000_000),
     }
 }
 
