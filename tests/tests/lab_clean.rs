@@ -1,0 +1,180 @@
+//! A lab leaves the machine alone while it is up, and nothing behind: after `down`, after Ctrl-C, after a crash.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use weft_tests::{
+    lab::{Lab, example, is_root, program, weft},
+    sandbox::{comes_to_be, everything, is_loaded, kernel_objects, network, within},
+};
+
+#[test]
+fn root_what_is_left_would_be_noticed() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let before = everything();
+        let ip =
+            |words: &[&str]| assert!(Command::new("ip").args(words).status().unwrap().success());
+        let leave: [(&str, &dyn Fn()); 3] = [
+            ("ip -o link", &|| ip(&["link", "add", "left", "type", "veth"])),
+            ("/proc/sys/net/ipv4/ip_forward", &|| {
+                std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            }),
+            ("mounts", &|| ip(&["netns", "add", "left"])),
+        ];
+        for (what, leave) in leave {
+            let as_it_was = everything();
+            leave();
+            assert_ne!(as_it_was.get(what), everything().get(what), "{what}");
+        }
+        assert_ne!(before["files"], everything()["files"]);
+        let mut left = Command::new("sleep").arg("60").spawn().unwrap();
+        assert_ne!(before["processes"], everything()["processes"]);
+        left.kill().unwrap();
+        left.wait().unwrap();
+        assert_eq!(before["processes"], everything()["processes"]);
+    });
+}
+
+#[test]
+fn root_the_machine_is_as_before_while_a_lab_is_up_and_after_it() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let (before, before_network) = (everything(), network());
+        let lab = Lab::up("clean", &[&example("shop.yaml")]);
+        comes_to_be(&before_network, network, "a lab that is up changed the machine's network");
+        assert!(lab.probe(&[]).values().any(|allowed| *allowed));
+        comes_to_be(&before_network, network, "a lab that is used changed the machine's network");
+        let objects = kernel_objects();
+        assert!(objects.len() > 10, "the agents' programs and maps: {objects:?}");
+        lab.does(&["down"]);
+        comes_to_be(&before, everything, "something is left after down");
+        let until = Instant::now() + Duration::from_secs(20);
+        while objects.iter().any(|object| is_loaded(*object) == Some(true)) {
+            assert!(Instant::now() < until, "programs or maps are left: {objects:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        if is_loaded(objects[0]).is_none() {
+            eprintln!("not checked: whether programs are left, for bpftool is not installed");
+        }
+        // Once more is no error.
+        lab.does(&["down"]);
+    });
+}
+
+/// `weft lab up`, begun.
+fn begin(lab: &Lab) -> Child {
+    Command::new(program("weft"))
+        .args(["lab", "up", "--name", &lab.name, "-f", &example("shop.yaml")])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // It may have ended by itself: then it is a lab that is up.
+    let _ = kill(Pid::from_raw(child.id().try_into().unwrap()), signal);
+}
+
+#[test]
+fn root_a_crash_at_any_moment_leaves_what_down_removes() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let before = everything();
+        for after in [0, 20, 60, 120, 200, 300, 420, 560, 720, 900] {
+            let lab = Lab::named("crash");
+            let mut up = begin(&lab);
+            thread::sleep(Duration::from_millis(after));
+            signal(&up, Signal::SIGKILL);
+            up.wait().unwrap();
+            lab.does(&["down"]);
+            comes_to_be(&before, everything, &format!("left by a crash after {after} ms"));
+        }
+    });
+}
+
+#[test]
+fn root_an_interrupt_at_any_moment_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let before = everything();
+        for (number, after) in [0, 30, 90, 160, 250, 360, 500, 700].into_iter().enumerate() {
+            let lab = Lab::named("interrupt");
+            let mut up = begin(&lab);
+            thread::sleep(Duration::from_millis(after));
+            signal(&up, if number % 2 == 0 { Signal::SIGINT } else { Signal::SIGTERM });
+            if up.wait().unwrap().success() {
+                lab.does(&["down"]);
+            }
+            comes_to_be(&before, everything, &format!("left by an interrupt after {after} ms"));
+        }
+    });
+}
+
+#[test]
+fn root_labs_live_side_by_side() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let before = everything();
+        let labs: Vec<Lab> = (0..3).map(|_| Lab::named("side")).collect();
+        thread::scope(|scope| {
+            for lab in &labs {
+                // A thread is in the namespaces of the one that made it.
+                scope.spawn(|| lab.does(&["up", "-f", &example("shop.yaml")]));
+            }
+        });
+        let rows = labs[0].probe(&[]);
+        assert!(labs[1..].iter().all(|lab| lab.probe(&[]) == rows));
+        labs[1].does(&["apply", "-f", &example("deny.yaml")]);
+        assert_ne!(labs[1].probe(&[]), rows);
+        assert_eq!(labs[0].probe(&[]), rows);
+        labs[1].does(&["down"]);
+        assert_eq!(labs[2].probe(&[]), rows);
+        // Without a name it would have to guess which of the two.
+        let guess = weft(&["lab", "probe"]);
+        assert_eq!(guess.status.code(), Some(3));
+        assert!(weft(&["lab", "down", "--all"]).status.success());
+        comes_to_be(&before, everything, "something is left of three labs");
+    });
+}
+
+#[test]
+fn root_ten_pods_are_up_in_seconds() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::named("quick");
+    let pods = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n\
+                spec: {replicas: 10, selector: {}, template: {metadata: {labels: {app: web}}, \
+                spec: {containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}}}\n";
+    let begun = Instant::now();
+    lab.change("up", pods);
+    let took = begun.elapsed();
+    eprintln!("2 nodes and 10 pods: {took:?}");
+    // Under 3 s on a machine that does nothing else, optimised; tests have neither.
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(lab.probe(&[]).len(), 90);
+}
