@@ -47,6 +47,7 @@ pub(crate) fn apply(arguments: &Apply) -> Result<Outcome> {
     remove_pods(&mut lab, &known, &surplus)?;
     pods::plug(&mut lab)?;
     start::servers(&mut lab)?;
+    start::commands(&mut lab)?;
     let revision = desired::wait(&lab.release())?;
     eprintln!("revision {revision} is enforced on every node");
     Ok(Outcome::Done)

@@ -3,6 +3,7 @@
 mod answer;
 mod certificates;
 mod change;
+mod contain;
 mod desired;
 mod down;
 mod exec;
@@ -72,6 +73,9 @@ pub(crate) enum Command {
         #[arg(long)]
         name: String,
     },
+    /// Run a command of a manifest.
+    #[command(hide = true)]
+    Contain(contain::Arguments),
 }
 
 /// Runs one.
@@ -94,5 +98,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
         }
         Command::Down(arguments) => down::run(&arguments),
         Command::Serve { name } => serve::run(&name),
+        Command::Contain(arguments) => contain::run(&arguments),
     }
 }

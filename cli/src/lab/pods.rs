@@ -49,8 +49,9 @@ pub(crate) fn schedule(lab: &mut Lab, manifests: &mut Manifests, commands: Comma
         let node = if let Some(known) = known {
             known.ports.clone_from(&pod.ports);
             known.controller = controller;
-            if let Some(command) = command {
-                known.command = command;
+            if let Some(command) = command.filter(|command| *command != known.command) {
+                // Another one is to be started.
+                (known.command, known.process) = (command, None);
             }
             known.node.clone()
         } else {

@@ -2,7 +2,7 @@
 
 use super::{
     answer, netns,
-    record::{self, Lab, Pod},
+    record::{self, Lab},
     serve::{self, Control, Order, Port},
 };
 use crate::{
@@ -139,12 +139,13 @@ fn attempts(lab: &Lab, asked: &[Port]) -> Result<Vec<Attempt>> {
         }
         let address = to.address.with_context(|| format!("{} has no address yet", to.name))?;
         let ports = if asked.is_empty() { to.declared() } else { asked.to_vec() };
+        let answered_by = if to.command.is_empty() { Answerer::Server } else { Answerer::Command };
         for port in ports {
             if !serve::is_known(port.0) {
                 *unknown.entry(port.0).or_default() += 1;
                 continue;
             }
-            let (from, answered_by) = (from.name.clone(), answerer(to, port));
+            let from = from.name.clone();
             attempts.push(Attempt { from, to: to.name.clone(), port, address, answered_by });
         }
     }
@@ -152,11 +153,6 @@ fn attempts(lab: &Lab, asked: &[Port]) -> Result<Vec<Attempt>> {
         eprintln!("left out {count} rows of {protocol}: this kernel does not have it");
     }
     Ok(attempts)
-}
-
-fn answerer(pod: &Pod, port: Port) -> Answerer {
-    let own = !pod.command.is_empty() && pod.declared().contains(&port);
-    if own { Answerer::Command } else { Answerer::Server }
 }
 
 /// All attempts at once, in rounds; the rows of all of them.

@@ -92,11 +92,6 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// The ports that the built-in server answers on, each once.
-    pub(crate) fn served(&self) -> Vec<(Protocol, u16)> {
-        if self.command.is_empty() { self.declared() } else { Vec::new() }
-    }
-
     /// The ports that its manifest declares, each once.
     pub(crate) fn declared(&self) -> Vec<(Protocol, u16)> {
         let mut ports: Vec<_> = self.ports.iter().map(|p| (p.protocol, p.port)).collect();

@@ -232,8 +232,12 @@ impl Servers {
         let everywhere: BTreeSet<Port> = self.asked.values().flatten().copied().collect();
         let mut problems = Vec::new();
         for servers in self.pods.values_mut() {
-            let mut wanted: BTreeSet<Port> = servers.pod.served().into_iter().collect();
-            wanted.extend(&everywhere);
+            // Who runs a command serves what it likes.
+            let mut wanted = BTreeSet::new();
+            if servers.pod.command.is_empty() {
+                wanted.extend(servers.pod.declared());
+                wanted.extend(&everywhere);
+            }
             servers.listening.retain(|port, listener| {
                 // One that ended by itself is opened again.
                 let stays = wanted.contains(port) && !listener.is_finished();

@@ -1,13 +1,14 @@
 //! Starting a lab's processes: `up` starts all of them, other commands those that ended.
 
 use super::{
-    certificates, interrupt,
+    certificates, contain, interrupt,
     process::{self, ProcessId},
     record::{Held, Lab},
     serve,
 };
 use anyhow::{Context, Result};
 use std::{
+    fs,
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -98,6 +99,26 @@ pub(crate) fn servers(lab: &mut Held) -> Result<()> {
         eprintln!("warning: {problem}");
     }
     Ok(())
+}
+
+/// Starts the commands of pods that run one, those that do not run.
+pub(crate) fn commands(lab: &mut Held) -> Result<()> {
+    let root = lab.dir().join("root");
+    let dir = lab.dir();
+    for pod in lab.pods.iter_mut().filter(|pod| !pod.command.is_empty()) {
+        if pod.process.is_some_and(ProcessId::runs) {
+            continue;
+        }
+        // What an earlier command of this pod left running.
+        process::end(&process::inside(std::slice::from_ref(&pod.netns)), Duration::ZERO)?;
+        fs::create_dir_all(&root)?;
+        let host = pod.name.rsplit('/').next().unwrap_or_default();
+        let host: String = host.chars().take(64).collect();
+        let command = contain::command(&root, &host, &pod.command)?;
+        let log = dir.join(format!("pod-{}.log", pod.name.replace('/', "-")));
+        pod.process = Some(process::start(&pod.netns, command, &log)?);
+    }
+    lab.save()
 }
 
 fn credentials(command: &mut Command, dir: &Path, process: &str) {

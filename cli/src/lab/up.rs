@@ -112,6 +112,7 @@ fn build(lab: &mut Held, manifests: Manifests) -> Result<()> {
     eprintln!("plugging {} pods", lab.pods.len());
     pods::plug(lab)?;
     start::servers(lab)?;
+    start::commands(lab)?;
     desired::wait(lab)?;
     interrupt::check()
 }
