@@ -1,9 +1,4 @@
 //! The weft command: admin commands, flows, the lab. One file a subcommand; no work here.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line's output is its product"
-)]
 
 mod commands;
 mod grid;

@@ -33,6 +33,19 @@ pub(crate) fn rows<T: serde::Serialize, const N: usize>(
     Ok(Outcome::Done)
 }
 
+/// Says a line on standard error, to whoever watches. That nobody does is no error, and no reason to stop half-way.
+macro_rules! note {
+    ($($words:tt)*) => {
+        $crate::output::aside(format_args!("{}\n", format_args!($($words)*)))
+    };
+}
+pub(crate) use note;
+
+/// Writes to standard error.
+pub(crate) fn aside(text: std::fmt::Arguments<'_>) {
+    let _ = io::stderr().write_fmt(text);
+}
+
 /// Writes to standard output. Who reads no further (`| head`) is no error.
 pub(crate) fn say(text: &str) -> io::Result<Reader> {
     let mut out = io::stdout().lock();
@@ -103,7 +116,7 @@ pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("weft: {error:#}");
+            note!("weft: {error:#}");
             ExitCode::from(3)
         }
     }

@@ -1,12 +1,13 @@
 //! Whom a command speaks to: the agents and operators of a lab, or of this node.
 
 use crate::lab::record;
+use crate::output::note;
 use anyhow::{Context, Result, bail};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use weft_api::transport::{Client, Options, Request};
+use weft_api::transport::{CallError, Client, Options, Request};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,7 +66,17 @@ impl Target {
 pub(crate) fn ask<R: Request>(socket: &Path, request: R, work: Duration) -> Result<R::Answer> {
     Client::connect(socket, PATIENCE)
         .and_then(|mut client| client.call(request, Options::within(PATIENCE + work)))
-        .context("is the fabric up? see `weft lab list`, or the agent's log")
+        .map_err(advised)
+}
+
+/// The error, and what to do about one that is no answer.
+pub(crate) fn advised(error: CallError) -> anyhow::Error {
+    let advice = match &error {
+        CallError::Unreachable { .. } => "; is the fabric up? `weft lab list` names the labs",
+        CallError::Broken { .. } => "; `weft lab status` says whether it still runs",
+        CallError::Failed(_) => "",
+    };
+    anyhow::anyhow!("{error}{advice}")
 }
 
 /// Asks every agent that is meant and takes their answers together. One that cannot be reached is warned of;
@@ -94,7 +105,7 @@ pub(crate) fn ask_all<T>(
         return Err(error);
     }
     for failure in failures {
-        eprintln!("weft: warning: {failure:#}");
+        note!("weft: warning: {failure:#}");
     }
     Ok(rows)
 }

@@ -168,6 +168,62 @@ fn following_ends_well_at_an_interrupt_and_when_nobody_reads_on() {
 }
 
 #[test]
+fn nobody_who_reads_is_no_reason_to_panic() {
+    let root = lab(2, 1);
+    let manifests = root.path().join("pods.yaml");
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n\
+             spec: {{containers: [{{name: c, image: i, ports: [{{containerPort: 80}}]}}]}}\n---\n"
+        )
+    };
+    let strange = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
+    std::fs::write(&manifests, [pod("a"), pod("b"), strange.to_owned()].concat()).unwrap();
+    let file = manifests.display();
+    for (arguments, code) in [
+        (format!("policy matrix -f {file}"), 0),
+        (format!("policy matrix -f {file} -o json"), 0),
+        (format!("policy explain -f {file} --from default/a --to default/b --port TCP/80"), 0),
+        (format!("policy validate -f {file} -o json"), 0),
+        ("identity list".to_owned(), 0),
+        ("lab list".to_owned(), 0),
+        ("lab status".to_owned(), 1),
+        ("node list --node none".to_owned(), 3),
+    ] {
+        // Pipes whose other end is closed before anything is written, one for each output.
+        let closed = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            writer
+        };
+        let status = weft(&root, &arguments).stdout(closed()).stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments}");
+    }
+}
+
+#[test]
+fn what_to_do_about_it_follows_what_went_wrong() {
+    let root = lab(1, 0);
+    let (code, _, err) = run(&root, "node list");
+    assert_eq!(code, Some(3));
+    assert!(err.contains("connect to") && err.contains("is the fabric up?"), "{err}");
+    // Who answered that it cannot is up.
+    let socket = root.path().join("t/n0.sock");
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            let failure = json!({"error": {"kind": "refused", "message": "not now"}});
+            stream.write_all(format!("{failure}\n").as_bytes()).unwrap();
+        }
+    });
+    let (code, _, err) = run(&root, "node list");
+    assert_eq!(code, Some(3));
+    assert!(err.contains("not now") && !err.contains("fabric"), "{err}");
+}
+
+#[test]
 fn the_version_says_what_it_speaks() {
     let root = tempfile::tempdir().unwrap();
     let (code, out, _) = run(&root, "--version");

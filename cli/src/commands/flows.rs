@@ -2,10 +2,10 @@
 
 use crate::{
     commands::flow_filters::FilterArguments,
-    output::{Outcome, Reader, say},
-    target::Target,
+    output::{Outcome, Reader, note, say},
+    target::{Target, advised},
 };
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use std::{
     collections::VecDeque,
     io::IsTerminal,
@@ -105,16 +105,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// Reads one agent's flows to their end.
 fn stream(socket: &Path, last: Option<u64>, follow: bool, tell: &Sender<News>) -> Result<()> {
-    let failed = |error: &dyn std::fmt::Display| {
-        anyhow!("read the flows of {}: {error}; is the fabric up?", socket.display())
+    let failed = |error| {
+        let what = format!("read the flows of {}", socket.display());
+        advised(error).context(what)
     };
-    let client = Client::connect(socket, PATIENCE).map_err(|e| failed(&e))?;
+    let client = Client::connect(socket, PATIENCE).map_err(failed)?;
     let deadline = (!follow).then_some(PATIENCE);
     let options = Options { deadline, traceparent: None };
-    let answers =
-        client.stream(Request::Flows { last, follow }, options).map_err(|e| failed(&e))?;
+    let answers = client.stream(Request::Flows { last, follow }, options).map_err(failed)?;
     for answer in answers {
-        let news = match answer.map_err(|e| failed(&e))? {
+        let news = match answer.map_err(failed)? {
             Answer::Flow(flow) => News::Flow(flow),
             Answer::FlowsLost(lost) => News::Lost(socket.to_owned(), lost),
             _ => bail!("read the flows of {}: it answered something else", socket.display()),
@@ -158,12 +158,12 @@ impl Merge<'_> {
                 }
                 Ok(News::Flow(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(News::Lost(socket, lost)) => {
-                    eprintln!("{}", self.lost(&socket, lost));
+                    note!("{}", self.lost(&socket, lost));
                 }
                 Ok(News::Ended(Ok(()))) => left -= 1,
                 Ok(News::Ended(Err(error))) => {
                     left -= 1;
-                    eprintln!("weft: warning: {error:#}");
+                    note!("weft: warning: {error:#}");
                     failures.push(error);
                 }
                 Ok(News::Interrupted) | Err(RecvTimeoutError::Disconnected) => break,

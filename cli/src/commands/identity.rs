@@ -1,9 +1,6 @@
 //! `weft identity`: the numbers that label sets have.
 
-use crate::{
-    output::{self, Format, Outcome},
-    target::{Target, ask_all},
-};
+use crate::{commands::listing::Listing, output::Outcome};
 use std::collections::BTreeMap;
 use weft_api::agent::{Answer, IdentityRow, Request};
 
@@ -13,25 +10,18 @@ pub(crate) enum Command {
     /// Every identity that a node knows, with its labels. One label set has one number everywhere.
     ///
     /// Example: weft identity list -o json
-    List {
-        #[command(flatten)]
-        target: Target,
-        /// For people or for programs.
-        #[arg(short, long, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
 }
 
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
-    let Command::List { target, output } = command;
-    let rows =
-        ask_all(&target, &Request::Identities, "list the identities", |answer| match answer {
-            Answer::Identities(rows) => Some(rows),
-            _ => None,
-        })?;
+    let Command::List(listing) = command;
+    let rows = listing.ask(&Request::Identities, "list the identities", |answer| match answer {
+        Answer::Identities(rows) => Some(rows),
+        _ => None,
+    })?;
     let rows: Vec<IdentityRow> = folded(rows);
-    output::rows(output, ["IDENTITY", "LABELS"], &rows, |row| {
+    listing.print(["IDENTITY", "LABELS"], &rows, |row| {
         [row.identity.to_string(), row.labels.join(" ")]
     })
 }

@@ -1,9 +1,6 @@
 //! `weft map`: the eBPF maps of the nodes.
 
-use crate::{
-    output::{self, Format, Outcome},
-    target::{Target, ask_all},
-};
+use crate::{commands::listing::Listing, output::Outcome};
 use weft_api::agent::{Answer, Request};
 
 /// Subcommands of `weft map`.
@@ -12,13 +9,7 @@ pub(crate) enum Command {
     /// Every map of every node: who writes it, how full it is, what had to be mended in it.
     ///
     /// Example: weft map list --node node1
-    List {
-        #[command(flatten)]
-        target: Target,
-        /// For people or for programs.
-        #[arg(short, long, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
     /// The entries of one map, in words.
     ///
     /// Example: weft map dump addresses4 --node node1
@@ -26,28 +17,25 @@ pub(crate) enum Command {
         /// The map, with or without `weft_`.
         name: String,
         #[command(flatten)]
-        target: Target,
-        /// For people or for programs.
-        #[arg(short, long, value_enum, default_value = "table")]
-        output: Format,
+        listing: Listing,
     },
 }
 
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
-        Command::List { target, output } => list(&target, output),
-        Command::Dump { name, target, output } => dump(name, &target, output),
+        Command::List(listing) => list(&listing),
+        Command::Dump { name, listing } => dump(name, &listing),
     }
 }
 
-fn list(target: &Target, output: Format) -> anyhow::Result<Outcome> {
-    let rows = ask_all(target, &Request::Maps, "list the maps", |answer| match answer {
+fn list(listing: &Listing) -> anyhow::Result<Outcome> {
+    let rows = listing.ask(&Request::Maps, "list the maps", |answer| match answer {
         Answer::Maps(rows) => Some(rows),
         _ => None,
     })?;
     let headings = ["NODE", "MAP", "WRITTEN BY", "ENTRIES", "CAPACITY", "MENDED", "PROBLEM"];
-    output::rows(output, headings, &rows, |row| {
+    listing.print(headings, &rows, |row| {
         [
             row.node.clone(),
             row.name.clone(),
@@ -60,13 +48,13 @@ fn list(target: &Target, output: Format) -> anyhow::Result<Outcome> {
     })
 }
 
-fn dump(name: String, target: &Target, output: Format) -> anyhow::Result<Outcome> {
+fn dump(name: String, listing: &Listing) -> anyhow::Result<Outcome> {
     let what = format!("dump the map {name}");
-    let rows = ask_all(target, &Request::MapDump { name }, &what, |answer| match answer {
+    let rows = listing.ask(&Request::MapDump { name }, &what, |answer| match answer {
         Answer::MapDump(rows) => Some(rows),
         _ => None,
     })?;
-    output::rows(output, ["NODE", "KEY", "VALUE"], &rows, |row| {
+    listing.print(["NODE", "KEY", "VALUE"], &rows, |row| {
         [row.node.clone(), row.key.clone(), row.value.clone()]
     })
 }

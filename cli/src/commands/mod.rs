@@ -4,6 +4,7 @@ pub(crate) mod endpoint;
 pub(crate) mod flow_filters;
 pub(crate) mod flows;
 pub(crate) mod identity;
+pub(crate) mod listing;
 pub(crate) mod map;
 pub(crate) mod node;
 pub(crate) mod policy;

@@ -1,9 +1,6 @@
 //! `weft node`: the nodes of the cluster.
 
-use crate::{
-    output::{self, Format, Outcome},
-    target::{Target, ask_all},
-};
+use crate::{commands::listing::Listing, output::Outcome};
 use std::collections::BTreeMap;
 use weft_api::agent::{Answer, NodeRow, Request};
 
@@ -13,25 +10,19 @@ pub(crate) enum Command {
     /// Every node that an agent knows, with its address and the prefixes of its pods.
     ///
     /// Example: weft node list
-    List {
-        #[command(flatten)]
-        target: Target,
-        /// For people or for programs.
-        #[arg(short, long, value_enum, default_value = "table")]
-        output: Format,
-    },
+    List(Listing),
 }
 
 /// Runs one.
 pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
-    let Command::List { target, output } = command;
-    let rows = ask_all(&target, &Request::Nodes, "list the nodes", |answer| match answer {
+    let Command::List(listing) = command;
+    let rows = listing.ask(&Request::Nodes, "list the nodes", |answer| match answer {
         Answer::Nodes(rows) => Some(rows),
         _ => None,
     })?;
     let rows = rows.into_iter().map(|row| ((row.name.clone(), row.address), row));
     let rows: Vec<NodeRow> = rows.collect::<BTreeMap<_, _>>().into_values().collect();
-    output::rows(output, ["NODE", "ADDRESS", "POD CIDRS"], &rows, |row| {
+    listing.print(["NODE", "ADDRESS", "POD CIDRS"], &rows, |row| {
         [row.name.clone(), row.address.to_string(), row.pod_cidrs.join(" ")]
     })
 }

@@ -6,7 +6,7 @@ use crate::{
         policy_offline::{Cluster, Endpoint, Judge, Port, Whom, question, verdict},
         policy_words as words,
     },
-    output::Outcome,
+    output::{Outcome, say},
 };
 use weft_core::policy::offline::{Answer, Side};
 use weft_types::policy::Direction;
@@ -44,15 +44,12 @@ pub(crate) fn run(command: &Explain) -> anyhow::Result<Outcome> {
             policy_matrix::row(&judge, from, to, command.port)
         };
         let rows: Vec<_> = pairs.iter().map(row).collect();
-        println!("{}", serde_json::json!({ "rows": rows }));
+        say(&format!("{}\n", serde_json::json!({ "rows": rows })))?;
         return Ok(Outcome::Done);
     }
-    for (at, (from, to)) in pairs.into_iter().enumerate() {
-        if at > 0 {
-            println!();
-        }
-        print!("{}", explain(&judge, from, to, command.port));
-    }
+    let texts: Vec<String> =
+        pairs.into_iter().map(|(from, to)| explain(&judge, from, to, command.port)).collect();
+    say(&texts.join("\n"))?;
     Ok(Outcome::Done)
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     commands::policy_offline::{Cluster, Judge, Port, SideRow, verdict},
     grid::{self, Row},
-    output::Outcome,
+    output::{Outcome, note, say},
 };
 use std::collections::BTreeSet;
 
@@ -45,17 +45,16 @@ pub(crate) fn run(command: &Matrix) -> anyhow::Result<Outcome> {
     let judge = command.cluster.judge()?;
     let rows = rows(&judge, &command.ports);
     if rows.is_empty() {
-        eprintln!(
-            "no rows: fewer than two endpoints, or no pod declares a port (say --port TCP/80)"
-        );
+        note!("no rows: fewer than two endpoints, or no pod declares a port (say --port TCP/80)");
     }
-    match command.output {
-        Format::Json => println!("{}", serde_json::json!({ "rows": rows })),
+    let text = match command.output {
+        Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
         Format::Grid => {
             let rows: Vec<Row> = rows.into_iter().map(|row| row.row).collect();
-            print!("{}", grid::render(&rows));
+            grid::render(&rows)
         }
-    }
+    };
+    say(&text)?;
     Ok(Outcome::Done)
 }
 

@@ -1,5 +1,6 @@
 //! What `policy matrix` and `policy explain` share: manifests judged offline, endpoints and ports by name.
 
+use crate::output::note;
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use std::{collections::BTreeSet, fmt, net::Ipv4Addr, path::PathBuf, str::FromStr};
@@ -118,10 +119,10 @@ impl Cluster {
             anyhow::anyhow!("the manifests cannot be used:\n  {}", lines.join("\n  "))
         })?;
         for (kind, count) in &manifests.skipped {
-            eprintln!("skipped {count} {kind}: not a kind that Weft uses");
+            note!("skipped {count} {kind}: not a kind that Weft uses");
         }
         for warning in &manifests.warnings {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
         let addresses = weft_manifests::addresses(&manifests.objects);
         let cluster = Offline::new(&manifests.objects, &addresses);

@@ -1,6 +1,6 @@
 //! `weft policy validate`: says of manifests what the API server, and Weft, would refuse.
 
-use crate::output::Outcome;
+use crate::output::{Outcome, note, say};
 use std::path::PathBuf;
 use weft_manifests::ManifestError;
 
@@ -20,10 +20,10 @@ pub(crate) fn run(command: &Validate) -> anyhow::Result<Outcome> {
     let (errors, outcome) = match weft_manifests::read(&command.files) {
         Ok(manifests) => {
             for (kind, count) in &manifests.skipped {
-                eprintln!("skipped {count} {kind}: not used by Weft");
+                note!("skipped {count} {kind}: not used by Weft");
             }
             for warning in &manifests.warnings {
-                eprintln!("warning: {warning}");
+                note!("warning: {warning}");
             }
             (Vec::new(), Outcome::Done)
         }
@@ -31,9 +31,10 @@ pub(crate) fn run(command: &Validate) -> anyhow::Result<Outcome> {
     };
     if command.output.is_some() {
         let rows: Vec<_> = errors.iter().map(row).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
     } else {
-        errors.iter().for_each(|error| println!("{error}"));
+        let lines: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        say(&lines)?;
     }
     Ok(outcome)
 }

@@ -1,7 +1,7 @@
 //! `weft policy wait`: is this policy enforced, everywhere?
 
 use crate::{
-    output::Outcome,
+    output::{Outcome, say},
     target::{Target, ask},
 };
 use anyhow::bail;
@@ -34,15 +34,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         other => bail!("wait for a revision at {}: it answered {other:?}", socket.display()),
     };
     if waited.enforced {
-        println!("revision {} is enforced on {everywhere}", waited.revision);
+        say(&format!("revision {} is enforced on {everywhere}\n", waited.revision))?;
         return Ok(Outcome::Done);
     }
-    println!("revision {} is not enforced on {everywhere}:", waited.revision);
+    let mut text = format!("revision {} is not enforced on {everywhere}:\n", waited.revision);
     for node in waited.behind {
         let holds = node.acknowledged.map_or_else(|| "nothing yet".to_owned(), |r| r.to_string());
         let session = if node.connected { "connected" } else { "its agent is not connected" };
-        println!("  {}: holds {holds}; {session}", node.node);
+        text.push_str(&format!("  {}: holds {holds}; {session}\n", node.node));
     }
+    say(&text)?;
     Ok(Outcome::No)
 }
 

@@ -6,7 +6,7 @@ use super::{
     record::{Held, Lab},
     start,
 };
-use crate::output::Outcome;
+use crate::output::{Outcome, note};
 use anyhow::{Result, bail};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,7 +49,7 @@ pub(crate) fn apply(arguments: &Apply) -> Result<Outcome> {
     start::servers(&mut lab)?;
     start::commands(&mut lab)?;
     let revision = desired::wait(&lab.release())?;
-    eprintln!("revision {revision} is enforced on every node");
+    note!("revision {revision} is enforced on every node");
     Ok(Outcome::Done)
 }
 
@@ -106,15 +106,15 @@ pub(crate) fn delete(arguments: &Delete) -> Result<Outcome> {
         if let (Some(kind), Some(name)) = (&arguments.kind, &arguments.object) {
             bail!("delete {kind} {name}: lab {} has none of that name", lab.name);
         }
-        eprintln!("lab {} has none of these objects", lab.name);
+        note!("lab {} has none of these objects", lab.name);
     }
     for object in &objects {
-        eprintln!("deleting {}", object.key());
+        note!("deleting {}", object.key());
     }
     desired::remove(&lab, objects)?;
     pods::unplug(&mut lab, &pods)?;
     let revision = desired::wait(&lab.release())?;
-    eprintln!("revision {revision} is enforced on every node");
+    note!("revision {revision} is enforced on every node");
     Ok(Outcome::Done)
 }
 

@@ -1,6 +1,7 @@
 //! What the operator is told of a lab, and asked about it.
 
 use super::{interrupt, record::Lab, start::PATIENCE};
+use crate::output::note;
 use anyhow::{Context, Result, bail};
 use std::{path::PathBuf, time::Instant};
 use weft_api::{
@@ -26,10 +27,10 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests> {
         manifests.skipped.insert("Node".to_owned(), nodes);
     }
     for (kind, count) in &manifests.skipped {
-        eprintln!("skipped {count} of kind {kind}: the lab does not use them");
+        note!("skipped {count} of kind {kind}: the lab does not use them");
     }
     for warning in &manifests.warnings {
-        eprintln!("warning: {warning}");
+        note!("warning: {warning}");
     }
     Ok(manifests)
 }

@@ -4,7 +4,7 @@ use super::{
     netns, process,
     record::{self, Held, Lab},
 };
-use crate::output::Outcome;
+use crate::output::{Outcome, note};
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
 use std::{fs, time::Duration};
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         (Some(name), _) if names.contains(name) => return one(name),
         (None, _) if !names.is_empty() => return one(&record::find(None)?.name),
         (name, _) => {
-            eprintln!("no lab {} is up", name.as_deref().unwrap_or("of any name"));
+            note!("no lab {} is up", name.as_deref().unwrap_or("of any name"));
             Vec::new()
         }
     };
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 fn one(name: &str) -> Result<Outcome> {
-    eprintln!("taking lab {name} down");
+    note!("taking lab {name} down");
     let dir = record::dir(record::checked(name)?);
     if dir.join("lab.json").exists() {
         remove(&*Held::of(Some(name))?)?;

@@ -6,7 +6,7 @@ use super::{
     record::{Held, Lab},
     start,
 };
-use crate::output::Outcome;
+use crate::output::{Outcome, note};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub(crate) fn agent(command: &Agent) -> Result<Outcome> {
             let mut lab = Held::of(which.lab.name.as_deref())?;
             let nodes = which.nodes(&lab)?;
             start::agents(&mut lab, &nodes)?;
-            eprintln!("serving: the agent of {}", nodes.join(", "));
+            note!("serving: the agent of {}", nodes.join(", "));
         }
     }
     Ok(Outcome::Done)
@@ -103,7 +103,7 @@ pub(crate) fn operator(command: &Operator) -> Result<Outcome> {
         }
         Operator::Start(which) => {
             start::operator(&mut Held::of(which.name.as_deref())?)?;
-            eprintln!("serving: the operator");
+            note!("serving: the operator");
         }
     }
     Ok(Outcome::Done)
@@ -122,9 +122,9 @@ fn kill(process: Option<ProcessId>, whose: &str) -> Result<()> {
             process.signal(Signal::SIGKILL);
             let ended = process.ended_within(Duration::from_secs(5));
             anyhow::ensure!(ended, "kill {whose}: process {} survived SIGKILL", process.pid);
-            eprintln!("killed: {whose} (process {})", process.pid);
+            note!("killed: {whose} (process {})", process.pid);
         }
-        None => eprintln!("not running: {whose}"),
+        None => note!("not running: {whose}"),
     }
     Ok(())
 }

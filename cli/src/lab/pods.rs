@@ -5,6 +5,7 @@ use super::{
     record::{self, Held, Lab, Pod},
     start,
 };
+use crate::output::note;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
@@ -94,7 +95,7 @@ impl Places<'_> {
             let next = self.strangers.len();
             if !self.strangers.contains_key(named) {
                 let node = self.nth(next)?;
-                eprintln!("node {named} of the manifests is {node} of the lab");
+                note!("node {named} of the manifests is {node} of the lab");
                 self.strangers.insert(named.clone(), node);
             }
             return self.strangers.get(named).cloned().context("the lab has no node");

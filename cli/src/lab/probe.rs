@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     grid::{self, Row},
-    output::{self, Outcome},
+    output::{self, Outcome, note},
 };
 use anyhow::{Context, Result, anyhow};
 use std::{
@@ -150,7 +150,7 @@ fn attempts(lab: &Lab, asked: &[Port]) -> Result<Vec<Attempt>> {
         }
     }
     for (protocol, count) in unknown {
-        eprintln!("left out {count} rows of {protocol}: this kernel does not have it");
+        note!("left out {count} rows of {protocol}: this kernel does not have it");
     }
     Ok(attempts)
 }

@@ -1,6 +1,7 @@
 //! `lab.json`: what a lab is made of, written before it is made so that a crash leaves nothing unknown.
 
 use super::{interrupt, process::ProcessId};
+use crate::output::note;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -224,7 +225,7 @@ fn turn(name: &str) -> Result<File> {
             Err(TryLockError::WouldBlock) => {}
         }
         if !said {
-            eprintln!("waiting for another command that changes lab {name}");
+            note!("waiting for another command that changes lab {name}");
             said = true;
         }
         interrupt::check()?;
@@ -259,8 +260,9 @@ pub(crate) fn names() -> Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("list {}", root().display())),
     };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+    let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| checked(name).is_ok()).collect();
     names.sort();
     Ok(names)
 }

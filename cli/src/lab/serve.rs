@@ -4,7 +4,7 @@
 //! socket; connections stay when a port goes, and end with their pod.
 
 use super::{answer, netns, record};
-use crate::output::Outcome;
+use crate::output::{Outcome, note};
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, bind, listen, setsockopt,
@@ -103,7 +103,7 @@ pub(crate) fn run(name: &str) -> Result<Outcome> {
     runtime.block_on(async {
         let mut servers = Servers { lab: lab.name, ..Servers::default() };
         for problem in servers.reload() {
-            eprintln!("{problem}");
+            note!("{problem}");
         }
         let listener =
             UnixListener::bind(&path).with_context(|| format!("listen at {}", path.display()))?;
@@ -143,7 +143,7 @@ async fn accept(listener: UnixListener, tell: mpsc::Sender<News>) {
         let tell = tell.clone();
         tokio::spawn(async move {
             if let Err(error) = orders(number, stream, &tell).await {
-                eprintln!("control connection {number}: {error}");
+                note!("control connection {number}: {error}");
             }
             // The receiver lives as long as the process.
             let _ = tell.send(News::Left(number)).await;

@@ -6,6 +6,7 @@ use super::{
     record::{Held, Lab},
     serve,
 };
+use crate::output::note;
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -96,7 +97,7 @@ pub(crate) fn servers(lab: &mut Held) -> Result<()> {
         serving(&serve::socket(lab), process, &log)?;
     }
     for problem in serve::Control::of(lab)?.ask(&serve::Order::Reload)? {
-        eprintln!("warning: {problem}");
+        note!("warning: {problem}");
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::{
     record::{self, Held, Lab},
     start::{self, GATEWAY},
 };
-use crate::output::Outcome;
+use crate::output::{Outcome, note};
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use std::{fs, net::Ipv4Addr, path::PathBuf};
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         let more = removed.err().map(|e| format!("\nand: {e:#}")).unwrap_or_default();
         return Err(error.context(format!("bring lab {name} up{logs}{more}")));
     }
-    eprintln!("lab {name} is up: {} nodes, {} pods", lab.nodes.len(), lab.pods.len());
+    note!("lab {name} is up: {} nodes, {} pods", lab.nodes.len(), lab.pods.len());
     Ok(Outcome::Done)
 }
 
@@ -98,18 +98,18 @@ fn build(lab: &mut Held, manifests: Manifests) -> Result<()> {
             pod_cidrs: vec![node.pod_cidr],
         })
     }));
-    eprintln!("making {} nodes", lab.nodes.len());
+    note!("making {} nodes", lab.nodes.len());
     underlay(lab)?;
     let mut processes = vec![("operator".to_owned(), "operator.weft".to_owned())];
     processes.extend(lab.nodes.iter().map(|n| (n.name.clone(), format!("{}.node.weft", n.name))));
     certificates::make(&lab.dir(), &lab.name, &processes)?;
-    eprintln!("starting the operator and {} agents", lab.nodes.len());
+    note!("starting the operator and {} agents", lab.nodes.len());
     start::operator(lab)?;
     desired::submit(lab, objects)?;
     let nodes = start::all(lab);
     start::agents(lab, &nodes)?;
     interrupt::check()?;
-    eprintln!("plugging {} pods", lab.pods.len());
+    note!("plugging {} pods", lab.pods.len());
     pods::plug(lab)?;
     start::servers(lab)?;
     start::commands(lab)?;

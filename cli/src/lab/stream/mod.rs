@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     commands::policy_wait::duration,
-    output::{Outcome, say},
+    output::{Outcome, aside, note, say},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     // Listens there for as long as this connection, if nobody does.
     let mut servers = Control::of(&lab)?;
     for problem in servers.ask(&Order::Open(vec![(protocol, port)]))? {
-        eprintln!("warning: {problem}");
+        note!("warning: {problem}");
     }
     let socket = netns::inside(&from.netns, move || Ok(serve::open(protocol)?))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -187,7 +187,7 @@ async fn stream(arguments: &Arguments, mut transport: Transport) -> Result<Tally
             () = sleep_until(next_word), if is_terminal || arguments.every.is_some() => {
                 next_word += pause;
                 let line = tally.progress(Instant::now());
-                if is_terminal { eprint!("\r{line}\x1b[K") } else { eprintln!("{line}") }
+                if is_terminal { aside(format_args!("\r{line}\x1b[K")) } else { note!("{line}") }
             }
         }
         if !sending && arguments.udp && tally.outstanding() == 0 {
@@ -195,7 +195,7 @@ async fn stream(arguments: &Arguments, mut transport: Transport) -> Result<Tally
         }
     }
     if is_terminal {
-        eprint!("\r\x1b[K");
+        aside(format_args!("\r\x1b[K"));
     }
     Ok(tally)
 }
