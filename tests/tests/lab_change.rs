@@ -7,10 +7,8 @@
     reason = "a test"
 )]
 
-use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use std::{
-    fs::File,
     io::{Read, Write},
     net::TcpStream,
     thread,
@@ -41,14 +39,8 @@ fn namespace_labels(lab: &Lab, name: &str) -> Vec<String> {
 
 /// A connection from a pod, opened in its network namespace.
 fn connection(lab: &Lab, from: &str, to: &str, port: u16) -> TcpStream {
-    let netns = lab.pod(from)["netns"].as_str().unwrap().to_owned();
     let address = lab.pod(to)["address"].as_str().unwrap().to_owned();
-    let opened = thread::spawn(move || {
-        let file = File::open(format!("/run/netns/{netns}")).unwrap();
-        setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-        TcpStream::connect((address, port)).unwrap()
-    });
-    let stream = opened.join().unwrap();
+    let stream = lab.inside(from, move || TcpStream::connect((address, port)).unwrap());
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }

@@ -12,6 +12,8 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -62,6 +64,11 @@ fn root_the_machine_is_as_before_while_a_lab_is_up_and_after_it() {
         comes_to_be(&before_network, network, "a lab that is up changed the machine's network");
         assert!(lab.probe(&[]).values().any(|allowed| *allowed));
         comes_to_be(&before_network, network, "a lab that is used changed the machine's network");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&lab.dir()), 0o700);
+        for key in std::fs::read_dir(lab.dir().join("keys")).unwrap() {
+            assert_eq!(mode(&key.unwrap().path()), 0o600);
+        }
         let objects = kernel_objects();
         assert!(objects.len() > 10, "the agents' programs and maps: {objects:?}");
         lab.does(&["down"]);

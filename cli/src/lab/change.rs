@@ -22,7 +22,7 @@ use weft_types::{
 #[derive(clap::Args)]
 pub(crate) struct Apply {
     /// Manifests: files, folders, or - for standard input.
-    #[arg(short, required = true)]
+    #[arg(short, long = "filename", required = true, num_args = 1.., value_name = "FILE")]
     file: Vec<PathBuf>,
     /// Which lab; the only one by default.
     #[arg(long, visible_alias = "lab")]
@@ -69,7 +69,7 @@ fn keep_known_namespaces(manifests: &mut Manifests, known: &[Object]) {
 #[derive(clap::Args)]
 pub(crate) struct Delete {
     /// Manifests whose objects are to go: files, folders, or - for standard input.
-    #[arg(short, conflicts_with_all = ["kind", "object"], required_unless_present = "kind")]
+    #[arg(short, long = "filename", num_args = 1.., value_name = "FILE", conflicts_with_all = ["kind", "object"], required_unless_present = "kind")]
     file: Vec<PathBuf>,
     /// Or one object: pod, networkpolicy, namespace, deployment, statefulset, replicaset or daemonset.
     #[arg(requires = "object")]

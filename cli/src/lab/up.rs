@@ -18,7 +18,7 @@ use weft_types::{NodeName, Object};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Manifests: files, folders, or - for standard input.
-    #[arg(short)]
+    #[arg(short, long = "filename", num_args = 1.., value_name = "FILE")]
     file: Vec<PathBuf>,
     /// The lab's name.
     #[arg(long, visible_alias = "lab", default_value = "lab")]
