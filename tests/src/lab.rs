@@ -111,6 +111,18 @@ impl Lab {
         lab
     }
 
+    /// Brings one up whose processes have a variable in their environment.
+    #[track_caller]
+    pub fn up_with(test: &str, files: &[&str], variable: (&str, &str)) -> Self {
+        let lab = Self::named(test);
+        let mut arguments = vec!["up"];
+        files.iter().for_each(|file| arguments.extend(["-f", file]));
+        let mut command = Command::new(program("weft"));
+        command.args(lab.words(&arguments)).env(variable.0, variable.1);
+        said(&arguments, &command.output().expect("run weft"));
+        lab
+    }
+
     /// `weft lab …` of this lab.
     pub fn run(&self, arguments: &[&str]) -> Output {
         weft(&self.words(arguments))

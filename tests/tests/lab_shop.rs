@@ -10,6 +10,29 @@ fn root_the_shop_talks_as_its_policies_say() {
         return;
     }
     let lab = Lab::up("shop", &[&example("shop.yaml")]);
+    the_shop_talks(&lab);
+    nothing_is_left_of(lab);
+}
+
+/// As on kernels that have no TCX.
+#[test]
+fn root_the_shop_talks_over_clsact_and_outlives_an_agent() {
+    if !is_root() {
+        return;
+    }
+    let clsact = ("WEFT_ATTACHMENT", "clsact");
+    let lab = Lab::up_with("clsact", &[&example("shop.yaml")], clsact);
+    let filters = lab
+        .does(&["node", "exec", "node1", "--", "tc", "filter", "show", "dev", "eth0", "ingress"]);
+    assert!(filters.contains("from_net"), "{filters}");
+    the_shop_talks(&lab);
+    lab.does(&["agent", "kill", "--node", "node1"]);
+    assert_eq!(lab.reaches("shop/frontend-0", "shop/cart-0", "TCP", 8080), Some(true));
+    assert_eq!(lab.reaches("shop/frontend-0", "shop/db-0", "TCP", 5432), Some(false));
+    nothing_is_left_of(lab);
+}
+
+fn the_shop_talks(lab: &Lab) {
     let rows = lab.probe(&[]);
     let verdict = |from: &str, to: &str, port: u64| {
         rows.get(&(from.to_owned(), to.to_owned(), "TCP".to_owned(), port)).copied()
@@ -36,7 +59,9 @@ fn root_the_shop_talks_as_its_policies_say() {
     // And so is its end.
     lab.does(&["delete", "networkpolicy", "monitoring/closed"]);
     assert_eq!(lab.reaches("shop/frontend-0", "monitoring/scraper", "TCP", 9090), Some(true));
+}
 
+fn nothing_is_left_of(lab: Lab) {
     let (name, dir) = (lab.name.clone(), lab.dir());
     drop(lab);
     let prefix = format!("weft-{name}-");

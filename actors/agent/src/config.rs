@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
+use weft_datapath::attachment::Attachment;
 
 /// Weft's node agent: plugs pods and keeps the node's eBPF programs and maps as the operators say.
 #[derive(Clone, Debug, clap::Parser)]
@@ -42,9 +43,32 @@ pub struct Config {
     /// Let callers of the local socket make actors fail: for labs and tests, never for a cluster.
     #[arg(long, hide = true)]
     pub allow_faults: bool,
+    /// How programs are attached; the best that this kernel has when absent.
+    #[arg(long, value_enum, env = "WEFT_ATTACHMENT")]
+    pub attachment: Option<Attach>,
     /// How logs are written.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+impl Config {
+    /// How programs are attached.
+    pub fn attachment(&self) -> Attachment {
+        match self.attachment {
+            None => Attachment::of_this_kernel(),
+            Some(Attach::Tcx) => Attachment::Tcx,
+            Some(Attach::Clsact) => Attachment::Clsact,
+        }
+    }
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Attach {
+    /// By TCX links (Linux 6.6 or later).
+    Tcx,
+    /// By filters of a clsact qdisc.
+    Clsact,
 }
 
 /// How logs are written.

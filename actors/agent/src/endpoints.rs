@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{oneshot, watch};
-use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
+use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC, address::Addr4};
 use weft_api::{
     Failure, FailureKind,
     agent::EndpointRow,
@@ -411,16 +411,17 @@ pub fn host_interface(attachment: &Attachment) -> String {
 
 /// An endpoint's row in the kernel.
 fn row(endpoint: &Endpoint, wire: Wire) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(64);
-    // A class's number is its identity's.
-    for word in [wire.ifindex, endpoint.id, endpoint.identity.0, endpoint.identity.0] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes.extend(endpoint.address.octets());
-    bytes.extend([0; 20]);
-    bytes.extend(wire.mac);
-    bytes.extend([0; 18]);
-    bytes
+    let row = weft_abi::endpoint::Endpoint {
+        ifindex: wire.ifindex,
+        id: endpoint.id,
+        identity: endpoint.identity.0,
+        // A class's number is its identity's.
+        class: endpoint.identity.0,
+        addr4: Addr4::new(endpoint.address.octets()),
+        mac: wire.mac,
+        ..weft_abi::endpoint::Endpoint::zeroed()
+    };
+    row.to_bytes().into()
 }
 
 fn mac(bytes: [u8; 6]) -> String {

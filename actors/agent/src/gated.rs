@@ -6,7 +6,7 @@ use weft_abi::{
     map::MapSpec,
     policy::{ClassEdit, PolicyEntry, PolicyPrefix},
 };
-use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Maps, Programs, RawEntry};
+use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Maps, Programs, Pruned, RawEntry};
 
 /// One of the kernel's traits for one life of an actor.
 pub struct Gated<K: ?Sized> {
@@ -43,6 +43,15 @@ impl<K: Maps + ?Sized> Gated<K> {
     /// Removes keys.
     pub fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError> {
         self.pass()?.delete(map, keys)
+    }
+
+    /// Removes what is over from a map that the kernel's programs write.
+    pub fn prune(
+        &self,
+        map: &MapSpec,
+        is_over: &mut dyn FnMut(&RawEntry) -> bool,
+    ) -> Result<Pruned, KernelError> {
+        self.pass()?.prune(map, is_over)
     }
 
     /// Classes that have a trie.

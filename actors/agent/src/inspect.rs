@@ -7,7 +7,10 @@ use crate::{
 };
 use std::{net::Ipv4Addr, sync::Arc};
 use weft_abi::{
-    ipcache::{HOST, LOCAL, REMOTE_NODE, REMOTE_POD},
+    address::Addr4,
+    conntrack::{DENIED, FLOWS4, Flow, FlowKey4, OPENER_HIGH, PENDING4},
+    endpoint::Endpoint,
+    ipcache::{AddressEntry, HOST, LOCAL, Prefix4, PrefixEntry, REMOTE_NODE, REMOTE_POD},
     map::{ALL, MapKind, MapSpec},
     policy::{DENY, INGRESS, PREFIX_PROTOCOL, PolicyEntry, PolicyPrefix},
 };
@@ -39,15 +42,15 @@ impl Inspector {
 
     /// A map that has no owner here: the kernel's programs write it.
     fn kernel_row(&self, map: &MapSpec) -> MapRow {
-        let read = self.kernel.entries(map);
+        let counted = self.kernel.prune(map, &mut |_| false).map(|pruned| pruned.seen);
         MapRow {
             node: self.node.clone(),
             name: map.name.to_owned(),
             written_by: "kernel".to_owned(),
-            entries: read.as_ref().map_or(0, |entries| entries.len() as u64),
+            entries: counted.as_ref().map_or(0, |entries| *entries as u64),
             capacity: u64::from(map.capacity),
             mended: 0,
-            problem: read.err().map(|error| error.to_string()),
+            problem: counted.err().map(|error| error.to_string()),
         }
     }
 
@@ -131,13 +134,7 @@ fn policy_key(prefix: &PolicyPrefix) -> String {
         0 => "anyone".to_owned(),
         identity => identity.to_string(),
     };
-    let protocol = match prefix.key.protocol {
-        1 => "ICMP".to_owned(),
-        6 => "TCP".to_owned(),
-        17 => "UDP".to_owned(),
-        132 => "SCTP".to_owned(),
-        other => other.to_string(),
-    };
+    let protocol = protocol_words(prefix.key.protocol);
     let port = prefix.key.port.to_host();
     let bits = prefix.length.saturating_sub(PREFIX_PROTOCOL);
     let service = match prefix.length {
@@ -147,6 +144,16 @@ fn policy_key(prefix: &PolicyPrefix) -> String {
         _ => format!("{protocol}/{port}-{}", port | (0xffff_u16.checked_shr(bits).unwrap_or(0))),
     };
     format!("{direction} {peer} {service}")
+}
+
+fn protocol_words(protocol: u8) -> String {
+    match protocol {
+        1 => "ICMP".to_owned(),
+        6 => "TCP".to_owned(),
+        17 => "UDP".to_owned(),
+        132 => "SCTP".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn policy_entry(entry: &PolicyEntry) -> String {
@@ -160,6 +167,7 @@ fn words(node: &str, map: &MapSpec, entry: &RawEntry) -> MapEntry {
         name if name == weft_abi::ipcache::ADDRESSES4.name => address_words(entry),
         name if name == weft_abi::ipcache::PREFIXES4.name => prefix_words(entry),
         name if name == weft_abi::endpoint::ENDPOINTS.name => endpoint_words(entry),
+        name if name == FLOWS4.name || name == PENDING4.name => flow_words(entry),
         _ => None,
     };
     let (key, value) = words.unwrap_or_else(|| (hex(&entry.key), hex(&entry.value)));
@@ -170,12 +178,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
-}
-
-fn octets(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok().map(Ipv4Addr::from)
+fn dotted(address: Addr4) -> Ipv4Addr {
+    address.octets.into()
 }
 
 fn place(flags: u32) -> &'static str {
@@ -189,31 +193,50 @@ fn place(flags: u32) -> &'static str {
 }
 
 fn address_words(entry: &RawEntry) -> Option<(String, String)> {
-    let (identity, flags) = (word(&entry.value, 0)?, word(&entry.value, 4)?);
-    let mut value = format!("identity {identity} {}", place(flags));
-    match flags {
-        LOCAL => value += &format!(" ifindex {}", word(&entry.value, 8)?),
-        REMOTE_POD => value += &format!(" via {}", octets(&entry.value, 28)?),
+    let (key, row) = (Addr4::from_bytes(&entry.key)?, AddressEntry::from_bytes(&entry.value)?);
+    let mut value = format!("identity {} {}", row.identity, place(row.flags));
+    match row.flags {
+        LOCAL => value += &format!(" ifindex {}", row.ifindex),
+        REMOTE_POD => value += &format!(" via {}", dotted(row.node.to4())),
         _ => {}
     }
-    Some((octets(&entry.key, 0)?.to_string(), value))
+    Some((dotted(key).to_string(), value))
 }
 
 fn prefix_words(entry: &RawEntry) -> Option<(String, String)> {
-    let key = format!("{}/{}", octets(&entry.key, 4)?, word(&entry.key, 0)?);
-    let (identity, cidr) = (word(&entry.value, 0)?, word(&entry.value, 4)?);
-    let value =
-        format!("identity {identity} policy prefix {cidr} {}", place(word(&entry.value, 8)?));
-    Some((key, value))
+    let (key, row) = (Prefix4::from_bytes(&entry.key)?, PrefixEntry::from_bytes(&entry.value)?);
+    let (identity, cidr) = (row.identity, row.cidr);
+    let value = format!("identity {identity} policy prefix {cidr} {}", place(row.flags));
+    Some((format!("{}/{}", dotted(key.addr), key.length), value))
 }
 
 fn endpoint_words(entry: &RawEntry) -> Option<(String, String)> {
+    let row = Endpoint::from_bytes(&entry.value)?;
     let value = format!(
         "endpoint {} identity {} class {} address {}",
-        word(&entry.value, 4)?,
-        word(&entry.value, 8)?,
-        word(&entry.value, 12)?,
-        octets(&entry.value, 16)?
+        row.id,
+        row.identity,
+        row.class,
+        dotted(row.addr4)
     );
-    Some((format!("ifindex {}", word(&entry.key, 0)?), value))
+    Some((format!("ifindex {}", row.ifindex), value))
+}
+
+/// Low end, high end, who opened it, what is known of it.
+fn flow_words(entry: &RawEntry) -> Option<(String, String)> {
+    let (key, flow) = (FlowKey4::from_bytes(&entry.key)?, Flow::from_bytes(&entry.value)?);
+    let low = format!("{}:{}", dotted(key.low_addr), key.low_port.to_host());
+    let high = format!("{}:{}", dotted(key.high_addr), key.high_port.to_host());
+    let (from, to) = if flow.flags & OPENER_HIGH == 0 { (low, high) } else { (high, low) };
+    let verdict = if flow.flags & DENIED == 0 { "allowed" } else { "denied" };
+    let value = format!(
+        "{verdict} epoch {} identities {} -> {} rules {} {} seen {}",
+        flow.epoch,
+        flow.opener_identity,
+        flow.target_identity,
+        flow.egress_rule,
+        flow.ingress_rule,
+        flow.last_seen
+    );
+    Some((format!("{} {from} -> {to}", protocol_words(key.protocol)), value))
 }

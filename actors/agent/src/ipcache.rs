@@ -10,7 +10,10 @@ use crate::{
 };
 use ipnet::Ipv4Net;
 use std::{collections::BTreeMap, net::Ipv4Addr};
-use weft_abi::ipcache::{AddressEntry, PrefixEntry};
+use weft_abi::{
+    address::Addr4,
+    ipcache::{Prefix4, PrefixEntry},
+};
 use weft_api::agent::NodeRow;
 use weft_core::{
     ipcache::{Ipcache as Core, LocalPod},
@@ -81,21 +84,24 @@ impl Ipcache {
         let rows: Edits = edits
             .addresses
             .iter()
-            .map(|(a, entry)| (a.octets().into(), entry.as_ref().map(address)))
+            .map(|(a, entry)| (a.octets().into(), entry.map(|e| e.to_bytes().into())))
             .collect();
         write(&self.addresses, rows, || {
             self.core
                 .rows()
                 .addresses
                 .iter()
-                .map(|(a, e)| (a.octets().into(), address(e)))
+                .map(|(a, e)| (a.octets().into(), e.to_bytes().into()))
                 .collect()
         })
         .await?;
-        let rows: Edits =
-            edits.prefixes.iter().map(|(p, entry)| (key(p), entry.as_ref().map(prefix))).collect();
+        let rows: Edits = edits
+            .prefixes
+            .iter()
+            .map(|(p, entry)| (key(p), entry.map(|e| e.to_bytes().into())))
+            .collect();
         write(&self.prefixes, rows, || {
-            self.core.rows().prefixes.iter().map(|(p, e)| (key(p), prefix(e))).collect()
+            self.core.rows().prefixes.iter().map(|(p, e)| (key(p), e.to_bytes().into())).collect()
         })
         .await
     }
@@ -122,46 +128,19 @@ pub async fn write(
     Ok(())
 }
 
-/// A prefix as the kernel's tries have it: its length, then the address.
+/// A prefix as the kernel's tries have it.
 fn key(prefix: &Ipv4Net) -> Vec<u8> {
-    let mut key = u32::from(prefix.prefix_len()).to_ne_bytes().to_vec();
-    key.extend(prefix.network().octets());
-    key
-}
-
-fn address(entry: &AddressEntry) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size_of::<AddressEntry>());
-    for word in [entry.identity, entry.flags, entry.ifindex] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes.extend(entry.spare);
-    bytes.extend(entry.node.octets);
-    bytes
-}
-
-fn prefix(entry: &PrefixEntry) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size_of::<PrefixEntry>());
-    for word in [entry.identity, entry.cidr, entry.flags] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes.extend(entry.spare);
-    bytes.extend(entry.node.octets);
-    bytes
+    let addr = Addr4::new(prefix.network().octets());
+    Prefix4 { length: prefix.prefix_len().into(), addr }.to_bytes().into()
 }
 
 /// The prefix rows that a kernel's map holds; rows of another layout are none.
 pub fn prefix_rows(rows: &Rows) -> BTreeMap<Ipv4Net, PrefixEntry> {
-    let word = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
     let row = |(key, value): (&Vec<u8>, &Vec<u8>)| {
-        let length = u8::try_from(word(key.get(..4)?)?).ok()?;
-        let octets: [u8; 4] = key.get(4..8)?.try_into().ok()?;
-        let entry = PrefixEntry {
-            identity: word(value.get(..4)?)?,
-            cidr: word(value.get(4..8)?)?,
-            flags: word(value.get(8..12)?)?,
-            ..PrefixEntry::zeroed()
-        };
-        Some((Ipv4Net::new(octets.into(), length).ok()?, entry))
+        let prefix = Prefix4::from_bytes(key)?;
+        let length = u8::try_from(prefix.length).ok()?;
+        let prefix = Ipv4Net::new(prefix.addr.octets.into(), length).ok()?;
+        Some((prefix, PrefixEntry::from_bytes(value)?))
     };
     rows.iter().filter_map(row).collect()
 }

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod config;
+pub mod conntrack;
 pub mod endpoints;
 pub mod gated;
 pub mod inspect;

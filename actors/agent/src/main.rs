@@ -15,6 +15,7 @@ use weft_abi::{
 use weft_agent::{
     api::{Answering, Api, Faults},
     config::{Config, LogFormat},
+    conntrack::Conntrack,
     endpoints::{self, Callees, Endpoints},
     gated::Gated,
     inspect::Inspector,
@@ -54,7 +55,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let links: Arc<dyn Links> = Arc::new(RealLinks);
     prepare_node()?;
     let (device, mtu) = links.device_of(config.node_address)?;
-    let kernel = RealKernel::open(&config.bpffs, device)?;
+    let kernel = RealKernel::open_with(&config.bpffs, device, config.attachment())?;
     kernel.programs.attach_net(device)?;
     let maps: Arc<dyn Maps> = kernel.maps;
     let programs: Arc<dyn Programs> = kernel.programs;
@@ -76,6 +77,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
         move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()))
+    });
+    let _conntrack = runtime.role("conntrack", {
+        let maps = Arc::clone(&maps);
+        move |life| Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()))
     });
     let inspector = runtime.role("inspector", {
         let tables = [addresses.clone(), prefixes.clone(), rows.clone()];

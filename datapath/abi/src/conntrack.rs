@@ -7,8 +7,9 @@ use crate::{
 
 abi! {
     /// A flow, the same key for both directions: the lower (address, port), compared as network-order
-    /// bytes, is `low`. For ICMP echo both ports are the identifier; for other ICMP `low_port` is the
-    /// type and `high_port` zero.
+    /// bytes, is `low`. For ICMP echo the asker's port is the identifier and the other's [`ECHO_PORT`],
+    /// so that two who ask each other under one identifier have a flow each; for other ICMP the
+    /// sender's port is the type and the other's zero, so that it is a flow of one direction.
     pub struct FlowKey4 [16] {
         /// Low addr.
         0 => pub low_addr: Addr4,
@@ -25,10 +26,13 @@ abi! {
     }
 }
 
+/// The port of whoever is asked by an ICMP echo: no ICMP type, so that no other ICMP has the same key.
+pub const ECHO_PORT: u16 = 0xffff;
+
 abi! {
     /// Where a packet goes.
     pub struct Path [32] {
-        /// [`PATH_STACK`], [`PATH_LOCAL`] or [`PATH_REMOTE`].
+        /// [`PATH_STACK`], [`PATH_LOCAL`], [`PATH_REMOTE`] or [`PATH_HOST`].
         0 => pub kind: u8,
         /// Zero.
         1 => pub spare: u8,
@@ -49,9 +53,13 @@ pub const PATH_STACK: u8 = 0;
 pub const PATH_LOCAL: u8 = 1;
 /// To another node by `bpf_redirect_neigh`.
 pub const PATH_REMOTE: u8 = 2;
+/// To an address of this node: its stack takes it. Apart from [`PATH_STACK`], so that what comes from
+/// the network under such an address is told by the flow's entry alone.
+pub const PATH_HOST: u8 = 3;
 
 abi! {
-    /// A tracked flow, shared by both families.
+    /// A tracked flow, shared by both families. Judged again, it is replaced whole in one step; only
+    /// `last_seen` and what each end sent are written in place.
     pub struct Flow [112] {
         /// The epoch it was judged in; of another epoch it is judged again before it is believed.
         0 => pub epoch: u64,
@@ -59,7 +67,7 @@ abi! {
         8 => pub last_seen: u32,
         /// Seconds of the monotonic clock when it was opened.
         12 => pub created: u32,
-        /// [`OPENER_HIGH`] and the flags after it.
+        /// [`OPENER_HIGH`] and [`DENIED`].
         16 => pub flags: u32,
         /// Identity of who opened it, when last judged.
         20 => pub opener_identity: u32,
@@ -75,8 +83,13 @@ abi! {
         40 => pub refused_reason: u8,
         /// Whose policy refused it, when [`DENIED`].
         41 => pub refused_direction: u8,
+        /// What the opener sent: [`SENT`] and the bits after it. A byte an end, so that packets of both
+        /// directions write theirs without an atomic operation.
+        42 => pub opener_sent: u8,
+        /// What the target sent; with [`SENT`] the flow is answered.
+        43 => pub target_sent: u8,
         /// Zero.
-        42 => pub spare: [u8; 6],
+        44 => pub spare: [u8; 4],
         /// Path of packets from the opener.
         48 => pub forward: Path,
         /// Path of packets to the opener.
@@ -86,22 +99,21 @@ abi! {
 
 /// The `high` side of the key opened the flow.
 pub const OPENER_HIGH: u32 = 1;
-/// A packet came back: the flow lives in [`FLOWS4`].
-pub const ANSWERED: u32 = 2;
 /// When judged again the verdict was *deny*; packets of either direction are dropped while the epoch lasts.
-pub const DENIED: u32 = 4;
-/// The opener sent a FIN.
-pub const OPENER_FIN: u32 = 8;
-/// The target sent a FIN.
-pub const TARGET_FIN: u32 = 16;
-/// Someone sent a reset.
-pub const RESET: u32 = 32;
+pub const DENIED: u32 = 2;
+
+/// This end sent a packet that passed.
+pub const SENT: u8 = 1;
+/// This end sent a TCP FIN.
+pub const SENT_FIN: u8 = 2;
+/// This end sent a TCP reset.
+pub const SENT_RESET: u8 = 4;
 
 map_spec! {
     /// Hash, never evicted silently: flows that were answered.
-    FLOWS4 = "weft_flows4" v 1, Kernel, FlowKey4 => Flow, 1 << 18
+    FLOWS4 = "weft_flows4" v 2, Kernel, FlowKey4 => Flow, 1 << 18
 }
 map_spec! {
     /// LRU hash: flows nobody answered yet, apart, so that a scan cannot push out what lives.
-    PENDING4 = "weft_pending4" v 1, Kernel, FlowKey4 => Flow, 1 << 16
+    PENDING4 = "weft_pending4" v 2, Kernel, FlowKey4 => Flow, 1 << 16
 }

@@ -44,7 +44,7 @@ reasons! {
     UnsupportedL3 = 139, "Unsupported L3 protocol";
     /// An address of ours that no endpoint has.
     UnroutableIp = 151, "Stale or unroutable IP";
-    /// The flow table is full.
+    /// The kernel had no memory for the flow: the table of the unanswered makes room by itself.
     FlowTableFull = 155, "CT: Map insertion failed";
     /// An IP fragment.
     Fragment = 157, "IP fragmentation not supported";

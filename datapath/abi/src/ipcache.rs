@@ -47,11 +47,21 @@ abi! {
     }
 }
 
+abi! {
+    /// A prefix, as the kernel's LPM tries want it.
+    pub struct Prefix4 [8] {
+        /// Bits of the address that count.
+        0 => pub length: u32,
+        /// The address; bits past the length are zero.
+        4 => pub addr: Addr4,
+    }
+}
+
 map_spec! {
     /// Hash: exact address → [`AddressEntry`].
     ADDRESSES4 = "weft_addresses4" v 1, Agent, Addr4 => AddressEntry, 1 << 17
 }
 map_spec! {
-    /// LPM trie: prefix → [`PrefixEntry`]. The key is the prefix length (u32) and an [`Addr4`].
-    PREFIXES4 = "weft_prefixes4" v 1, Agent, [u8; 8] => PrefixEntry, 1 << 14
+    /// LPM trie: prefix → [`PrefixEntry`].
+    PREFIXES4 = "weft_prefixes4" v 1, Agent, Prefix4 => PrefixEntry, 1 << 14
 }

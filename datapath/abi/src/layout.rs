@@ -37,6 +37,19 @@ macro_rules! abi {
                 // SAFETY: the fields are integers and arrays of them, for which zero is a value.
                 unsafe { ::core::mem::zeroed() }
             }
+
+            /// Its bytes, as a map holds them.
+            pub const fn to_bytes(self) -> [u8; $size] {
+                // SAFETY: of the same size, asserted above, and without padding.
+                unsafe { ::core::mem::transmute::<Self, [u8; $size]>(self) }
+            }
+
+            /// From its bytes, as a map holds them; `None` when there are fewer or more.
+            pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                let bytes: [u8; $size] = bytes.try_into().ok()?;
+                // SAFETY: of the same size, asserted above, and every bit pattern is a value.
+                Some(unsafe { ::core::mem::transmute::<[u8; $size], Self>(bytes) })
+            }
         }
 
         impl Default for $name {

@@ -1,9 +1,10 @@
 //! The one place that hands an action to the kernel: forwards, counts, tells.
 
 use crate::{
-    Dropped, Pass, event,
-    maps::{self, Scratch},
+    Dropped, Pass, count, event,
+    maps::Scratch,
     parse::{Packet, ethertype},
+    track,
 };
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT, bpf_redir_neigh},
@@ -14,7 +15,6 @@ use weft_abi::{
     GATEWAY_MAC,
     conntrack::{PATH_LOCAL, PATH_REMOTE, Path},
     drop::DropReason,
-    metrics::metrics_index,
 };
 
 const AF_INET: u32 = 2;
@@ -36,11 +36,11 @@ pub fn finish(
     let result = result.and_then(|pass| forward(ctx, scratch, packet, pass, direction));
     match result {
         Ok(action) => {
-            count(ctx, 0, direction);
+            count::packet(ctx, 0, direction);
             action
         }
         Err(dropped) => {
-            count(ctx, dropped.reason.number(), dropped.direction);
+            count::packet(ctx, dropped.reason.number(), dropped.direction);
             event::dropped(ctx, packet, &dropped, point, ethertype(ctx));
             TC_ACT_SHOT as i32
         }
@@ -59,8 +59,7 @@ fn forward(
         Pass::Stack => return Ok(TC_ACT_OK as i32),
         // SAFETY: the context of a running program.
         Pass::Back => return Ok(unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) } as i32),
-        // SAFETY: whoever says so wrote it.
-        Pass::ByPath => unsafe { scratch.path.assume_init_ref() },
+        Pass::ByPath => track::path(scratch),
     };
     match path.kind {
         PATH_LOCAL => {
@@ -102,15 +101,4 @@ fn hop(ctx: &TcContext, packet: &Packet, direction: u8) -> Result<(), Dropped> {
     // The checksum covers 16-bit words; the time to live is the first byte of its word.
     ctx.l3_csum_replace(CHECKSUM_AT, old, new, 2).map_err(failed)?;
     ctx.store(TTL_AT, &(packet.ttl - 1), 0).map_err(failed)
-}
-
-#[inline(always)]
-fn count(ctx: &TcContext, reason: u8, direction: u8) {
-    if let Some(counter) = maps::WEFT_METRICS.get_ptr_mut(metrics_index(reason, direction)) {
-        // SAFETY: this CPU's own value.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += u64::from(ctx.len());
-        }
-    }
 }

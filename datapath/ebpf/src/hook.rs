@@ -9,6 +9,8 @@ use crate::{
 };
 use aya_ebpf::programs::TcContext;
 use weft_abi::{
+    address::Addr4,
+    conntrack::PATH_LOCAL,
     drop::DropReason,
     ipcache::{HOST, LOCAL},
     policy::{EGRESS, INGRESS},
@@ -33,15 +35,12 @@ pub fn from_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> 
         return Err(Dropped::bare(DropReason::InvalidSourceIp, EGRESS));
     }
     let tracked = track::begin(packet);
-    if let Some(flow) = track::find(&tracked) {
-        if let Some(result) = track::follow(ctx, scratch, packet, &tracked, flow) {
-            return result;
-        }
-    }
-    track::open(ctx, scratch, packet, &tracked)
+    let found = track::find(&tracked);
+    track::pass(ctx, scratch, packet, &tracked, found)
 }
 
-/// To a pod from the node's own stack.
+/// To a pod from the node's own stack. It is in front of the pod already: what passes goes on, if this
+/// is the pod that it is for.
 #[inline(always)]
 pub fn to_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
     match parse::ethertype(ctx) {
@@ -51,16 +50,26 @@ pub fn to_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Re
     }
     parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, INGRESS))?;
     let tracked = track::begin(packet);
-    if let Some(flow) = track::find(&tracked) {
-        if let Some(result) = track::follow(ctx, scratch, packet, &tracked, flow) {
-            return result.map(|_| Pass::Stack);
+    let found = track::find(&tracked);
+    // SAFETY: the context of a running program.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    if found.is_none() {
+        match Kernel.endpoint(ifindex) {
+            None => return Err(Dropped::bare(DropReason::EndpointNotReady, INGRESS)),
+            Some(endpoint) if endpoint.addr4 == packet.tuple.destination => {}
+            Some(_) => return Err(Dropped::bare(DropReason::UnroutableIp, INGRESS)),
         }
     }
-    // It is in front of the pod already: the path is the rest of this transmission.
-    track::open(ctx, scratch, packet, &tracked).map(|_| Pass::Stack)
+    track::pass(ctx, scratch, packet, &tracked, found)?;
+    let path = track::path(scratch);
+    if path.kind != PATH_LOCAL || path.ifindex != ifindex {
+        return Err(Dropped::bare(DropReason::UnroutableIp, INGRESS));
+    }
+    Ok(Pass::Stack)
 }
 
-/// From the network: packets to pods of this node are judged, the node's own go their way.
+/// From the network: packets to pods of this node are judged, the node's own go their way. What comes
+/// under an address of this node or of its pods is no packet of theirs.
 #[inline(always)]
 pub fn from_net(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
     if parse::ethertype(ctx) != ETH_P_IP {
@@ -75,19 +84,21 @@ pub fn from_net(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> 
         };
     }
     let tracked = track::begin(packet);
-    if let Some(flow) = track::find(&tracked) {
-        if let Some(result) = track::follow(ctx, scratch, packet, &tracked, flow) {
-            return result;
-        }
-    }
-    if !for_pod(packet) {
+    let found = track::find(&tracked);
+    if found.is_none() && !for_pod(packet) {
         return Ok(Pass::Stack);
     }
-    let ours = Kernel.address(packet.tuple.source).is_some_and(|a| a.flags & (LOCAL | HOST) != 0);
-    if ours {
+    let told = found.as_ref().and_then(|found| found.sender_is_elsewhere(&tracked));
+    if !told.unwrap_or_else(|| !is_ours(packet.tuple.source)) {
         return Err(Dropped::bare(DropReason::InvalidSourceIp, INGRESS));
     }
-    track::open(ctx, scratch, packet, &tracked)
+    track::pass(ctx, scratch, packet, &tracked, found)
+}
+
+/// Whether an address is this node's or one of its pods'.
+#[inline(always)]
+fn is_ours(address: Addr4) -> bool {
+    Kernel.address(address).is_some_and(|a| a.flags & (LOCAL | HOST) != 0)
 }
 
 /// Whether the destination is in this node's pod prefixes.

@@ -5,6 +5,7 @@
 
 pub mod arp;
 pub mod config;
+pub mod count;
 pub mod event;
 pub mod finish;
 pub mod hook;

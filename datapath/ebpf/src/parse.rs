@@ -3,9 +3,12 @@
 use aya_ebpf::programs::TcContext;
 use weft_abi::{
     address::{Addr4, NetPort},
+    conntrack::ECHO_PORT,
     drop::DropReason,
 };
-use weft_verdict::conntrack::{ICMP, SCTP, TCP, TUPLE_ZERO, Tuple, UDP};
+use weft_verdict::conntrack::{
+    ICMP, ICMP_ECHO, ICMP_ECHO_REPLY, SCTP, TCP, TUPLE_ZERO, Tuple, UDP,
+};
 
 /// Bytes of an Ethernet header.
 pub const ETH: usize = 14;
@@ -14,8 +17,6 @@ pub const ETH_P_IP: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ETH_P_ARP: u16 = 0x0806;
 const IP_MIN: usize = 20;
-const ICMP_ECHO_REPLY: u8 = 0;
-const ICMP_ECHO: u8 = 8;
 
 /// A packet's tuple and what forwarding needs of its header.
 #[derive(Clone, Copy)]
@@ -69,13 +70,13 @@ pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
             let icmp: [u8; 8] = ctx.load(at).map_err(|_| DropReason::Truncated)?;
             packet.icmp = [icmp[0], icmp[1]];
             tuple.policy_port = NetPort::from_host(u16::from(icmp[0]));
-            if matches!(icmp[0], ICMP_ECHO | ICMP_ECHO_REPLY) {
-                let id = NetPort { be: u16::from_ne_bytes([icmp[4], icmp[5]]) };
-                tuple.source_port = id;
-                tuple.destination_port = id;
-            } else {
-                tuple.source_port = tuple.policy_port;
-            }
+            let id = NetPort { be: u16::from_ne_bytes([icmp[4], icmp[5]]) };
+            let asked = NetPort::from_host(ECHO_PORT);
+            (tuple.source_port, tuple.destination_port) = match icmp[0] {
+                ICMP_ECHO => (id, asked),
+                ICMP_ECHO_REPLY => (asked, id),
+                _ => (tuple.policy_port, NetPort::zeroed()),
+            };
         }
         _ => return Err(DropReason::UnknownL4),
     }

@@ -1,30 +1,67 @@
 //! The flow tables: one look-up for an established packet, a judgement for a first or a stale one.
+//!
+//! A judgement is written as a whole entry in one step, never field by field: another CPU sees the one
+//! before or this one, each with the epoch it was read in, and believes it only in that epoch.
 
 use crate::{
-    Dropped, Pass, event,
+    Dropped, Pass, count, event,
     maps::{self, Scratch},
     parse::Packet,
     world::{Kernel, epoch},
 };
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::TcContext};
+use aya_ebpf::{bindings::BPF_EXIST, helpers::generated::bpf_ktime_get_coarse_ns, programs::TcContext};
 use weft_abi::{
-    conntrack::{ANSWERED, DENIED, Flow, FlowKey4, OPENER_HIGH},
+    address::NetPort,
+    conntrack::{DENIED, Flow, FlowKey4, OPENER_HIGH, Path},
     drop::DropReason,
+    metrics::{NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
 };
 use weft_verdict::{
-    conntrack::{self, Side, Step},
+    conntrack::{self, ICMP, ICMP_ECHO, Side, Step, Tuple},
     flow::{Judgement, Opening, judge_flow},
 };
 
 const SECOND: u64 = 1_000_000_000;
-/// Type of an ICMP echo request: what an echo flow was opened with.
-const ICMP_ECHO: u16 = 8;
 
 /// A tracked packet, before anything is known of its flow.
 pub struct Tracked {
     key: FlowKey4,
     side: Side,
     epoch: u64,
+}
+
+/// Which table holds a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Answered,
+    Pending,
+}
+
+/// A flow's entry where it was found.
+pub struct Found {
+    flow: *mut Flow,
+    table: Table,
+    /// Whether this packet goes the way the flow was opened.
+    from_opener: bool,
+}
+
+impl Found {
+    /// The entry as it is now.
+    #[inline(always)]
+    pub fn flow(&self) -> &Flow {
+        // SAFETY: a map value's memory stays a flow's while the program runs; other CPUs write its
+        // flags and its time, each at once, and replace it whole.
+        unsafe { &*self.flow }
+    }
+
+    /// Whether the entry itself says that the sender is neither this node nor a pod of it; `None` when
+    /// it is of another epoch.
+    #[inline(always)]
+    pub fn sender_is_elsewhere(&self, tracked: &Tracked) -> Option<bool> {
+        let flow = self.flow();
+        let current = flow.epoch == tracked.epoch;
+        current.then(|| conntrack::sender_is_elsewhere(flow, self.from_opener))
+    }
 }
 
 /// The key of a packet and the epoch; taken before anything else is looked up.
@@ -35,62 +72,111 @@ pub fn begin(packet: &Packet) -> Tracked {
     Tracked { key, side, epoch }
 }
 
-/// The flow's entry, wherever it is.
+/// The flow's entry, wherever it is. Who is answered moves from the second table to the first, so the
+/// first is asked once more before a packet counts as the first of its flow.
 #[inline(always)]
-pub fn find(tracked: &Tracked) -> Option<*mut Flow> {
-    match maps::WEFT_FLOWS4.get_ptr_mut(tracked.key) {
-        Some(flow) => Some(flow),
-        None => maps::WEFT_PENDING4.get_ptr_mut(tracked.key),
+pub fn find(tracked: &Tracked) -> Option<Found> {
+    let found = |flow: *mut Flow, table| {
+        // SAFETY: as in `Found::flow`.
+        let from_opener = conntrack::from_opener(unsafe { &*flow }, tracked.side);
+        Found { flow, table, from_opener }
+    };
+    if let Some(flow) = maps::WEFT_FLOWS4.get_ptr_mut(tracked.key) {
+        return Some(found(flow, Table::Answered));
     }
+    if let Some(flow) = maps::WEFT_PENDING4.get_ptr_mut(tracked.key) {
+        return Some(found(flow, Table::Pending));
+    }
+    maps::WEFT_FLOWS4.get_ptr_mut(tracked.key).map(|flow| found(flow, Table::Answered))
 }
 
-/// What a packet of a known flow does; `None` when it opens another.
+/// Lets a packet go on with its flow, or opens one.
 #[inline(always)]
-pub fn follow(
+pub fn pass(
     ctx: &TcContext,
     scratch: &mut Scratch,
     packet: &Packet,
     tracked: &Tracked,
-    flow: *mut Flow,
-) -> Option<Result<Pass, Dropped>> {
-    // SAFETY: a map value's memory stays valid while the program runs; other CPUs may write it too,
-    // each field whole, and the epoch last.
-    let flow = unsafe { &mut *flow };
-    let from_opener = conntrack::from_opener(flow, tracked.side);
-    match conntrack::step(flow, &packet.tuple, tracked.epoch) {
-        Step::Reopen => return None,
-        Step::Refuse => {}
-        Step::Forward => {}
-        Step::Rejudge => rejudge(ctx, scratch, packet, tracked, flow, from_opener),
+    found: Option<Found>,
+) -> Result<Pass, Dropped> {
+    let Some(found) = found else { return open(ctx, scratch, packet, tracked) };
+    match conntrack::step(found.flow(), &packet.tuple, found.from_opener, tracked.epoch) {
+        Step::Reopen => open(ctx, scratch, packet, tracked),
+        Step::Rejudge => rejudge(ctx, scratch, packet, tracked, &found),
+        Step::Forward | Step::Refuse => follow(scratch, packet, tracked, &found),
     }
+}
+
+/// What a packet of a flow that was judged in this epoch does.
+#[inline(always)]
+fn follow(
+    scratch: &mut Scratch,
+    packet: &Packet,
+    tracked: &Tracked,
+    found: &Found,
+) -> Result<Pass, Dropped> {
+    // A refused flow is kept in memory by who still tries.
+    stamp(found.flow);
+    let flow = found.flow();
     if flow.flags & DENIED != 0 {
-        return Some(Err(refused(flow, from_opener)));
+        return Err(refused(flow, found.from_opener));
     }
-    touch(packet, tracked, flow, from_opener);
-    scratch.path.write(*conntrack::path(flow, from_opener));
-    Some(Ok(Pass::ByPath))
+    scratch.path.write(*conntrack::path(flow, found.from_opener));
+    if add_sent(found, packet) && found.table == Table::Pending {
+        let flow = scratch.flow.write(*found.flow());
+        if conntrack::belongs_among_answered(flow) {
+            settle(tracked, flow);
+        }
+    }
+    Ok(Pass::ByPath)
+}
+
+/// Notes what a packet that passes tells of its sender; whether that is news.
+#[inline(always)]
+fn add_sent(found: &Found, packet: &Packet) -> bool {
+    // SAFETY: a byte of a map value. Packets of one direction alone write it; of two bits at once one
+    // may be lost, which delays the end of the entry.
+    let by_end = unsafe {
+        if found.from_opener {
+            &mut (*found.flow).opener_sent
+        } else {
+            &mut (*found.flow).target_sent
+        }
+    };
+    let sent = *by_end | conntrack::sent(&packet.tuple);
+    let news = sent != *by_end;
+    if news {
+        *by_end = sent;
+    }
+    news
+}
+
+/// Moves a flow among the answered, if there is room.
+#[inline(always)]
+fn settle(tracked: &Tracked, flow: &Flow) -> bool {
+    if maps::WEFT_FLOWS4.insert(tracked.key, flow, 0).is_ok() {
+        let _ = maps::WEFT_PENDING4.remove(tracked.key);
+        return true;
+    }
+    // It stays where it is, and lives on while it is used.
+    count::notice(NOTICE_FLOWS_FULL);
+    false
 }
 
 /// Judges a first packet and makes its flow.
 #[inline(always)]
-pub fn open(
+fn open(
     ctx: &TcContext,
     scratch: &mut Scratch,
     packet: &Packet,
     tracked: &Tracked,
 ) -> Result<Pass, Dropped> {
     let tuple = &packet.tuple;
+    if !conntrack::opens(tuple) {
+        count::notice(NOTICE_MID_STREAM);
+    }
     let found = scratch.found.write(Judgement::NOTHING);
-    judge_flow(
-        &Kernel,
-        &Opening {
-            source: tuple.source,
-            destination: tuple.destination,
-            protocol: tuple.protocol,
-            port: tuple.policy_port,
-        },
-        found,
-    );
+    judge_flow(&Kernel, &opening(tuple, true), found);
     if let Some(refusal) = found.refusal {
         return Err(Dropped {
             reason: refusal.reason,
@@ -106,63 +192,87 @@ pub fn open(
     if matches!(tracked.side, Side::High) {
         flow.flags = OPENER_HIGH;
     }
-    note(flow, found);
-    flow.flags = conntrack::flags_after(flow, true, tuple);
-    flow.epoch = tracked.epoch;
-    // A closing flow of the same key gives way.
-    let _ = maps::WEFT_FLOWS4.remove(tracked.key);
+    flow.opener_sent = conntrack::sent(tuple);
+    note(flow, found, tracked.epoch);
     if maps::WEFT_PENDING4.insert(tracked.key, &*flow, 0).is_err() {
         return Err(Dropped::bare(DropReason::FlowTableFull, 0));
     }
+    // An ended flow of the same key gives way; mostly there is none.
+    let _ = maps::WEFT_FLOWS4.remove(tracked.key);
     event::allowed(ctx, packet, flow, tracked.epoch);
     scratch.path.write(flow.forward);
     Ok(Pass::ByPath)
 }
 
-/// Judges a flow again in the direction that opened it; a refused one stays as a refusal.
+/// Judges a flow again in the direction that opened it; a refused one stays as a refusal, so that the
+/// other end's packets cannot open it in reverse.
 #[inline(always)]
 fn rejudge(
     ctx: &TcContext,
     scratch: &mut Scratch,
     packet: &Packet,
     tracked: &Tracked,
-    flow: &mut Flow,
-    from_opener: bool,
-) {
-    let tuple = &packet.tuple;
-    let opening = if from_opener {
-        Opening {
-            source: tuple.source,
-            destination: tuple.destination,
-            protocol: tuple.protocol,
-            port: tuple.policy_port,
-        }
-    } else {
-        Opening {
-            source: tuple.destination,
-            destination: tuple.source,
-            protocol: tuple.protocol,
-            port: if tuple.protocol == conntrack::ICMP {
-                weft_abi::address::NetPort::from_host(ICMP_ECHO)
-            } else {
-                tuple.source_port
-            },
-        }
-    };
-    let found = scratch.found.write(Judgement::NOTHING);
-    judge_flow(&Kernel, &opening, found);
+    found: &Found,
+) -> Result<Pass, Dropped> {
+    let judgement = scratch.found.write(Judgement::NOTHING);
+    judge_flow(&Kernel, &opening(&packet.tuple, found.from_opener), judgement);
+    let flow = scratch.flow.write(*found.flow());
     let was_denied = flow.flags & DENIED != 0;
-    note(flow, found);
-    // SAFETY: an aligned eight-byte write, after everything it vouches for.
-    unsafe { core::ptr::write_volatile(&raw mut flow.epoch, tracked.epoch) };
-    if was_denied && flow.flags & DENIED == 0 {
+    flow.last_seen = seconds();
+    note(flow, judgement, tracked.epoch);
+    if flow.flags & DENIED != 0 {
+        let dropped = refused(flow, found.from_opener);
+        replace(tracked, found, flow);
+        return Err(dropped);
+    }
+    let sent = conntrack::sent(&packet.tuple);
+    if found.from_opener {
+        flow.opener_sent |= sent;
+    } else {
+        flow.target_sent |= sent;
+    }
+    scratch.path.write(*conntrack::path(flow, found.from_opener));
+    if was_denied {
         event::allowed(ctx, packet, flow, tracked.epoch);
     }
+    let moves = found.table == Table::Pending && conntrack::belongs_among_answered(flow);
+    if !(moves && settle(tracked, flow)) {
+        replace(tracked, found, flow);
+    }
+    Ok(Pass::ByPath)
+}
+
+/// Puts a new entry in the place of the one that was found. An entry that went meanwhile stays gone, and
+/// one that could not be replaced is of its old epoch: the next packet is judged again either way.
+#[inline(always)]
+fn replace(tracked: &Tracked, found: &Found, flow: &Flow) {
+    let exists = BPF_EXIST as u64;
+    let _ = match found.table {
+        Table::Answered => maps::WEFT_FLOWS4.insert(tracked.key, flow, exists),
+        Table::Pending => maps::WEFT_PENDING4.insert(tracked.key, flow, exists),
+    };
+}
+
+/// What is asked about a flow: always in the direction that opened it.
+#[inline(always)]
+fn opening(tuple: &Tuple, from_opener: bool) -> Opening {
+    let protocol = tuple.protocol;
+    if from_opener {
+        let (source, destination) = (tuple.source, tuple.destination);
+        return Opening { source, destination, protocol, port: tuple.policy_port };
+    }
+    let port = if protocol == ICMP {
+        NetPort::from_host(u16::from(ICMP_ECHO))
+    } else {
+        tuple.source_port
+    };
+    Opening { source: tuple.destination, destination: tuple.source, protocol, port }
 }
 
 /// Writes down what was found out.
 #[inline(always)]
-fn note(flow: &mut Flow, found: &Judgement) {
+fn note(flow: &mut Flow, found: &Judgement, epoch: u64) {
+    flow.epoch = epoch;
     flow.opener_identity = found.opener;
     flow.target_identity = found.target;
     flow.egress_rule = found.egress_rule;
@@ -195,27 +305,28 @@ fn refused(flow: &Flow, from_opener: bool) -> Dropped {
     }
 }
 
-/// Marks what a packet that passes tells of its flow. An answer moves it to the table of the answered.
+/// Writes when the flow was seen last, once a second at most.
 #[inline(always)]
-fn touch(packet: &Packet, tracked: &Tracked, flow: &mut Flow, from_opener: bool) {
+fn stamp(flow: *mut Flow) {
     let now = seconds();
-    if flow.last_seen != now {
-        flow.last_seen = now;
-    }
-    let flags = conntrack::flags_after(flow, from_opener, &packet.tuple);
-    if flags == flow.flags {
-        return;
-    }
-    let answered = flags & ANSWERED != 0 && flow.flags & ANSWERED == 0;
-    flow.flags = flags;
-    // When the table is full the flow stays among the unanswered, where it lives on while it is used.
-    if answered && maps::WEFT_FLOWS4.insert(tracked.key, &*flow, 0).is_ok() {
-        let _ = maps::WEFT_PENDING4.remove(tracked.key);
+    // SAFETY: an aligned word of a map value.
+    unsafe {
+        if (*flow).last_seen != now {
+            (*flow).last_seen = now;
+        }
     }
 }
 
+/// Seconds of the monotonic clock, as of the last tick: cheaper than the clock itself.
 #[inline(always)]
 fn seconds() -> u32 {
     // SAFETY: a helper without arguments.
-    (unsafe { bpf_ktime_get_ns() } / SECOND) as u32
+    (unsafe { bpf_ktime_get_coarse_ns() } / SECOND) as u32
+}
+
+/// The path that a packet which passes leaves by.
+#[inline(always)]
+pub fn path(scratch: &Scratch) -> &Path {
+    // SAFETY: every way of passing writes it first.
+    unsafe { scratch.path.assume_init_ref() }
 }

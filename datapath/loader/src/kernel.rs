@@ -19,6 +19,15 @@ pub struct RawEntry {
     pub value: Vec<u8>,
 }
 
+/// What [`Maps::prune`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Entries there were.
+    pub seen: usize,
+    /// Entries that were removed.
+    pub removed: usize,
+}
+
 /// Maps. Batched where the kernel can; a batch that fails in the middle says how many entries it did.
 pub trait Maps: Send + Sync + 'static {
     /// Every entry.
@@ -27,6 +36,13 @@ pub trait Maps: Send + Sync + 'static {
     fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError>;
     /// Removes keys; removing the absent is no error.
     fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError>;
+    /// Removes every entry that `is_over` says is, from a map that the kernel's programs write at the same
+    /// time: an entry that they change while it is removed is asked about again, and put back if it is not.
+    fn prune(
+        &self,
+        map: &MapSpec,
+        is_over: &mut dyn FnMut(&RawEntry) -> bool,
+    ) -> Result<Pruned, KernelError>;
 
     /// Classes that have a trie.
     fn classes(&self) -> Result<Vec<u32>, KernelError>;
@@ -56,8 +72,6 @@ pub trait Programs: Send + Sync + 'static {
     fn attach_net(&self, ifindex: u32) -> Result<(), KernelError>;
     /// Removes the pins of a pod's links; the interface itself may be gone already.
     fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError>;
-    /// Interfaces with pinned pod links.
-    fn attached_pods(&self) -> Result<Vec<u32>, KernelError>;
 }
 
 /// A pod's link to make.

@@ -1,5 +1,7 @@
 //! Loads, pins, attaches and replaces the eBPF programs; typed map handles; netlink.
 
+pub mod attachment;
+pub mod clock;
 pub mod kernel;
 pub mod links;
 pub mod maps;
@@ -10,5 +12,6 @@ pub mod programs;
 mod real;
 mod rtnl;
 mod sys;
+mod walk;
 
 pub use real::RealKernel;

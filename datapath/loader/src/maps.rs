@@ -1,8 +1,8 @@
 //! [`Maps`] on the pinned maps of this node.
 
 use crate::{
-    kernel::{KernelError, Maps, RawEntry},
-    sys,
+    kernel::{KernelError, Maps, Pruned, RawEntry},
+    sys, walk,
 };
 use std::{
     collections::HashMap,
@@ -12,12 +12,10 @@ use std::{
 };
 use weft_abi::{
     ABI_VERSION,
-    address::NetPort,
     epoch::{NODE_STATE, NodeState},
     map::{ALL, MapSpec},
     policy::{
-        CLASS_CAPACITY_MAX, CLASS_CAPACITY_MIN, CLASSES, ClassEdit, PolicyEntry, PolicyKey,
-        PolicyPrefix,
+        CLASS_CAPACITY_MAX, CLASS_CAPACITY_MIN, CLASSES, ClassEdit, PolicyEntry, PolicyPrefix,
     },
 };
 
@@ -69,21 +67,13 @@ impl RealMaps {
         let bytes = sys::look_up(self.fd(&NODE_STATE)?, &[0; 4], size_of::<NodeState>())
             .map_err(failed(format!("read {}", NODE_STATE.name)))?
             .unwrap_or_default();
-        let word = |at: usize, n: usize| bytes.get(at..at + n);
-        let mut state = NodeState::zeroed();
-        state.epoch =
-            u64::from_ne_bytes(word(0, 8).and_then(|b| b.try_into().ok()).unwrap_or_default());
-        state.abi_version =
-            u32::from_ne_bytes(word(8, 4).and_then(|b| b.try_into().ok()).unwrap_or_default());
-        Ok(state)
+        NodeState::from_bytes(&bytes).ok_or_else(|| {
+            KernelError::Unusable(format!("map {} is of another layout", NODE_STATE.name))
+        })
     }
 
     fn write_state(&self, state: &NodeState) -> Result<(), KernelError> {
-        let mut bytes = Vec::with_capacity(size_of::<NodeState>());
-        bytes.extend(state.epoch.to_ne_bytes());
-        bytes.extend(state.abi_version.to_ne_bytes());
-        bytes.extend(state.spare);
-        sys::update(self.fd(&NODE_STATE)?, &[0; 4], &bytes)
+        sys::update(self.fd(&NODE_STATE)?, &[0; 4], &state.to_bytes())
             .map_err(failed(format!("write {}", NODE_STATE.name)))
     }
 
@@ -107,21 +97,18 @@ pub fn pin_name(map: &MapSpec) -> String {
 
 impl Maps for RealMaps {
     fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError> {
-        let action = format!("read {}", map.name);
-        let fd = self.fd(map)?;
         let mut entries = Vec::new();
-        let mut key: Option<Vec<u8>> = None;
-        while let Some(next) = sys::next_key(fd, key.as_deref(), map.key_size as usize)
-            .map_err(failed(action.clone()))?
-        {
-            if let Some(value) =
-                sys::look_up(fd, &next, map.value_size as usize).map_err(failed(action.clone()))?
-            {
-                entries.push(RawEntry { key: next.clone(), value });
-            }
-            key = Some(next);
-        }
+        walk::walk(self.fd(map)?, map, &mut |entry| entries.push(entry))
+            .map_err(failed(format!("read {}", map.name)))?;
         Ok(entries)
+    }
+
+    fn prune(
+        &self,
+        map: &MapSpec,
+        is_over: &mut dyn FnMut(&RawEntry) -> bool,
+    ) -> Result<Pruned, KernelError> {
+        walk::prune(self.fd(map)?, map, is_over).map_err(failed(format!("prune {}", map.name)))
     }
 
     fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError> {
@@ -192,9 +179,9 @@ impl Maps for RealMaps {
             .iter()
             .try_for_each(|edit| match edit {
                 ClassEdit::Upsert(prefix, entry) => {
-                    sys::update(trie.as_fd(), &prefix_bytes(prefix), &entry_bytes(entry))
+                    sys::update(trie.as_fd(), &prefix.to_bytes(), &entry.to_bytes())
                 }
-                ClassEdit::Delete(prefix) => sys::delete(trie.as_fd(), &prefix_bytes(prefix)),
+                ClassEdit::Delete(prefix) => sys::delete(trie.as_fd(), &prefix.to_bytes()),
             })
             .map_err(|error| full_or(error, format!("class {class}"), CLASS_CAPACITY_MAX))
     }
@@ -231,8 +218,8 @@ fn build_trie(class: u32, entries: &[(PolicyPrefix, PolicyEntry)]) -> Result<Own
         wanted.saturating_mul(2).next_power_of_two().clamp(CLASS_CAPACITY_MIN, CLASS_CAPACITY_MAX);
     let trie = sys::create_trie(PREFIX_SIZE as u32, ENTRY_SIZE as u32, capacity)
         .map_err(failed(format!("make a trie for class {class}")))?;
-    let keys: Vec<u8> = entries.iter().flat_map(|(prefix, _)| prefix_bytes(prefix)).collect();
-    let values: Vec<u8> = entries.iter().flat_map(|(_, entry)| entry_bytes(entry)).collect();
+    let keys: Vec<u8> = entries.iter().flat_map(|(prefix, _)| prefix.to_bytes()).collect();
+    let values: Vec<u8> = entries.iter().flat_map(|(_, entry)| entry.to_bytes()).collect();
     let spec = MapSpec {
         name: "weft_class",
         key_size: PREFIX_SIZE as u32,
@@ -282,41 +269,6 @@ pub(crate) fn failed(action: String) -> impl FnOnce(io::Error) -> KernelError {
     move |source| KernelError::Io { action, source }
 }
 
-fn prefix_bytes(prefix: &PolicyPrefix) -> [u8; PREFIX_SIZE] {
-    let mut bytes = [0; PREFIX_SIZE];
-    let PolicyKey { identity, direction, protocol, port } = prefix.key;
-    let [l0, l1, l2, l3] = prefix.length.to_ne_bytes();
-    let [i0, i1, i2, i3] = identity.to_ne_bytes();
-    let [p0, p1] = port.be.to_ne_bytes();
-    bytes.copy_from_slice(&[l0, l1, l2, l3, i0, i1, i2, i3, direction, protocol, p0, p1]);
-    bytes
-}
-
-fn entry_bytes(entry: &PolicyEntry) -> [u8; ENTRY_SIZE] {
-    let mut bytes = [0; ENTRY_SIZE];
-    let fields = entry.precedence.to_ne_bytes().into_iter().chain(entry.rule.to_ne_bytes());
-    let fields = fields.chain([entry.flags]).chain(entry.spare);
-    bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-    bytes
-}
-
 fn decode(key: &[u8], value: &[u8]) -> Option<(PolicyPrefix, PolicyEntry)> {
-    let word = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)
-    };
-    let port = u16::from_ne_bytes(key.get(10..12)?.try_into().ok()?);
-    let prefix = PolicyPrefix {
-        length: word(key, 0)?,
-        key: PolicyKey {
-            identity: word(key, 4)?,
-            direction: *key.get(8)?,
-            protocol: *key.get(9)?,
-            port: NetPort { be: port },
-        },
-    };
-    let mut entry = PolicyEntry::zeroed();
-    entry.precedence = word(value, 0)?;
-    entry.rule = word(value, 4)?;
-    entry.flags = *value.get(8)?;
-    Some((prefix, entry))
+    Some((PolicyPrefix::from_bytes(key)?, PolicyEntry::from_bytes(value)?))
 }

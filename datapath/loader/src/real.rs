@@ -1,6 +1,6 @@
 //! The kernel of this node, opened.
 
-use crate::{kernel::KernelError, maps::RealMaps, programs::RealPrograms};
+use crate::{attachment::Attachment, kernel::KernelError, maps::RealMaps, programs::RealPrograms};
 use std::{path::Path, sync::Arc};
 
 /// The bodies of the traits of [`crate::kernel`] over one bpffs.
@@ -15,8 +15,17 @@ impl RealKernel {
     /// Loads the programs over the maps pinned under `bpffs` (made when they are not there).
     /// `uplink` is the index of the node's device.
     pub fn open(bpffs: &Path, uplink: u32) -> Result<Self, KernelError> {
+        Self::open_with(bpffs, uplink, Attachment::of_this_kernel())
+    }
+
+    /// The same, with programs attached in a way of the caller's choice.
+    pub fn open_with(
+        bpffs: &Path,
+        uplink: u32,
+        attachment: Attachment,
+    ) -> Result<Self, KernelError> {
         let maps = bpffs.join("maps");
-        let programs = RealPrograms::load(&maps, &bpffs.join("links"), uplink)?;
+        let programs = RealPrograms::load(&maps, &bpffs.join("links"), uplink, attachment)?;
         Ok(Self { maps: Arc::new(RealMaps::open(&maps)?), programs: Arc::new(programs) })
     }
 }

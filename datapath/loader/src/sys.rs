@@ -19,10 +19,14 @@ const MAP_UPDATE_ELEM: i64 = 2;
 const MAP_DELETE_ELEM: i64 = 3;
 const MAP_GET_NEXT_KEY: i64 = 4;
 const OBJ_GET: i64 = 7;
+const MAP_LOOKUP_AND_DELETE_ELEM: i64 = 21;
+const MAP_LOOKUP_BATCH: i64 = 24;
 const MAP_GET_FD_BY_ID: i64 = 14;
 const MAP_UPDATE_BATCH: i64 = 26;
 /// `BPF_MAP_TYPE_LPM_TRIE`.
 const TYPE_LPM_TRIE: u32 = 11;
+/// `BPF_NOEXIST`.
+const NOEXIST: u64 = 1;
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of LPM tries.
 const NO_PREALLOC: u32 = 1;
 
@@ -126,6 +130,59 @@ pub(crate) fn look_up(map: BorrowedFd<'_>, key: &[u8], size: usize) -> io::Resul
     match bpf(MAP_LOOKUP_ELEM, &mut element(map, key, value.as_mut_ptr() as u64)) {
         Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes one entry out and returns its value; `None` when it is absent. Hashes can from Linux 5.14 on.
+pub(crate) fn take(map: BorrowedFd<'_>, key: &[u8], size: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0u8; size];
+    match bpf(MAP_LOOKUP_AND_DELETE_ELEM, &mut element(map, key, value.as_mut_ptr() as u64)) {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds an entry if its key is absent; whether it was.
+pub(crate) fn insert(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<bool> {
+    let attributes = element(map, key, value.as_ptr() as u64);
+    match bpf(MAP_UPDATE_ELEM, &mut Element { flags: NOEXIST, ..attributes }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where a walk over a map stands: in a hash a bucket, which the kernel counts in 32 bits; in others a key.
+pub(crate) type Cursor = Vec<u8>;
+
+/// Reads entries from `cursor` on (from the start without one) into buffers of `count` keys of `key_size`
+/// and as many values. Returns how many were read and where to go on; no cursor at the end. `ENOSPC` when a single
+/// bucket has more than `count`.
+pub(crate) fn look_up_batch(
+    map: BorrowedFd<'_>,
+    cursor: Option<&Cursor>,
+    (keys, key_size): (&mut [u8], usize),
+    values: &mut [u8],
+    count: usize,
+) -> io::Result<(usize, Option<Cursor>)> {
+    let mut next: Cursor = vec![0; key_size.max(size_of::<u32>())];
+    let mut attributes = Batch {
+        in_batch: cursor.map_or(0, |cursor| cursor.as_ptr() as u64),
+        out_batch: next.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(count).map_err(io::Error::other)?,
+        map_fd: number(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    match bpf(MAP_LOOKUP_BATCH, &mut attributes) {
+        Ok(_) => Ok((attributes.count as usize, Some(next))),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok((attributes.count as usize, None))
+        }
         Err(error) => Err(error),
     }
 }

@@ -5,56 +5,26 @@
 
 #[path = "differential/reference.rs"]
 mod reference;
+mod support;
 
-use aya::{
-    Ebpf, EbpfLoader, TestRun, TestRunOptions,
-    programs::{SchedClassifier, TestRunAttrs},
-};
 use reference::{Answer, BROKEN, Entry, Question, answer};
-use std::{collections::HashSet, path::PathBuf, process::Command};
+use std::collections::HashSet;
+use support::{Datapath, IFINDEX, Program, SHOT, is_root};
 use weft_abi::{
     address::NetPort,
     endpoint::ENDPOINTS,
     ipcache::{ADDRESSES4, PREFIXES4},
-    map::{ALL, MapSpec},
     policy::{DENY, EGRESS, INGRESS, PolicyEntry, PolicyKey, PolicyPrefix},
 };
-use weft_datapath::{
-    RealKernel,
-    kernel::{Maps, RawEntry},
-    maps::pin_name,
-    objects,
-};
+use weft_datapath::kernel::Maps;
 
 const POLICY_SETS: usize = 2_000;
 const PACKETS_A_SET: usize = 500;
 const CLASS: u32 = 1000;
 const POD: [u8; 4] = [10, 0, 0, 1];
-/// The interface that test runs see: the loopback device's.
-const IFINDEX: u32 = 1;
-const SHOT: u32 = 2;
 /// Peers are `10.side.c.i`: the prefix names the c-th CIDR identity, the address the i-th identity.
 const IDENTITIES: [u32; 4] = [0, 2, 300, 301];
 const CIDRS: [u32; 3] = [0, 0x0100_0001, 0x0100_0002];
-
-struct Bpffs(PathBuf);
-
-impl Bpffs {
-    fn mount() -> Self {
-        let path = std::env::temp_dir().join(format!("weft-differential-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        let done = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&path).status().unwrap();
-        assert!(done.success());
-        Self(path)
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
 
 /// xorshift: a fixed seed, so that a failure repeats.
 struct Random(u64);
@@ -72,33 +42,24 @@ impl Random {
     }
 }
 
-fn write(maps: &dyn Maps, spec: &MapSpec, key: Vec<u8>, fields: &[(usize, &[u8])]) {
-    let mut value = vec![0; spec.value_size as usize];
-    for (at, bytes) in fields {
-        value[*at..at + bytes.len()].copy_from_slice(bytes);
-    }
-    maps.update(spec, &[RawEntry { key, value }]).expect("write the world");
-}
-
-fn write_world(maps: &dyn Maps) {
+fn write_world(datapath: &Datapath) {
     let (ifindex, class) = (IFINDEX.to_ne_bytes(), CLASS.to_ne_bytes());
-    write(
-        maps,
+    datapath.write(
         &ENDPOINTS,
         ifindex.to_vec(),
         &[(0, &ifindex), (8, &class), (12, &class), (16, &POD)],
     );
     let local = weft_abi::ipcache::LOCAL.to_ne_bytes();
-    write(maps, &ADDRESSES4, POD.to_vec(), &[(0, &class), (4, &local), (8, &ifindex)]);
+    datapath.write(&ADDRESSES4, POD.to_vec(), &[(0, &class), (4, &local), (8, &ifindex)]);
     for side in [EGRESS, INGRESS] {
         for (c, cidr) in CIDRS.iter().enumerate() {
             let c = u8::try_from(c).unwrap();
             let mut key = 24u32.to_ne_bytes().to_vec();
             key.extend([10, side, c, 0]);
-            write(maps, &PREFIXES4, key, &[(4, &cidr.to_ne_bytes())]);
+            datapath.write(&PREFIXES4, key, &[(4, &cidr.to_ne_bytes())]);
             for (i, identity) in IDENTITIES.iter().enumerate() {
                 let address = vec![10, side, c, u8::try_from(i).unwrap()];
-                write(maps, &ADDRESSES4, address, &[(0, &identity.to_ne_bytes())]);
+                datapath.write(&ADDRESSES4, address, &[(0, &identity.to_ne_bytes())]);
             }
         }
     }
@@ -183,34 +144,13 @@ fn packet(question: &Question, source_port: u16) -> [u8; 64] {
     bytes
 }
 
-fn program<'o>(object: &'o mut Ebpf, name: &str) -> &'o SchedClassifier {
-    let program: &mut SchedClassifier = object.program_mut(name).unwrap().try_into().unwrap();
-    program.load().unwrap();
-    program
-}
-
-fn passes(program: &SchedClassifier, bytes: &[u8]) -> bool {
-    let options =
-        TestRunOptions { data_in: Some(bytes), attrs: TestRunAttrs::new(), ..Default::default() };
-    program.test_run(options).expect("test run").return_value != SHOT
-}
-
 #[test]
 fn root_kernel_agrees_with_the_reference_and_broken_variants_are_caught() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: running programs needs root");
+    if !is_root() {
         return;
     }
-    let bpffs = Bpffs::mount();
-    let kernel = RealKernel::open(&bpffs.0, IFINDEX).expect("open");
-    let mut loader = EbpfLoader::new();
-    for spec in &ALL {
-        loader.map_pin_path(spec.name, bpffs.0.join("maps").join(pin_name(spec)));
-    }
-    let (mut pod, mut net) =
-        (loader.load(objects::POD).unwrap(), loader.load(objects::NET).unwrap());
-    let (from_pod, from_net) = (program(&mut pod, "from_pod"), program(&mut net, "from_net"));
-    write_world(&*kernel.maps);
+    let mut datapath = Datapath::load();
+    write_world(&datapath);
 
     let mut random = Random(0x005e_ed0f_1e57);
     // All classes are swapped in by batches: one swap alone waits for a grace period of the kernel.
@@ -219,20 +159,19 @@ fn root_kernel_agrees_with_the_reference_and_broken_variants_are_caught() {
         .zip(&sets)
         .map(|(class, entries)| (class, entries.iter().map(encode).collect::<Vec<_>>()))
         .collect();
-    kernel.maps.class_replace(&classes).expect("classes");
+    datapath.maps.class_replace(&classes).expect("classes");
 
     // Flows that a class let pass, and how often believing that later would have been wrong.
     let (mut open, mut stale) = (HashSet::new(), 0usize);
     let (mut counts, mut caught) = ([0usize; 3], [0usize; BROKEN.len()]);
     for (class, entries) in (CLASS..).zip(&sets) {
         // The pod becomes one of this class; the epoch makes every flow of the class before stale.
-        write(
-            &*kernel.maps,
+        datapath.write(
             &ENDPOINTS,
             IFINDEX.to_ne_bytes().to_vec(),
             &[(0, &IFINDEX.to_ne_bytes()), (12, &class.to_ne_bytes()), (16, &POD)],
         );
-        kernel.maps.bump_epoch().expect("bump");
+        datapath.maps.bump_epoch().expect("bump");
         for n in 0..PACKETS_A_SET {
             // Some sets leave nothing unmatched, so it is asked for a little more often.
             let wanted = match n % 16 {
@@ -249,10 +188,11 @@ fn root_kernel_agrees_with_the_reference_and_broken_variants_are_caught() {
             }
             let expected = answer(entries, &question);
             counts[expected as usize] += 1;
-            let run = if question.direction == EGRESS { from_pod } else { from_net };
+            let (egress, ingress) = (Program::FromPod, Program::FromNet);
+            let run = if question.direction == EGRESS { egress } else { ingress };
             // A few source ports only, so that flows of earlier classes are met again, stale.
             let source_port = u16::try_from(50_000 + n % 7).unwrap();
-            let passed = passes(run, &packet(&question, source_port));
+            let passed = datapath.run(run, &packet(&question, source_port)).action != SHOT;
             assert_eq!(passed, expected == Answer::Allow, "{question:?} of {entries:#?}");
             let flow = (packet(&question, source_port), question.direction);
             stale += usize::from(open.contains(&flow) && !passed);

@@ -3,7 +3,8 @@
 use weft_abi::{
     address::{Addr4, NetPort},
     conntrack::{
-        ANSWERED, DENIED, Flow, FlowKey4, OPENER_FIN, OPENER_HIGH, Path, RESET, TARGET_FIN,
+        DENIED, Flow, FlowKey4, OPENER_HIGH, PATH_HOST, PATH_LOCAL, Path, SENT, SENT_FIN,
+        SENT_RESET,
     },
 };
 
@@ -24,6 +25,11 @@ pub const UDP: u8 = 17;
 /// SCTP.
 pub const SCTP: u8 = 132;
 
+/// Type of an ICMP echo reply.
+pub const ICMP_ECHO_REPLY: u8 = 0;
+/// Type of an ICMP echo request.
+pub const ICMP_ECHO: u8 = 8;
+
 /// A tuple of nothing, to be filled.
 pub const TUPLE_ZERO: Tuple = Tuple {
     source: Addr4::zeroed(),
@@ -42,9 +48,9 @@ pub struct Tuple {
     pub source: Addr4,
     /// Whom it is for.
     pub destination: Addr4,
-    /// Source port; for ICMP echo, the identifier.
+    /// Source port; for ICMP as [`FlowKey4`] says.
     pub source_port: NetPort,
-    /// Destination port; for ICMP echo, the identifier.
+    /// Destination port; for ICMP as [`FlowKey4`] says.
     pub destination_port: NetPort,
     /// What policies are asked for: the destination port, or the ICMP type.
     pub policy_port: NetPort,
@@ -107,9 +113,8 @@ pub fn from_opener(flow: &Flow, side: Side) -> bool {
 
 /// What the flow makes of a packet.
 #[inline(always)]
-pub fn step(flow: &Flow, tuple: &Tuple, epoch: u64) -> Step {
-    let opens = tuple.protocol == TCP && tuple.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-    if opens && closing(flow) {
+pub fn step(flow: &Flow, tuple: &Tuple, from_opener: bool, epoch: u64) -> Step {
+    if reopens(flow, tuple, from_opener) {
         return Step::Reopen;
     }
     if flow.epoch != epoch {
@@ -118,28 +123,56 @@ pub fn step(flow: &Flow, tuple: &Tuple, epoch: u64) -> Step {
     if flow.flags & DENIED != 0 { Step::Refuse } else { Step::Forward }
 }
 
+/// Whether a packet under the key of a flow is the first of another: a SYN after the end of the
+/// connection or from who was called, or an echo request where an unasked reply made the flow.
+#[inline(always)]
+fn reopens(flow: &Flow, tuple: &Tuple, from_opener: bool) -> bool {
+    match tuple.protocol {
+        TCP => opens(tuple) && (!from_opener || closing(flow)),
+        ICMP => !from_opener && tuple.policy_port == NetPort::from_host(ICMP_ECHO as u16),
+        _ => false,
+    }
+}
+
+/// Whether a packet may be the first of its flow. A TCP packet that is not a SYN belongs to a
+/// connection that is older than the table's memory of it.
+#[inline(always)]
+pub fn opens(tuple: &Tuple) -> bool {
+    tuple.protocol != TCP || tuple.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
+/// Whether a packet of this flow may come from the network: not under an address of this node or
+/// of one of its pods.
+#[inline(always)]
+pub fn sender_is_elsewhere(flow: &Flow, from_opener: bool) -> bool {
+    !matches!(path(flow, !from_opener).kind, PATH_LOCAL | PATH_HOST)
+}
+
 /// Whether the flow's TCP connection is closing or closed.
 #[inline(always)]
 pub fn closing(flow: &Flow) -> bool {
-    flow.flags & (OPENER_FIN | TARGET_FIN | RESET) != 0
+    (flow.opener_sent | flow.target_sent) & (SENT_FIN | SENT_RESET) != 0
 }
 
-/// The flags of a flow after a packet.
+/// What a packet that passes adds to what its sender sent.
 #[inline(always)]
-pub fn flags_after(flow: &Flow, from_opener: bool, tuple: &Tuple) -> u32 {
-    let mut flags = flow.flags;
-    if !from_opener {
-        flags |= ANSWERED;
-    }
+pub fn sent(tuple: &Tuple) -> u8 {
+    let mut sent = SENT;
     if tuple.protocol == TCP {
         if tuple.tcp_flags & TCP_FIN != 0 {
-            flags |= if from_opener { OPENER_FIN } else { TARGET_FIN };
+            sent |= SENT_FIN;
         }
         if tuple.tcp_flags & TCP_RST != 0 {
-            flags |= RESET;
+            sent |= SENT_RESET;
         }
     }
-    flags
+    sent
+}
+
+/// Whether a flow belongs among the answered. An answer that ended it needs no room there.
+#[inline(always)]
+pub fn belongs_among_answered(flow: &Flow) -> bool {
+    flow.target_sent & SENT != 0 && (flow.opener_sent | flow.target_sent) & SENT_RESET == 0
 }
 
 /// The path of a packet.

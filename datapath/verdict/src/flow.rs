@@ -3,7 +3,7 @@
 use crate::policy::{Class, Query, Verdict, judge};
 use weft_abi::{
     address::{Addr, Addr4, NetPort},
-    conntrack::{PATH_LOCAL, PATH_REMOTE, PATH_STACK, Path},
+    conntrack::{PATH_HOST, PATH_LOCAL, PATH_REMOTE, PATH_STACK, Path},
     drop::DropReason,
     endpoint::Endpoint,
     ipcache::{AddressEntry, HOST, LOCAL, PrefixEntry, REMOTE_POD},
@@ -225,6 +225,8 @@ fn far_path(path: &mut Path, end: &End, uplink: u32) {
         path.kind = PATH_REMOTE;
         path.ifindex = uplink;
         path.next_hop = Addr::from4(end.node);
+    } else if end.flags & HOST != 0 {
+        path.kind = PATH_HOST;
     } else {
         path.kind = PATH_STACK;
     }

@@ -6,4 +6,5 @@
 
 pub mod conntrack;
 pub mod flow;
+pub mod lifetime;
 pub mod policy;

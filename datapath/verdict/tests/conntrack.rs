@@ -2,11 +2,14 @@
 
 use weft_abi::{
     address::{Addr4, NetPort},
-    conntrack::{ANSWERED, DENIED, Flow, OPENER_FIN, OPENER_HIGH, RESET, TARGET_FIN},
+    conntrack::{
+        DENIED, ECHO_PORT, Flow, OPENER_HIGH, PATH_HOST, PATH_LOCAL, PATH_REMOTE, PATH_STACK, SENT,
+        SENT_FIN, SENT_RESET,
+    },
 };
 use weft_verdict::conntrack::{
-    Side, Step, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TUPLE_ZERO, Tuple, UDP, flags_after,
-    from_opener, key, step,
+    ICMP, Side, Step, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TUPLE_ZERO, Tuple, UDP,
+    belongs_among_answered, from_opener, key, opens, sender_is_elsewhere, sent, step,
 };
 
 fn tuple(protocol: u8, tcp_flags: u8) -> Tuple {
@@ -36,6 +39,23 @@ fn flow(epoch: u64, flags: u32) -> Flow {
     Flow { epoch, flags, ..Flow::zeroed() }
 }
 
+fn ended(epoch: u64, opener_sent: u8, target_sent: u8) -> Flow {
+    Flow { epoch, opener_sent, target_sent, ..Flow::zeroed() }
+}
+
+/// An echo of the first host, as the parser reads it.
+fn echo(kind: u8, id: u16) -> Tuple {
+    let (id, asked) = (NetPort::from_host(id), NetPort::from_host(ECHO_PORT));
+    let (source_port, destination_port) = if kind == 8 { (id, asked) } else { (asked, id) };
+    let policy_port = NetPort::from_host(u16::from(kind));
+    Tuple { source_port, destination_port, policy_port, ..tuple(ICMP, 0) }
+}
+
+/// The same packet from the other host.
+fn from_the_other(t: Tuple) -> Tuple {
+    Tuple { source: t.destination, destination: t.source, ..t }
+}
+
 #[test]
 fn both_directions_share_a_key_and_tell_their_sides() {
     let forth = tuple(TCP, 0);
@@ -63,40 +83,95 @@ fn the_opener_is_the_side_that_the_flow_names() {
 }
 
 #[test]
+fn two_who_ask_each_other_under_one_identifier_have_a_flow_each() {
+    let (ask, reply) = (echo(8, 77), from_the_other(echo(0, 77)));
+    assert_eq!(key(&ask).0, key(&reply).0, "a reply is of the flow of its request");
+    assert_ne!(key(&ask).1, key(&reply).1);
+    assert_ne!(key(&ask).0, key(&from_the_other(echo(8, 77))).0, "the other's own request is not");
+    assert_ne!(key(&ask).0, key(&echo(8, 78)).0);
+}
+
+#[test]
 fn steps() {
     let syn = tuple(TCP, TCP_SYN);
     let data = tuple(TCP, TCP_ACK);
     let syn_ack = tuple(TCP, TCP_SYN | TCP_ACK);
     let cases = [
-        ("current", flow(7, 0), data, Step::Forward),
-        ("current, refused", flow(7, DENIED), data, Step::Refuse),
-        ("older", flow(6, 0), data, Step::Rejudge),
-        ("newer than read, so not believed either", flow(8, 0), data, Step::Rejudge),
-        ("older and refused gets another chance", flow(6, DENIED), data, Step::Rejudge),
-        ("a retransmitted SYN", flow(7, 0), syn, Step::Forward),
-        ("a SYN after the opener's FIN", flow(7, OPENER_FIN), syn, Step::Reopen),
-        ("a SYN after the target's FIN", flow(7, TARGET_FIN), syn, Step::Reopen),
-        ("a SYN after a reset, stale", flow(6, RESET), syn, Step::Reopen),
-        ("a SYN-ACK opens nothing", flow(7, RESET), syn_ack, Step::Forward),
-        ("UDP opens nothing again", flow(7, RESET), tuple(UDP, TCP_SYN), Step::Forward),
+        ("current", flow(7, 0), data, true, Step::Forward),
+        ("current, an answer", flow(7, 0), syn_ack, false, Step::Forward),
+        ("current, refused", flow(7, DENIED), data, true, Step::Refuse),
+        ("older", flow(6, 0), data, true, Step::Rejudge),
+        ("newer than read, so not believed either", flow(8, 0), data, true, Step::Rejudge),
+        ("older and refused gets another chance", flow(6, DENIED), data, true, Step::Rejudge),
+        ("a retransmitted SYN", flow(7, 0), syn, true, Step::Forward),
+        ("a SYN after the opener's FIN", ended(7, SENT_FIN, 0), syn, true, Step::Reopen),
+        ("a SYN after the target's FIN", ended(7, 0, SENT_FIN), syn, true, Step::Reopen),
+        ("a SYN after a reset, stale", ended(6, SENT_RESET, 0), syn, true, Step::Reopen),
+        ("a SYN from who was called answers nothing", flow(7, 0), syn, false, Step::Reopen),
+        ("a SYN-ACK opens nothing", ended(7, SENT_RESET, 0), syn_ack, true, Step::Forward),
+        ("UDP is never closing", ended(7, SENT, SENT), tuple(UDP, TCP_SYN), true, Step::Forward),
+        ("an echo request goes on with its flow", flow(7, 0), echo(8, 1), true, Step::Forward),
+        ("an echo reply too", flow(7, 0), echo(0, 1), false, Step::Forward),
+        ("an echo request answers nothing", flow(7, 0), echo(8, 1), false, Step::Reopen),
     ];
-    for (name, flow, tuple, expected) in cases {
-        assert_eq!(step(&flow, &tuple, 7), expected, "{name}");
+    for (name, flow, tuple, from_opener, expected) in cases {
+        assert_eq!(step(&flow, &tuple, from_opener, 7), expected, "{name}");
     }
 }
 
 #[test]
-fn flags_gather_what_packets_tell() {
-    let before = flow(1, OPENER_HIGH);
-    for (opener, tcp_flags, expected) in [
-        (true, TCP_ACK, 0),
-        (false, TCP_ACK, ANSWERED),
-        (true, TCP_FIN, OPENER_FIN),
-        (false, TCP_FIN, ANSWERED | TARGET_FIN),
-        (true, TCP_RST, RESET),
+fn only_a_syn_opens_a_connection() {
+    for (tcp_flags, expected) in [
+        (TCP_SYN, true),
+        (TCP_SYN | TCP_ACK, false),
+        (TCP_ACK, false),
+        (TCP_RST, false),
+        (0, false),
     ] {
-        let after = flags_after(&before, opener, &tuple(TCP, tcp_flags));
-        assert_eq!(after, OPENER_HIGH | expected, "{opener} {tcp_flags}");
+        assert_eq!(opens(&tuple(TCP, tcp_flags)), expected, "{tcp_flags}");
+        assert!(opens(&tuple(UDP, tcp_flags)));
     }
-    assert_eq!(flags_after(&before, true, &tuple(UDP, TCP_FIN)), OPENER_HIGH);
+}
+
+#[test]
+fn what_a_packet_tells_of_its_sender() {
+    for (tcp_flags, expected) in [
+        (TCP_ACK, SENT),
+        (TCP_FIN | TCP_ACK, SENT | SENT_FIN),
+        (TCP_RST, SENT | SENT_RESET),
+        (TCP_FIN | TCP_RST, SENT | SENT_FIN | SENT_RESET),
+    ] {
+        assert_eq!(sent(&tuple(TCP, tcp_flags)), expected, "{tcp_flags}");
+        assert_eq!(sent(&tuple(UDP, tcp_flags)), SENT);
+    }
+}
+
+#[test]
+fn an_answer_that_ends_the_flow_does_not_settle_it() {
+    for (opener, target, expected) in [
+        (SENT, 0, false),
+        (SENT, SENT, true),
+        (SENT, SENT | SENT_FIN, true),
+        (SENT, SENT | SENT_RESET, false),
+        (SENT | SENT_RESET, SENT, false),
+    ] {
+        assert_eq!(
+            belongs_among_answered(&ended(1, opener, target)),
+            expected,
+            "{opener} {target}"
+        );
+    }
+}
+
+#[test]
+fn nobody_elsewhere_has_an_address_of_this_node() {
+    for (kind, expected) in
+        [(PATH_STACK, true), (PATH_REMOTE, true), (PATH_LOCAL, false), (PATH_HOST, false)]
+    {
+        let mut flow = flow(1, 0);
+        flow.reply.kind = kind;
+        flow.forward.kind = PATH_LOCAL;
+        assert_eq!(sender_is_elsewhere(&flow, true), expected, "{kind}");
+        assert!(!sender_is_elsewhere(&flow, false));
+    }
 }

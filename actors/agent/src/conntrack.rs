@@ -1,0 +1,81 @@
+//! The `Conntrack` actor: forgets flows that are over. The kernel's programs write the flow tables; this is the one other
+//! hand on them, and it only takes away.
+
+use crate::{
+    gated::Gated,
+    runtime::{Life, Role, Serve, Thread, request},
+};
+use std::time::Duration;
+use weft_abi::conntrack::{FLOWS4, Flow, FlowKey4, PENDING4};
+use weft_datapath::{
+    clock,
+    kernel::{Maps, RawEntry},
+};
+use weft_verdict::lifetime::is_expired;
+
+/// How often the tables are walked, the floor of Cilium's interval: a full table of 262,144 flows takes some 100 ms of a
+/// thread on which nobody waits, an empty one some microseconds.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Sweeps the flow tables.
+pub struct Conntrack {
+    kernel: Gated<dyn Maps>,
+}
+
+impl Conntrack {
+    /// Over a kernel.
+    pub fn new(kernel: Gated<dyn Maps>) -> Self {
+        Self { kernel }
+    }
+}
+
+impl Role for Conntrack {
+    const THREAD: Thread = Thread::Observe;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), crate::Refusal> {
+        life.every(SWEEP, || Sweep);
+        Ok(())
+    }
+}
+
+/// Forget what is over.
+pub struct Sweep;
+request!(Sweep => ());
+
+impl Serve<Sweep> for Conntrack {
+    async fn serve(&mut self, _: Sweep, _: &Life<Self>) {
+        for map in [&FLOWS4, &PENDING4] {
+            match self.kernel.prune(map, &mut |entry| is_over(entry, clock::seconds())) {
+                Ok(pruned) if pruned.removed > 0 => {
+                    let (seen, removed) = (pruned.seen, pruned.removed);
+                    tracing::debug!(map = map.name, seen, removed, "flows that were over");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(map = map.name, %error, "sweep of the flows"),
+            }
+        }
+    }
+}
+
+/// An entry of another layout is none of ours to remove.
+fn is_over(entry: &RawEntry, now: u32) -> bool {
+    let decoded = FlowKey4::from_bytes(&entry.key).zip(Flow::from_bytes(&entry.value));
+    decoded.is_some_and(|(key, flow)| is_expired(key.protocol, &flow, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_abi::conntrack::SENT;
+
+    #[test]
+    fn an_entry_is_over_after_its_lifetime_and_never_when_it_cannot_be_read() {
+        let key = FlowKey4 { protocol: 17, ..FlowKey4::zeroed() };
+        let flow = Flow { last_seen: 100, opener_sent: SENT, ..Flow::zeroed() };
+        let entry = RawEntry { key: key.to_bytes().into(), value: flow.to_bytes().into() };
+        assert!(!is_over(&entry, 160));
+        assert!(is_over(&entry, 161));
+        let torn = RawEntry { value: entry.value[..50].to_vec(), ..entry };
+        assert!(!is_over(&torn, 9_999));
+    }
+}
