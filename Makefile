@@ -35,8 +35,10 @@ test-long: setup ## Run what is too long for `make test`
 	@echo "1/1: property tests with 64 times as many cases"
 	@PROPTEST_CASES=16384 $(CARGO) test --locked --workspace --release
 
-bench: ## Print the benchmark table
-	@echo "make bench: this version measures nothing yet" >&2; exit 3
+bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
+	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests
+	@mkdir -p target
+	@$(SUDO) $(BIN)/weft-bench --json target/bench.json $(BENCH)
 
 lint: setup ## Check format and lints
 	@echo "checking the format"

@@ -23,7 +23,7 @@ use weft_agent::{
     loader::Loader,
     mapsync::{ClassSync, TableSync},
     policy::Policy,
-    runtime::{Runtime, Seat},
+    runtime::{self, Runtime, Seat},
     state,
     uplink::{self, Columns, Progress, Uplink},
 };
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
-    actix::System::new().block_on(run(config))
+    runtime::block_on(run(config))
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

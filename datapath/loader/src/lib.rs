@@ -10,7 +10,8 @@ mod netns;
 pub mod objects;
 pub mod programs;
 mod real;
-mod rtnl;
+pub mod rtnl;
+pub mod run;
 mod sys;
 mod walk;
 

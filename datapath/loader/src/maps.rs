@@ -51,6 +51,18 @@ impl RealMaps {
         })
     }
 
+    /// Adds or replaces entries that lie one after another, keys and values apart: nothing but the
+    /// kernel's own calls, which is what `make bench` measures [`Maps::update`]'s callers against.
+    pub fn update_flat(
+        &self,
+        map: &MapSpec,
+        keys: &[u8],
+        values: &[u8],
+    ) -> Result<(), KernelError> {
+        let count = keys.len() / map.key_size.max(1) as usize;
+        write_all(self.fd(map)?, map, keys, values, count)
+    }
+
     fn check_version(&self) -> Result<(), KernelError> {
         let state = self.state()?;
         match state.abi_version {

@@ -12,8 +12,9 @@ use aya::{
 };
 use std::{
     fs,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 use weft_abi::map::ALL;
 
@@ -58,12 +59,23 @@ impl RealPrograms {
         ifindex: u32,
         direction: TcAttachType,
     ) -> Result<(), KernelError> {
-        let mut objects = self
-            .objects
-            .lock()
-            .map_err(|_| KernelError::Unusable("the loader failed before".to_owned()))?;
+        let mut objects = self.objects()?;
         let program = classifier(object(&mut objects), name)?;
         self.attachment.attach(program, ifindex, direction, &self.pin(name, ifindex))
+    }
+
+    /// A descriptor of one of the programs.
+    pub(crate) fn descriptor(&self, name: &str) -> Result<OwnedFd, KernelError> {
+        let mut objects = self.objects()?;
+        let Objects { pod, net } = &mut *objects;
+        let program = classifier(if name == "from_net" { net } else { pod }, name)?;
+        let opened = program.fd().map_err(|e| unusable(format!("open {name}"), &e))?;
+        opened.as_fd().try_clone_to_owned().map_err(|e| unusable(format!("open {name}"), &e))
+    }
+
+    fn objects(&self) -> Result<MutexGuard<'_, Objects>, KernelError> {
+        let failed = |_| KernelError::Unusable("the loader failed before".to_owned());
+        self.objects.lock().map_err(failed)
     }
 
     fn pin(&self, name: &str, ifindex: u32) -> PathBuf {

@@ -14,31 +14,43 @@ const PROTOCOL: u8 = 87;
 
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) index: u32,
-    pub(crate) name: String,
-    pub(crate) up: bool,
-    pub(crate) mtu: u32,
-    pub(crate) mac: Option<[u8; 6]>,
+pub struct Device {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its hardware address, when it has one of six bytes.
+    pub mac: Option<[u8; 6]>,
     /// Index of its peer, in the peer's namespace.
-    pub(crate) peer: Option<u32>,
-    pub(crate) veth: bool,
+    pub peer: Option<u32>,
+    /// Whether it is one side of a veth pair.
+    pub veth: bool,
 }
 
 /// A route through a gateway, or to a device when it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    pub(crate) prefix: (Ipv4Addr, u8),
-    pub(crate) via: Option<Ipv4Addr>,
+pub struct Route {
+    /// Where to: address and length.
+    pub prefix: (Ipv4Addr, u8),
+    /// The gateway.
+    pub via: Option<Ipv4Addr>,
     /// 0 lets the kernel find it by the gateway.
-    pub(crate) device: u32,
+    pub device: u32,
 }
 
 /// One side of a new pair.
-pub(crate) struct Side<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) mac: [u8; 6],
-    pub(crate) mtu: u32,
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Its MTU in bytes.
+    pub mtu: u32,
 }
 
 impl Side<'_> {
@@ -53,16 +65,17 @@ impl Side<'_> {
 }
 
 /// A namespace's network, spoken to over one socket.
-pub(crate) struct Network(Socket);
+#[derive(Debug)]
+pub struct Network(Socket);
 
 impl Network {
     /// That of the calling thread.
-    pub(crate) fn here() -> io::Result<Self> {
+    pub fn here() -> io::Result<Self> {
         Socket::open().map(Self)
     }
 
     /// Makes a pair, one side here, the other in the namespace of the descriptor, both down.
-    pub(crate) fn make_pair(
+    pub fn make_pair(
         &mut self,
         near: &Side<'_>,
         far: &Side<'_>,
@@ -85,24 +98,24 @@ impl Network {
     }
 
     /// Sets a device up.
-    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
+    pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         let up = libc::IFF_UP as u32;
         self.ask(Request::new(libc::RTM_NEWLINK, 0, &ifinfo(index, up, up)))
     }
 
     /// Removes a device.
-    pub(crate) fn remove(&mut self, index: u32) -> io::Result<()> {
+    pub fn remove(&mut self, index: u32) -> io::Result<()> {
         self.ask(Request::new(libc::RTM_DELLINK, 0, &ifinfo(index, 0, 0)))
     }
 
     /// Every device.
-    pub(crate) fn devices(&mut self) -> io::Result<Vec<Device>> {
+    pub fn devices(&mut self) -> io::Result<Vec<Device>> {
         let rows = self.0.ask(Request::new(libc::RTM_GETLINK, DUMP, &ifinfo(0, 0, 0)))?;
         Ok(rows.iter().filter_map(|row| read_device(row)).collect())
     }
 
     /// The device of a name.
-    pub(crate) fn device(&mut self, name: &str) -> io::Result<Option<Device>> {
+    pub fn device(&mut self, name: &str) -> io::Result<Option<Device>> {
         let request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0))
             .with(libc::IFLA_IFNAME, &text(name));
         match self.0.ask(request) {
@@ -113,7 +126,7 @@ impl Network {
     }
 
     /// Gives a device an address that no other device is reached by (`/32`).
-    pub(crate) fn add_address(&mut self, device: u32, address: Ipv4Addr) -> io::Result<()> {
+    pub fn add_address(&mut self, device: u32, address: Ipv4Addr) -> io::Result<()> {
         let body = [[INET, 32, 0, 0], device.to_ne_bytes()].concat();
         let request = Request::new(libc::RTM_NEWADDR, MAKE, &body)
             .with(libc::IFA_LOCAL, &address.octets())
@@ -122,7 +135,7 @@ impl Network {
     }
 
     /// Every IPv4 address with its device.
-    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(Ipv4Addr, u32)>> {
+    pub fn addresses(&mut self) -> io::Result<Vec<(Ipv4Addr, u32)>> {
         let rows =
             self.0.ask(Request::new(libc::RTM_GETADDR, DUMP, &[INET, 0, 0, 0, 0, 0, 0, 0]))?;
         let read = |row: &Vec<u8>| {
@@ -133,17 +146,17 @@ impl Network {
     }
 
     /// Adds a route, or replaces the one to the same prefix.
-    pub(crate) fn add_route(&mut self, route: Route) -> io::Result<()> {
+    pub fn add_route(&mut self, route: Route) -> io::Result<()> {
         self.ask(route_request(libc::RTM_NEWROUTE, MAKE, route))
     }
 
     /// Removes a route.
-    pub(crate) fn remove_route(&mut self, route: Route) -> io::Result<()> {
+    pub fn remove_route(&mut self, route: Route) -> io::Result<()> {
         self.ask(route_request(libc::RTM_DELROUTE, 0, route))
     }
 
     /// The routes of the main table that we made.
-    pub(crate) fn routes(&mut self) -> io::Result<Vec<Route>> {
+    pub fn routes(&mut self) -> io::Result<Vec<Route>> {
         let mut body = [0; 12];
         if let Some(family) = body.first_mut() {
             *family = INET;
@@ -153,7 +166,7 @@ impl Network {
     }
 
     /// Writes a permanent neighbour, so that nobody asks for it.
-    pub(crate) fn add_neighbour(
+    pub fn add_neighbour(
         &mut self,
         device: u32,
         address: Ipv4Addr,
@@ -170,7 +183,7 @@ impl Network {
     }
 
     /// The permanent neighbours of a device.
-    pub(crate) fn neighbours(&mut self, device: u32) -> io::Result<Vec<(Ipv4Addr, [u8; 6])>> {
+    pub fn neighbours(&mut self, device: u32) -> io::Result<Vec<(Ipv4Addr, [u8; 6])>> {
         let body = [INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let rows = self.0.ask(Request::new(libc::RTM_GETNEIGH, DUMP, &body))?;
         let read = |row: &Vec<u8>| {

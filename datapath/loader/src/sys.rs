@@ -18,10 +18,12 @@ const MAP_LOOKUP_ELEM: i64 = 1;
 const MAP_UPDATE_ELEM: i64 = 2;
 const MAP_DELETE_ELEM: i64 = 3;
 const MAP_GET_NEXT_KEY: i64 = 4;
+const PROG_LOAD: i64 = 5;
 const OBJ_GET: i64 = 7;
+const PROG_TEST_RUN: i64 = 10;
+const MAP_GET_FD_BY_ID: i64 = 14;
 const MAP_LOOKUP_AND_DELETE_ELEM: i64 = 21;
 const MAP_LOOKUP_BATCH: i64 = 24;
-const MAP_GET_FD_BY_ID: i64 = 14;
 const MAP_UPDATE_BATCH: i64 = 26;
 /// `BPF_MAP_TYPE_LPM_TRIE`.
 const TYPE_LPM_TRIE: u32 = 11;
@@ -29,6 +31,13 @@ const TYPE_LPM_TRIE: u32 = 11;
 const NOEXIST: u64 = 1;
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of LPM tries.
 const NO_PREALLOC: u32 = 1;
+/// `BPF_PROG_TYPE_SCHED_CLS`.
+const TYPE_CLASSIFIER: u32 = 3;
+/// `struct __sk_buff`: its size, and where its interface stands.
+const CONTEXT_SIZE: usize = 192;
+const CONTEXT_IFINDEX: usize = 40;
+/// More than any packet that is run grows to.
+const PACKET_ROOM: usize = 2048;
 
 #[repr(C)]
 struct Create {
@@ -75,6 +84,36 @@ struct Batch {
     map_fd: u32,
     element_flags: u64,
     flags: u64,
+}
+
+#[repr(C)]
+struct Load {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+}
+
+#[repr(C)]
+struct TestRun {
+    program: u32,
+    returned: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
 }
 
 fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i64> {
@@ -241,4 +280,47 @@ pub(crate) fn update_batch(
     bpf(MAP_UPDATE_BATCH, &mut attributes)
         .map(drop)
         .map_err(|error| (attributes.count as usize, error))
+}
+
+/// Loads a classifier from its instructions.
+pub(crate) fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
+    // SAFETY: integers and arrays of them.
+    let mut attributes: Load = unsafe { zeroed() };
+    attributes.program_type = TYPE_CLASSIFIER;
+    attributes.instruction_count = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+    attributes.instructions = instructions.as_ptr() as u64;
+    attributes.license = c"GPL".as_ptr() as u64;
+    attributes.name = *b"weft_empty\0\0\0\0\0\0";
+    descriptor(bpf(PROG_LOAD, &mut attributes)?)
+}
+
+/// Runs a classifier `repeat` times on one buffer, which is not made new between the times: what it
+/// returned last, nanoseconds a time, and the packet as it is afterwards.
+pub(crate) fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    ifindex: u32,
+    repeat: u32,
+) -> io::Result<(u32, u32, Vec<u8>)> {
+    let mut context = [0u8; CONTEXT_SIZE];
+    let at = context.iter_mut().skip(CONTEXT_IFINDEX);
+    at.zip(ifindex.to_ne_bytes()).for_each(|(to, from)| *to = from);
+    let mut after = vec![0u8; PACKET_ROOM];
+    let mut attributes = TestRun {
+        program: number(program),
+        returned: 0,
+        data_size_in: u32::try_from(packet.len()).map_err(io::Error::other)?,
+        data_size_out: PACKET_ROOM as u32,
+        data_in: packet.as_ptr() as u64,
+        data_out: after.as_mut_ptr() as u64,
+        repeat,
+        duration: 0,
+        context_size_in: CONTEXT_SIZE as u32,
+        context_size_out: 0,
+        context_in: context.as_ptr() as u64,
+        context_out: 0,
+    };
+    bpf(PROG_TEST_RUN, &mut attributes)?;
+    after.truncate(attributes.data_size_out as usize);
+    Ok((attributes.returned, attributes.duration, after))
 }

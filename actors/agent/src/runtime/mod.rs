@@ -18,6 +18,11 @@ pub use supervisor::{Fault, Runtime};
 
 use crate::Refusal;
 
+/// Runs something in which actors can be started, until it is done.
+pub fn block_on<F: Future>(work: F) -> F::Output {
+    actix::System::new().block_on(work)
+}
+
 /// The threads that actors live on. What blocks stays apart from what must not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thread {

@@ -1,0 +1,63 @@
+//! Programs run on packets without a network (`BPF_PROG_TEST_RUN`): what they answer, and how long they take.
+//!
+//! The kernel does not make the packet new between repetitions, so a program that counts down the time
+//! to live sees it fall; it follows no redirect, so the devices of paths need not exist.
+
+use crate::{kernel::KernelError, maps::failed, programs::RealPrograms, sys};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// `r0 = 0; exit`.
+const EMPTY: [u64; 2] = [0xb7, 0x95];
+
+/// What is run how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial<'a> {
+    /// The packet, from its Ethernet header on.
+    pub packet: &'a [u8],
+    /// The interface that it seems to come in at: one of the calling thread's network namespace.
+    pub ifindex: u32,
+    /// How many times in one call of the kernel.
+    pub repeat: u32,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// What the program returned the last time (`TC_ACT_…`).
+    pub action: u32,
+    /// Whole nanoseconds that one time took, on average.
+    pub nanoseconds: u32,
+    /// The packet afterwards.
+    pub packet: Vec<u8>,
+}
+
+/// A loaded program that can be run.
+#[derive(Debug)]
+pub struct Runnable {
+    program: OwnedFd,
+    name: String,
+}
+
+impl Runnable {
+    /// A classifier that lets every packet pass: what running any program costs at least.
+    pub fn empty() -> Result<Self, KernelError> {
+        let program = sys::load_classifier(&EMPTY);
+        let program = program.map_err(failed("load the empty program".to_owned()))?;
+        Ok(Self { program, name: "the empty program".to_owned() })
+    }
+
+    /// Runs it.
+    pub fn run(&self, trial: Trial<'_>) -> Result<Ran, KernelError> {
+        let Trial { packet, ifindex, repeat } = trial;
+        sys::test_run(self.program.as_fd(), packet, ifindex, repeat)
+            .map(|(action, nanoseconds, packet)| Ran { action, nanoseconds, packet })
+            .map_err(failed(format!("run {} on a packet at interface {ifindex}", self.name)))
+    }
+}
+
+impl RealPrograms {
+    /// One of the programs, over the maps that it uses in earnest.
+    pub fn runnable(&self, name: &str) -> Result<Runnable, KernelError> {
+        Ok(Runnable { program: self.descriptor(name)?, name: name.to_owned() })
+    }
+}
