@@ -4,6 +4,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
+use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
+use weft_core::policy::Room;
 use weft_datapath::attachment::Attachment;
 
 /// Weft's node agent: plugs pods and keeps the node's eBPF programs and maps as the operators say.
@@ -43,6 +45,10 @@ pub struct Config {
     /// Let callers of the local socket make actors fail: for labs and tests, never for a cluster.
     #[arg(long, hide = true)]
     pub allow_faults: bool,
+    /// Entries that one policy class may have; a revision that needs more is refused.
+    #[arg(long, env = "WEFT_CLASS_ENTRIES", default_value_t = CLASS_CAPACITY_MAX,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(CLASS_CAPACITY_MAX)))]
+    pub class_entries: u32,
     /// How programs are attached; the best that this kernel has when absent.
     #[arg(long, value_enum, env = "WEFT_ATTACHMENT")]
     pub attachment: Option<Attach>,
@@ -52,6 +58,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// What policies have room for.
+    pub fn room(&self) -> Room {
+        // The trie has rows of nodes' prefixes too: half of it is the policies'.
+        Room {
+            class_entries: self.class_entries as usize,
+            prefixes: PREFIXES4.capacity as usize / 2,
+        }
+    }
+
     /// How programs are attached.
     pub fn attachment(&self) -> Attachment {
         match self.attachment {

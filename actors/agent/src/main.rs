@@ -97,7 +97,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let policy = runtime.role("policy", {
         let (classes, ipcache) = (classes.clone(), ipcache.clone());
-        move |_| Policy::new(&classes, &prefixes, &ipcache)
+        let room = config.room();
+        move |_| Policy::new(room, &classes, &prefixes, &ipcache)
     });
     let endpoints = runtime.role("endpoints", {
         let (policy, ipcache) = (policy.clone(), ipcache.clone());

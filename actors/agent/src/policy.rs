@@ -1,7 +1,7 @@
 //! The `Policy` actor: identities, policies and the classes of this node's endpoints.
 
 use crate::{
-    Refusal,
+    Refusal, internal,
     ipcache::{Ipcache, SetPrefixes, prefix_rows},
     mapsync::{ClassStep, ClassSync, FillClasses, ReadClasses, ReadRows, TableSync},
     published::Advance,
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use weft_api::agent::{IdentityRow, PolicyRow};
-use weft_core::policy::{Engine, Step, prefixes_of_rows};
+use weft_core::policy::{Engine, Room, Step, prefixes_of_rows};
 use weft_types::{Delta, Identity, policy::Isolation};
 
 /// Owns the policy engine. It has two sources, and touches nothing before both spoke.
@@ -20,14 +20,16 @@ pub struct Policy {
     published: bool,
     /// Whether the engine knows what the life before left in the kernel.
     seeded: bool,
+    room: Room,
     classes: Edge<ClassSync>,
     prefixes: Edge<TableSync>,
     ipcache: Edge<Ipcache>,
 }
 
 impl Policy {
-    /// With the owners of the kernel's side.
+    /// With the owners of the kernel's side, and what there is room for there.
     pub fn new(
+        room: Room,
         classes: &Seat<ClassSync>,
         prefixes: &Seat<TableSync>,
         ipcache: &Seat<Ipcache>,
@@ -37,6 +39,7 @@ impl Policy {
             held: None,
             published: false,
             seeded: false,
+            room,
             classes: classes.edge(),
             prefixes: prefixes.edge(),
             ipcache: ipcache.edge(),
@@ -67,7 +70,7 @@ impl Policy {
         self.feed().await?;
         let mut steps = self.engine.commit().steps.into_iter();
         while let Some(step) = steps.next() {
-            if let Err(refusal) = self.realise_step(step.clone()).await {
+            if let Err(refusal) = self.realise_step(&step).await {
                 // What was not done, or half done, is said whole by the next commit.
                 for undone in std::iter::once(step).chain(steps) {
                     self.engine.distrust(undone.classes());
@@ -102,8 +105,11 @@ impl Policy {
         Ok(())
     }
 
-    async fn realise_step(&self, step: Step) -> Result<(), Refusal> {
-        match step {
+    async fn realise_step(&self, step: &Step) -> Result<(), Refusal> {
+        if let Some(excess) = self.engine.excess(step, &self.room) {
+            return Err(internal(excess));
+        }
+        match step.clone() {
             Step::Prefixes(prefixes) => self.ipcache.ask(SetPrefixes(prefixes)).await?,
             Step::Edit(classes) => self.classes.ask(ClassStep::Edit(classes)).await?,
             Step::Replace(classes) => self.classes.ask(ClassStep::Replace(classes)).await?,

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     output::rows(arguments.output, headings, &agents, |agent| {
         [
             agent.node.clone(),
-            if agent.healthy { "ok".to_owned() } else { agent.problems.join("; ") },
+            if agent.healthy { "ok".to_owned() } else { "degraded".to_owned() },
             agent.received.clone(),
             agent.realised.clone(),
             agent.epoch.to_string(),
@@ -45,6 +45,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     // The rows of JSON are the agents'. An operator may well be out of reach from here, on another machine:
     // whether it is there for the agents they say themselves.
     if arguments.output == Format::Table {
+        for agent in agents.iter().filter(|agent| !agent.healthy) {
+            output::say(&format!("\n{}: {}\n", agent.node, agent.problems.join("; ")))?;
+        }
         let line = operator.unwrap_or_else(|error| format!("operator: {error:#}"));
         output::say(&format!("\n{line}\n"))?;
     }

@@ -1,10 +1,14 @@
 //! What the operator is told of a lab, and asked about it.
 
 use super::{interrupt, record::Lab, start::PATIENCE};
-use crate::output::note;
+use crate::{output::note, target};
 use anyhow::{Context, Result, bail};
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use weft_api::{
+    agent,
     operator::{Answer, Request},
     transport::{Client, Options},
 };
@@ -60,6 +64,22 @@ pub(crate) fn objects(lab: &Lab) -> Result<Vec<Object>> {
     }
 }
 
+/// A node, with what its agent says is wrong.
+fn why(lab: &Lab, node: &str) -> String {
+    let asked = lab
+        .nodes
+        .iter()
+        .find(|known| known.name == node)
+        .map(|known| target::ask(&known.agent_socket, agent::Request::Status, Duration::ZERO));
+    match asked {
+        Some(Ok(agent::Answer::Status(status))) if !status.problems.is_empty() => {
+            format!("{node} ({})", status.problems.join("; "))
+        }
+        Some(Err(error)) => format!("{node} ({error:#})"),
+        _ => node.to_owned(),
+    }
+}
+
 /// Waits until every node's kernel holds the newest revision there is now, which it gives back.
 pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
     let until = Instant::now() + PATIENCE;
@@ -75,9 +95,10 @@ pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
         }
         interrupt::check()?;
         if Instant::now() >= until {
-            let behind: Vec<String> = waited.behind.into_iter().map(|node| node.node).collect();
+            let behind: Vec<String> =
+                waited.behind.into_iter().map(|node| why(lab, &node.node)).collect();
             bail!(
-                "revision {} is not enforced on {}: see `weft lab status` and the logs in {}",
+                "revision {} is not enforced on {}; see `weft lab status` and the logs in {}",
                 waited.revision,
                 behind.join(", "),
                 lab.dir().display()

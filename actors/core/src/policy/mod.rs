@@ -12,6 +12,7 @@ mod edits;
 mod numbers;
 pub mod offline;
 mod ports;
+mod room;
 mod terms;
 
 use compile::{ByPeer, Compiler, Resolved, Rules, Who};
@@ -33,6 +34,8 @@ use weft_types::{
 
 /// What a class's trie holds.
 pub type Entries = BTreeMap<PolicyPrefix, PolicyEntry>;
+
+pub use room::{Excess, Room, What};
 
 /// Rule sets that may be remembered without a class that holds them; past it they are looked through.
 const RULES_SPARE: usize = 1024;

@@ -1,0 +1,62 @@
+//! A policy that needs more of a kernel's map than there is: refused, with the rule's name; what was in force stays so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::fmt::Write;
+use weft_tests::lab::{Lab, is_root, weft};
+
+const PODS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: room, labels: {app: client}}
+spec: {containers: [{name: c, image: x}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, namespace: room, labels: {app: server}}
+spec: {containers: [{name: c, image: x, ports: [{containerPort: 80}, {containerPort: 81}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: one-port, namespace: room}
+spec: {podSelector: {matchLabels: {app: server}}, ingress: [{ports: [{port: 80}]}]}
+";
+
+#[test]
+fn root_a_policy_without_room_is_refused_by_name_and_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("weft-room-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let lab = Lab::up_with("room", &[&file("pods.yaml", PODS)], ("WEFT_CLASS_ENTRIES", "8"));
+    let before = lab.probe(&[]);
+    assert!(before.values().any(|allowed| *allowed) && before.values().any(|allowed| !allowed));
+
+    let mut ports = String::new();
+    (0..20).for_each(|n| write!(ports, "{{port: {}}},", 1000 + 2 * n).unwrap());
+    let policy = format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: too-much, namespace: room}}, \
+         spec: {{podSelector: {{matchLabels: {{app: server}}}}, ingress: [{{}}, {{ports: [{ports}]}}]}}}}"
+    );
+    let refused = lab.run(&["apply", "-f", &file("policy.yaml", &policy)]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("may have 8: 20 of them come from room/too-much ingress[0]"), "{said}");
+    let status = weft(&["status", "--lab", &lab.name]);
+    let table = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.status.code(), Some(1), "{table}");
+    assert!(table.contains("come from room/too-much ingress[0]"), "{table}");
+    // Its first rule would let anyone in.
+    assert_eq!(lab.probe(&[]), before, "what was in force stays so");
+
+    // Without it the kernel follows again.
+    lab.does(&["delete", "networkpolicy", "room/too-much"]);
+    assert_eq!(weft(&["status", "--lab", &lab.name]).status.code(), Some(0));
+    assert_eq!(lab.probe(&[]), before);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
