@@ -179,13 +179,18 @@ impl Lab {
         pod: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let netns = Path::new("/run/netns").join(self.pod(pod)["netns"].as_str().unwrap());
+        let entrance = self.entrance(pod);
         let thread = std::thread::spawn(move || {
-            let file = std::fs::File::open(netns).unwrap();
-            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            entrance.enter();
             work()
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// The way into a pod's network namespace.
+    pub fn entrance(&self, pod: &str) -> Entrance {
+        let netns = Path::new("/run/netns").join(self.pod(pod)["netns"].as_str().unwrap());
+        Entrance(std::fs::File::open(netns).unwrap())
     }
 
     /// Starts `weft lab stream …`, to be ended by the caller or by itself; its report is JSON.
@@ -208,6 +213,17 @@ impl Lab {
     /// The folder of its sockets and logs.
     pub fn dir(&self) -> PathBuf {
         Path::new("/run/weft/labs").join(&self.name)
+    }
+}
+
+/// A network namespace, for threads to go into.
+#[derive(Debug)]
+pub struct Entrance(std::fs::File);
+
+impl Entrance {
+    /// The calling thread is in the namespace from here on.
+    pub fn enter(&self) {
+        nix::sched::setns(&self.0, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     }
 }
 

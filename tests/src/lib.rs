@@ -1,5 +1,7 @@
 //! Network-namespace fixtures and end-to-end suites.
 
 pub mod lab;
+pub mod load;
 pub mod oracle;
 pub mod sandbox;
+pub mod seed;

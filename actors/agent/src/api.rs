@@ -22,6 +22,7 @@ use weft_api::{
     agent::{Answer, Request, Status},
     cni,
 };
+use weft_types::Revision;
 
 /// How long ADD waits for a pod to become known, unless its caller waits less.
 const ADD_PATIENCE: Duration = Duration::from_secs(10);
@@ -102,7 +103,7 @@ impl Api {
                 self.edges.endpoints.ask(Check(check)).await??;
                 Ok(Answer::Done)
             }
-            Request::CniStatus if self.progress.borrow().realised.0 == 0 => {
+            Request::CniStatus if self.progress.borrow().realised == Revision::ZERO => {
                 Err(try_again("no operator has sent this node its state yet"))
             }
             Request::CniStatus => Ok(Answer::Done),
@@ -181,6 +182,9 @@ impl Api {
         let mut problems: Vec<String> = progress.problem.iter().cloned().collect();
         if progress.operator.is_none() {
             problems.push("no session with an operator".to_owned());
+        }
+        if progress.realised == Revision::ZERO {
+            problems.push("no operator has sent this node its state yet".to_owned());
         }
         let down = actors.iter().filter(|actor| actor.state != "running");
         problems.extend(down.map(|actor| format!("actor {} is {}", actor.name, actor.state)));

@@ -51,8 +51,9 @@ pub struct Setting {
     pub folder: PathBuf,
     /// MTU of pods.
     pub mtu: u32,
-    /// Where it is said who is plugged.
-    pub plugged: Arc<watch::Sender<PluggedPods>>,
+    /// Where it is said who is plugged; nothing before the endpoints of the agent's life before are in the
+    /// tables, since an empty answer would take them from every other node.
+    pub plugged: Arc<watch::Sender<Option<PluggedPods>>>,
 }
 
 /// Whom the endpoints' actor asks.
@@ -273,9 +274,9 @@ impl Endpoints {
             self.edges.classes.ask(BumpEpoch).await??;
         }
         self.setting.plugged.send_if_modified(|told| {
-            let differs = **told != pods;
+            let differs = told.as_deref() != Some(&pods);
             if differs {
-                *told = Arc::new(pods);
+                *told = Some(Arc::new(pods));
             }
             differs
         });

@@ -60,20 +60,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let maps: Arc<dyn Maps> = kernel.maps;
     let programs: Arc<dyn Programs> = kernel.programs;
     let node = NodeName(config.node.clone());
-    let (plugged, told) = watch::channel(endpoints::PluggedPods::default());
+    let (plugged, told) = watch::channel(None);
     let (progress, seen) = watch::channel(Progress::default());
     let (plugged, progress) = (Arc::new(plugged), Arc::new(progress));
 
     // One line an actor, callees first: requests go down this list, never up.
     let runtime = Runtime::start();
-    let table = |name, map: &'static MapSpec| -> Seat<TableSync> {
-        let maps = Arc::clone(&maps);
-        runtime
-            .role(name, move |life| TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), map))
-    };
-    let (addresses, prefixes) =
-        (table("map-addresses", &ADDRESSES4), table("map-prefixes", &PREFIXES4));
-    let rows = table("map-endpoints", &ENDPOINTS);
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
         move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()))
@@ -82,6 +74,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let maps = Arc::clone(&maps);
         move |life| Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()))
     });
+    let table = |name, map: &'static MapSpec| -> Seat<TableSync> {
+        let (maps, classes) = (Arc::clone(&maps), classes.clone());
+        runtime.role(name, move |life| {
+            TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), map, &classes)
+        })
+    };
+    let (addresses, prefixes) =
+        (table("map-addresses", &ADDRESSES4), table("map-prefixes", &PREFIXES4));
+    let rows = table("map-endpoints", &ENDPOINTS);
     let inspector = runtime.role("inspector", {
         let tables = [addresses.clone(), prefixes.clone(), rows.clone()];
         let (node, classes) = (config.node.clone(), classes.clone());

@@ -4,7 +4,7 @@ use crate::{
     Refusal,
     gated::Gated,
     internal,
-    runtime::{Life, Role, Serve, Thread, request},
+    runtime::{Edge, Life, Role, Seat, Serve, Thread, request},
     try_again,
 };
 use std::{
@@ -85,13 +85,15 @@ pub struct TableSync {
     kernel: Gated<dyn Maps>,
     map: &'static MapSpec,
     table: Table,
+    epoch: Edge<ClassSync>,
     health: Health,
 }
 
 impl TableSync {
-    /// Of a map.
-    pub fn new(kernel: Gated<dyn Maps>, map: &'static MapSpec) -> Self {
-        Self { kernel, map, table: Table::default(), health: Health::default() }
+    /// Of a map; `epoch` is whose the epoch is.
+    pub fn new(kernel: Gated<dyn Maps>, map: &'static MapSpec, epoch: &Seat<ClassSync>) -> Self {
+        let (table, health) = Default::default();
+        Self { kernel, map, table, epoch: epoch.edge(), health }
     }
 
     fn read(&mut self) -> Result<Rows, Refusal> {
@@ -100,10 +102,16 @@ impl TableSync {
     }
 
     /// Writes the difference to what the kernel is read to hold; says how much there was.
-    fn mend(&mut self) -> Result<usize, Refusal> {
+    async fn mend(&mut self) -> Result<usize, Refusal> {
         let held = self.read()?;
         let edits = self.table.mend(&held);
-        self.write(&edits)?;
+        if !edits.is_empty() {
+            self.write(&edits)?;
+            // Flows may have been judged by what was wrong; until that is said it may not be believed.
+            self.table.trust(false);
+            self.epoch.ask(BumpEpoch).await??;
+        }
+        self.table.trust(true);
         Ok(edits.len())
     }
 
@@ -139,7 +147,7 @@ impl Serve<Fill> for TableSync {
     async fn serve(&mut self, Fill(rows): Fill, _: &Life<Self>) -> Result<(), Refusal> {
         self.table.fill(rows);
         // What was written before this life is read back, not guessed.
-        self.mend().map(drop)
+        self.mend().await.map(drop)
     }
 }
 
@@ -148,7 +156,7 @@ impl Serve<Change> for TableSync {
         if !self.table.change(&edits) {
             return Err(try_again(format!("map {} is not filled yet", self.map.name)));
         }
-        if self.table.is_trusted() { self.write(&edits) } else { self.mend().map(drop) }
+        if self.table.is_trusted() { self.write(&edits) } else { self.mend().await.map(drop) }
     }
 }
 
@@ -157,7 +165,7 @@ impl Serve<Sweep> for TableSync {
         if self.table.desired().is_none() {
             return;
         }
-        match self.mend() {
+        match self.mend().await {
             Ok(0) => {}
             Ok(mended) => {
                 self.health.mended += mended as u64;
@@ -211,6 +219,10 @@ impl ClassSync {
         let mended = replaced.len() + held.keys().filter(|c| !desired.contains_key(c)).count();
         self.write(&ClassStep::Replace(replaced))?;
         self.write(&ClassStep::Remove(removed))?;
+        if mended > 0 {
+            // Flows may have been judged by what was wrong.
+            self.health.note(self.kernel.bump_epoch())?;
+        }
         self.trusted = true;
         self.health.problem = None;
         Ok(mended)
@@ -337,8 +349,6 @@ impl Serve<Sweep> for ClassSync {
             Ok(mended) => {
                 self.health.mended += mended as u64;
                 tracing::warn!(mended, "policy classes were not as written");
-                // Flows may have been judged by what was wrong.
-                drop(self.health.note(self.kernel.bump_epoch()));
             }
             Err(error) => tracing::error!(%error, "sweep of the policy classes"),
         }

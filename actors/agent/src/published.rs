@@ -21,6 +21,8 @@ request!(Advance => Result<(), Refusal>);
 #[derive(Debug, Default)]
 pub struct Published {
     revision: Revision,
+    /// What the operator had when the session began.
+    awaited: Revision,
     state: BTreeMap<DeltaKey, Arc<Delta>>,
     /// A snapshot on its way.
     incoming: Option<BTreeMap<DeltaKey, Arc<Delta>>>,
@@ -32,6 +34,17 @@ impl Published {
     /// The newest complete revision; zero before the first snapshot.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// A session begins with an operator whose newest revision is this one.
+    pub fn awaits(&mut self, newest: Revision) {
+        self.awaited = newest;
+    }
+
+    /// Whether this is what the operator had when the session began, or newer. A snapshot may be of an earlier
+    /// revision, with the rest to follow: the kernel may hold more than that already, and does not go back.
+    pub fn is_current(&self) -> bool {
+        self.revision != Revision::ZERO && self.revision >= self.awaited
     }
 
     /// A snapshot begins; one that was on its way is forgotten.
@@ -138,6 +151,22 @@ mod tests {
         published.take(Revision(3), vec![Delta::NodeDelete(NodeName("a".to_owned()))]);
         assert_eq!(told(&mut published), [Delta::NodeDelete(NodeName("a".to_owned()))]);
         assert_eq!(published.whole().deltas.len(), 0);
+    }
+
+    #[test]
+    fn an_old_snapshot_is_not_current_until_the_rest_has_followed() {
+        let mut published = Published::default();
+        assert!(!published.is_current());
+        published.awaits(Revision(9));
+        published.begin_snapshot();
+        published.take(Revision(5), vec![node("a", 1)]);
+        published.end_snapshot(Revision(5));
+        assert!(!published.is_current());
+        published.take(Revision(8), vec![node("b", 1)]);
+        assert!(!published.is_current());
+        published.take(Revision(9), vec![node("c", 1)]);
+        assert!(published.is_current());
+        assert_eq!(published.changes().deltas.len(), 3);
     }
 
     #[test]

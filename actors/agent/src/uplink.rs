@@ -59,8 +59,8 @@ pub struct Setting {
     pub identity: Identity,
     /// Where progress is told.
     pub progress: Arc<watch::Sender<Progress>>,
-    /// Who is plugged here.
-    pub plugged: watch::Receiver<PluggedPods>,
+    /// Who is plugged here, once that is known.
+    pub plugged: watch::Receiver<Option<PluggedPods>>,
 }
 
 /// The actors that a revision goes through, in this order.
@@ -139,10 +139,10 @@ impl Uplink {
 
     /// Brings every column to the newest revision, bumps the epoch, acknowledges.
     async fn realise(&mut self, life: &Life<Self>) {
-        let revision = self.published.revision();
-        if revision == Revision::ZERO {
+        if !self.published.is_current() {
             return;
         }
+        let revision = self.published.revision();
         self.setting.progress.send_modify(|p| p.received = revision);
         match self.advance().await {
             Ok(epoch) => {
@@ -217,13 +217,14 @@ impl Serve<Refeed> for Uplink {
     }
 }
 
-/// A session begins; the answer is the revision that the kernel holds.
-struct Begin(mpsc::Sender<ToOperator>);
+/// A session begins with an operator whose newest revision is this one.
+struct Begin(mpsc::Sender<ToOperator>, Revision);
 request!(Begin => ());
 
 impl Serve<Begin> for Uplink {
-    async fn serve(&mut self, Begin(say): Begin, _: &Life<Self>) {
+    async fn serve(&mut self, Begin(say, newest): Begin, _: &Life<Self>) {
         self.say = Some(say);
+        self.published.awaits(newest);
     }
 }
 
@@ -279,14 +280,14 @@ async fn session(
     let (mut from, mut to) = split(stream);
     let held = uplink.ask(Held).await?;
     send(&mut to, &ToOperator::Hello { node: setting.node.clone(), held }).await?;
-    match timeout(SILENCE, receive(&mut from)).await?? {
-        ToAgent::Welcome { .. } => {}
+    let newest = match timeout(SILENCE, receive(&mut from)).await?? {
+        ToAgent::Welcome { revision, .. } => revision,
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         other => anyhow::bail!("the first message was {other:?}"),
-    }
+    };
     setting.progress.send_modify(|p| p.operator = Some(operator));
     let (say, says) = mpsc::channel(64);
-    uplink.ask(Begin(say)).await?;
+    uplink.ask(Begin(say, newest)).await?;
     if let Some(revision) = held {
         // The kernel holds what was claimed: said again, since an operator may have forgotten.
         send(&mut to, &ToOperator::Acknowledge { revision }).await?;
@@ -322,11 +323,9 @@ async fn hear(uplink: &Edge<Uplink>, mut batches: mpsc::Receiver<ToAgent>) -> an
 async fn speak<S: AsyncWrite + Unpin>(
     to: &mut S,
     mut says: mpsc::Receiver<ToOperator>,
-    mut plugged: watch::Receiver<PluggedPods>,
+    mut plugged: watch::Receiver<Option<PluggedPods>>,
 ) -> anyhow::Result<()> {
-    let mut told: PluggedPods = Arc::default();
-    let addresses = plugged.borrow_and_update().keys().copied().collect();
-    send(to, &ToOperator::EndpointsAre { addresses }).await?;
+    let mut told = None;
     plugged.mark_changed();
     loop {
         tokio::select! {
@@ -336,11 +335,15 @@ async fn speak<S: AsyncWrite + Unpin>(
             },
             changed = plugged.changed() => {
                 changed?;
-                let now = Arc::clone(&plugged.borrow_and_update());
-                for message in differences(&told, &now) {
+                let Some(now) = plugged.borrow_and_update().clone() else { continue };
+                if told.is_none() {
+                    let addresses = now.keys().copied().collect();
+                    send(to, &ToOperator::EndpointsAre { addresses }).await?;
+                }
+                for message in differences(&told.unwrap_or_default(), &now) {
                     send(to, &message).await?;
                 }
-                told = now;
+                told = Some(now);
             }
         }
     }

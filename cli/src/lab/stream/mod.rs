@@ -12,12 +12,14 @@ use crate::{
     output::{Outcome, aside, note, say},
 };
 use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
 use std::{
     io::{IsTerminal, stderr},
     net::SocketAddr,
+    os::fd::OwnedFd,
     time::Duration,
 };
-use tally::{Ended, Tally};
+use tally::{Ended, Reports, Tally};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, interval, sleep_until, timeout},
@@ -28,7 +30,7 @@ use weft_types::policy::Protocol;
 /// How often something is sent.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the last datagrams may be on their way.
-const LAST_DATAGRAM: Duration = Duration::from_millis(500);
+const LAST_DATAGRAM: Duration = Duration::from_secs(2);
 /// How often a terminal is told.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -43,7 +45,7 @@ pub(crate) struct Arguments {
     from: String,
     /// The pod that answers: namespace/name or namespace/name:PORT; its first declared port by default.
     to: String,
-    /// Bytes a second, with k, m or g for thousands of them.
+    /// Bytes a second, with k, m or g for thousands of them; datagrams are of 512, so 512k is 1,000 a second.
     #[arg(long, default_value = "256k", value_parser = size)]
     rate: u64,
     /// End after this many bytes.
@@ -55,11 +57,14 @@ pub(crate) struct Arguments {
     /// Datagrams instead of a connection.
     #[arg(long)]
     udp: bool,
+    /// So many side by side, each at the whole rate.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    streams: u16,
     /// It stopped when nothing comes back for this time.
     #[arg(long, default_value = "3s", value_parser = duration)]
     patience: Duration,
     /// Say how it goes this often, as lines on standard error; a terminal is told anyhow.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, conflicts_with = "streams")]
     every: Option<Duration>,
     /// `text` for people, `json` for programs.
     #[arg(short, long, default_value = "text", value_parser = ["text", "json"])]
@@ -88,54 +93,75 @@ fn size(text: &str) -> Result<u64, String> {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let lab = record::find(arguments.name.as_deref())?;
     let protocol = if arguments.udp { Protocol::Udp } else { Protocol::Tcp };
-    let (to, port) = match arguments.to.rsplit_once(':') {
-        Some((to, port)) => {
-            let port = port.parse().with_context(|| format!("{port:?} is no port"))?;
-            (lab.pod(to)?, port)
-        }
-        None => {
-            let to = lab.pod(&arguments.to)?;
-            let port = to.declared().into_iter().find(|(p, _)| *p == protocol);
-            let port = port.with_context(|| {
-                format!("{} declares no {protocol} port: say which, {}:PORT", to.name, to.name)
-            })?;
-            (to, port.1)
-        }
-    };
-    let from = lab.pod(&arguments.from)?;
+    let (from, (to, port)) = (lab.pod(&arguments.from)?, target(&lab, &arguments.to, protocol)?);
     let address = to.address.with_context(|| format!("{} has no address yet", to.name))?;
     // Listens there for as long as this connection, if nobody does.
     let mut servers = Control::of(&lab)?;
     for problem in servers.ask(&Order::Open(vec![(protocol, port)]))? {
         note!("warning: {problem}");
     }
-    let socket = netns::inside(&from.netns, move || Ok(serve::open(protocol)?))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tally = runtime.block_on(async {
-        let address = SocketAddr::from((address, port));
-        let opening = Transport::open(socket, protocol, address);
-        match timeout(arguments.patience, opening).await {
-            Ok(Ok(transport)) => stream(arguments, transport).await,
-            Ok(Err(error)) => Ok(Tally::unopened(error.to_string(), Instant::now())),
-            Err(_) => Ok(Tally::unopened("nobody answered".to_owned(), Instant::now())),
-        }
+    let count = arguments.streams;
+    let sockets = netns::inside(&from.netns, move || {
+        (0..count).map(|_| Ok(serve::open(protocol)?)).collect::<Result<Vec<_>>>()
     })?;
-    let title = format!("{} -> {} {protocol}/{port}", from.name, to.name);
-    let text = match arguments.output.as_str() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let address = SocketAddr::from((address, port));
+    let tallies = runtime.block_on(try_join_all(
+        sockets.into_iter().map(|socket| one(arguments, socket, protocol, address)),
+    ))?;
+    let now = Instant::now();
+    match arguments.output.as_str() {
         "json" => {
-            let mut report = serde_json::to_value(tally.report(Instant::now()))?;
+            let mut report = serde_json::to_value(Reports::of(&tallies, now))?;
             if let Some(fields) = report.as_object_mut() {
                 fields.insert("from".to_owned(), from.name.as_str().into());
                 fields.insert("to".to_owned(), to.name.as_str().into());
                 fields.insert("protocol".to_owned(), protocol.to_string().into());
                 fields.insert("port".to_owned(), port.into());
             }
-            report.to_string()
+            say(&format!("{report}\n"))?;
         }
-        _ => format!("{title}: {}", tally.summary(Instant::now())),
-    };
-    say(&format!("{text}\n"))?;
-    Ok(if tally.is_whole() { Outcome::Done } else { Outcome::No })
+        _ => {
+            for tally in &tallies {
+                let (from, to) = (&from.name, &to.name);
+                say(&format!("{from} -> {to} {protocol}/{port}: {}\n", tally.summary(now)))?;
+            }
+        }
+    }
+    let whole = tallies.iter().all(Tally::is_whole);
+    Ok(if whole { Outcome::Done } else { Outcome::No })
+}
+
+/// The pod that answers, and where.
+fn target<'lab>(
+    lab: &'lab record::Lab,
+    text: &str,
+    protocol: Protocol,
+) -> Result<(&'lab record::Pod, u16)> {
+    if let Some((to, port)) = text.rsplit_once(':') {
+        let port = port.parse().with_context(|| format!("{port:?} is no port"))?;
+        return Ok((lab.pod(to)?, port));
+    }
+    let to = lab.pod(text)?;
+    let port = to.declared().into_iter().find(|(p, _)| *p == protocol);
+    let (_, port) = port.with_context(|| {
+        format!("{} declares no {protocol} port: say which, {}:PORT", to.name, to.name)
+    })?;
+    Ok((to, port))
+}
+
+/// Opens one stream and sees it through.
+async fn one(
+    arguments: &Arguments,
+    socket: OwnedFd,
+    protocol: Protocol,
+    to: SocketAddr,
+) -> Result<Tally> {
+    match timeout(arguments.patience, Transport::open(socket, protocol, to)).await {
+        Ok(Ok(transport)) => stream(arguments, transport).await,
+        Ok(Err(error)) => Ok(Tally::unopened(error.to_string(), Instant::now())),
+        Err(_) => Ok(Tally::unopened("nobody answered".to_owned(), Instant::now())),
+    }
 }
 
 async fn stream(arguments: &Arguments, mut transport: Transport) -> Result<Tally> {
@@ -143,7 +169,9 @@ async fn stream(arguments: &Arguments, mut transport: Transport) -> Result<Tally
     let mut ticks = interval(TICK);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let is_terminal = stderr().is_terminal() && arguments.every.is_none();
+    // Several at once would talk over each other.
+    let alone = arguments.streams == 1 && arguments.every.is_none();
+    let is_terminal = alone && stderr().is_terminal();
     let pause = arguments.every.unwrap_or(GLANCE);
     let mut next_word = tally.begun + pause;
     let mut sending = true;

@@ -35,7 +35,7 @@ pub(super) struct Tally {
 }
 
 /// What programs are told.
-#[derive(serde::Serialize)]
+#[derive(Clone, serde::Serialize)]
 pub(super) struct Report {
     seconds: f64,
     sent: u64,
@@ -44,6 +44,34 @@ pub(super) struct Report {
     resets: u64,
     longest_gap_ms: u64,
     ended: Ended,
+}
+
+/// Streams side by side: what they come to, and each of several.
+#[derive(serde::Serialize)]
+pub(super) struct Reports {
+    #[serde(flatten)]
+    all: Report,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<Report>,
+}
+
+impl Reports {
+    /// Of at least one; it ended as the first of them that did not end as it was told to.
+    pub(super) fn of(tallies: &[Tally], now: Instant) -> Self {
+        let streams: Vec<Report> = tallies.iter().map(|tally| tally.report(now)).collect();
+        let sum = |of: fn(&Report) -> u64| streams.iter().map(of).sum();
+        let odd = streams.iter().find(|report| report.ended != Ended::Done);
+        let all = Report {
+            seconds: streams.iter().map(|report| report.seconds).fold(0.0, f64::max),
+            sent: sum(|report| report.sent),
+            back: sum(|report| report.back),
+            lost: sum(|report| report.lost),
+            resets: sum(|report| report.resets),
+            longest_gap_ms: streams.iter().map(|r| r.longest_gap_ms).max().unwrap_or_default(),
+            ended: odd.map_or(Ended::Done, |report| report.ended.clone()),
+        };
+        Self { all, streams: if streams.len() > 1 { streams } else { Vec::new() } }
+    }
 }
 
 impl Tally {
@@ -150,6 +178,23 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_of_several_lost_is_told_of_all() {
+        let begun = Instant::now();
+        let mut tallies = [Tally::new(begun), Tally::new(begun), Tally::new(begun)];
+        for (tally, ended) in tallies.iter_mut().zip([Ended::Done, Ended::Reset, Ended::Done]) {
+            tally.went(100, begun);
+            tally.ended = Some(ended);
+        }
+        tallies[0].came(100, begun);
+        let several = serde_json::to_value(Reports::of(&tallies, begun)).unwrap();
+        assert_eq!((&several["sent"], &several["lost"]), (&300.into(), &200.into()));
+        assert_eq!((&several["resets"], &several["ended"]), (&1.into(), &"reset".into()));
+        assert_eq!(several["streams"].as_array().map(Vec::len), Some(3));
+        let one = serde_json::to_value(Reports::of(&tallies[..1], begun)).unwrap();
+        assert_eq!((&one["ended"], one.get("streams")), (&"done".into(), None));
+    }
 
     #[test]
     fn a_gap_is_time_in_which_something_was_missing() {

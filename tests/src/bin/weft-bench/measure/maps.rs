@@ -15,7 +15,7 @@ use std::{
 use weft_abi::ipcache::{ADDRESSES4, AddressEntry, REMOTE_POD};
 use weft_agent::{
     gated::Gated,
-    mapsync::{Change, Fill, TableSync},
+    mapsync::{Change, ClassSync, Fill, TableSync},
     runtime::{self, Runtime},
 };
 use weft_core::mapsync::{Edits, Rows};
@@ -126,9 +126,13 @@ impl Owner {
 /// Nothing else happens on this thread, so it may wait for the next question as it is.
 async fn own(maps: Arc<RealMaps>, asked: mpsc::Receiver<Asked>, ready: mpsc::Sender<Result<()>>) {
     let runtime = Runtime::start();
+    let maps: Arc<dyn Maps> = maps;
+    let classes = runtime.role("map-classes", {
+        let maps = Arc::clone(&maps);
+        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()))
+    });
     let seat = runtime.role("map-addresses", move |life| {
-        let maps: Arc<dyn Maps> = Arc::clone(&maps) as Arc<dyn Maps>;
-        TableSync::new(Gated::new(maps, life.gate()), &ADDRESSES4)
+        TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), &ADDRESSES4, &classes)
     });
     let owner = seat.edge();
     let filled = owner.ask_within(PATIENCE, Fill(Rows::new())).await;
