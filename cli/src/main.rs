@@ -6,15 +6,26 @@ mod lab;
 mod output;
 mod target;
 
-use clap::Parser;
-use std::{process::ExitCode, sync::LazyLock};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use std::process::ExitCode;
+use weft_process::{
+    logs::{self, Format},
+    trace,
+    version::version,
+};
 
 /// Inspect and operate a Weft fabric, and run one on this machine.
 #[derive(Parser)]
-#[command(name = "weft", version = VERSION.as_str(), propagate_version = true, max_term_width = 100)]
+#[command(name = "weft", version = version(), propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Say on standard error what is done, with the trace that other processes' logs carry; twice: in detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Logs")]
+    verbose: u8,
+    /// How logs are written: those of -v, and of the processes of a lab that is brought up.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, help_heading = "Logs")]
+    log_format: Format,
 }
 
 #[derive(clap::Subcommand)]
@@ -43,21 +54,38 @@ enum Command {
     Lab(lab::Command),
 }
 
-/// `0.1.0 (commit 0123456789ab, ABI 1, wire 1, local API 1)`.
-static VERSION: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{} (commit {}, ABI {}, wire {}, local API {})",
-        env!("CARGO_PKG_VERSION"),
-        env!("WEFT_COMMIT"),
-        weft_abi::ABI_VERSION,
-        weft_wire::WIRE_VERSION,
-        weft_api::API_VERSION,
-    )
-});
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let log_level = std::env::var("RUST_LOG").unwrap_or_else(|_| level(cli.verbose).to_owned());
+    logs::start(&logs::Config { log_format: cli.log_format, log_level });
+    // The whole command is one span: what others do for it has it as its parent.
+    let span = tracing::info_span!("weft", command = name(&matches));
+    let span = trace::adopt(span, trace::from_environment());
+    output::exit_code(span.in_scope(|| run(cli)))
+}
+
+fn level(verbose: u8) -> &'static str {
+    match verbose {
+        0 => "off",
+        1 => "info",
+        _ => "debug",
+    }
+}
+
+/// The subcommands, as `lab apply`.
+fn name(matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let mut matches = matches;
+    while let Some((name, inner)) = matches.subcommand() {
+        names.push(name);
+        matches = inner;
+    }
+    names.join(" ")
+}
+
+fn run(cli: Cli) -> anyhow::Result<output::Outcome> {
+    match cli.command {
         Command::Policy(command) => commands::policy::run(command),
         Command::Endpoint(command) => commands::endpoint::run(command),
         Command::Identity(command) => commands::identity::run(command),
@@ -65,7 +93,6 @@ fn main() -> ExitCode {
         Command::Map(command) => commands::map::run(command),
         Command::Flows(arguments) => commands::flows::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
-        Command::Lab(command) => lab::run(command),
-    };
-    output::exit_code(result)
+        Command::Lab(command) => lab::run(command, cli.log_format),
+    }
 }

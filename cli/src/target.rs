@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 use weft_api::transport::{CallError, Client, Options, Request};
+use weft_process::trace;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -64,8 +65,9 @@ impl Target {
 
 /// Asks one socket; `work` is the time that the request itself may take.
 pub(crate) fn ask<R: Request>(socket: &Path, request: R, work: Duration) -> Result<R::Answer> {
+    let options = Options { traceparent: trace::current(), ..Options::within(PATIENCE + work) };
     Client::connect(socket, PATIENCE)
-        .and_then(|mut client| client.call(request, Options::within(PATIENCE + work)))
+        .and_then(|mut client| client.call(request, options))
         .map_err(advised)
 }
 

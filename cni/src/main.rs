@@ -1,5 +1,6 @@
 //! `weft-cni`: the CNI plugin. It hands the runtime's calls to the node agent, which does the work.
 
+mod log;
 mod protocol;
 
 use protocol::{CniError, Code, Config, SUPPORTED, argument, attachment, result, variable};
@@ -21,9 +22,14 @@ use weft_api::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--version" || word == "-V") {
+        return match io::stdout().write_all(about().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let Ok(command) = std::env::var("CNI_COMMAND") else {
-        let about =
-            format!("weft-cni {}, CNI {}\n", env!("CARGO_PKG_VERSION"), SUPPORTED.join(", "));
+        let about = about();
         // Without a command it says what it is, as the specification wants; a closed stderr is no failure.
         let _ = io::stderr().write_all(about.as_bytes());
         return ExitCode::SUCCESS;
@@ -38,6 +44,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     code
+}
+
+fn about() -> String {
+    let (version, commit, api) =
+        (env!("CARGO_PKG_VERSION"), weft_api::COMMIT, weft_api::API_VERSION);
+    let spoken = SUPPORTED.join(", ");
+    format!("weft-cni {version} (commit {commit}, local API {api}), CNI {spoken}\n")
 }
 
 /// Does a command; an error goes with the version to answer in.
@@ -57,6 +70,8 @@ fn run(command: &str) -> Result<Option<Value>, (String, CniError)> {
             format!("CNI_COMMAND {other:?} is not ADD, DEL, CHECK, STATUS or VERSION"),
         )),
     };
+    let failure = done.as_ref().err().map(ToString::to_string);
+    log::call().end(config.log_file.as_deref(), command, failure.as_deref());
     done.map_err(|error| (config.version.clone(), error))
 }
 
@@ -115,8 +130,7 @@ fn status(config: &Config) -> Result<(), CniError> {
 }
 
 fn ask(config: &Config, request: Request) -> Result<Answer, CallError> {
-    let trace = std::env::var("TRACEPARENT").ok().and_then(|text| text.parse().ok());
-    let options = Options { traceparent: trace, ..Options::within(PATIENCE) };
+    let options = Options { traceparent: Some(log::call().context), ..Options::within(PATIENCE) };
     Client::connect(&config.socket, PATIENCE)?.call(request, options)
 }
 

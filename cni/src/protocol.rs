@@ -54,6 +54,8 @@ pub(crate) struct Config {
     #[serde(default = "default_socket")]
     pub(crate) socket: PathBuf,
     pub(crate) queue: Option<PathBuf>,
+    #[serde(rename = "log-file")]
+    pub(crate) log_file: Option<PathBuf>,
     #[serde(rename = "prevResult")]
     pub(crate) previous: Option<Value>,
 }

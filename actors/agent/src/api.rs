@@ -17,15 +17,24 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
+use tracing::{Instrument, Span, field::Empty};
 use weft_api::{
     Call, FailureKind,
     agent::{Answer, Request, Status},
     cni,
 };
+use weft_process::{trace, version};
 use weft_types::Revision;
 
-/// How long ADD waits for a pod to become known, unless its caller waits less.
-const ADD_PATIENCE: Duration = Duration::from_secs(10);
+/// What the local socket is told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// How long CNI ADD waits for a pod to become known, unless its caller waits less.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub cni_patience: Duration,
+}
+
 /// How often it looks.
 const ADD_PAUSE: Duration = Duration::from_millis(20);
 /// How often the folder of DELs that came while the agent was away is looked at.
@@ -44,6 +53,8 @@ pub struct Api {
     pub queue: PathBuf,
     /// Whether callers may make actors fail.
     pub faults: Faults,
+    /// How long callers wait.
+    pub config: Config,
     edges: Rc<Edges>,
 }
 
@@ -82,7 +93,7 @@ impl Api {
         runtime: Runtime,
         progress: watch::Receiver<Progress>,
         queue: PathBuf,
-        answering: &Answering<'_>,
+        (config, answering): (Config, &Answering<'_>),
     ) -> Self {
         let edges = Rc::new(Edges {
             endpoints: answering.endpoints.edge(),
@@ -90,14 +101,27 @@ impl Api {
             ipcache: answering.ipcache.edge(),
             inspector: answering.inspector.edge(),
         });
-        Self { node, runtime, progress, queue, faults: Faults::Refused, edges }
+        Self { node, runtime, progress, queue, faults: Faults::Refused, config, edges }
     }
 
-    /// Answers one request.
+    /// Answers one request, as a part of its caller's trace.
     pub async fn answer(self, call: Call<Request>) -> Result<Answer, Refusal> {
-        let patience = call.deadline_ms.map_or(ADD_PATIENCE, Duration::from_millis);
+        let span = trace::adopt(span(&call.request), call.traceparent);
+        let answer = async {
+            let answer = self.dispatch(call).await;
+            if let Err(refusal) = &answer {
+                tracing::info!(kind = ?refusal.kind, "refused: {refusal}");
+            }
+            answer
+        };
+        answer.instrument(span).await
+    }
+
+    async fn dispatch(&self, call: Call<Request>) -> Result<Answer, Refusal> {
+        let longest = self.config.cni_patience;
+        let patience = call.deadline_ms.map_or(longest, Duration::from_millis);
         match call.request {
-            Request::CniAdd(add) => self.add(add, patience.min(ADD_PATIENCE)).await,
+            Request::CniAdd(add) => self.add(add, patience.min(longest)).await,
             Request::CniDelete(attachment) => self.delete(attachment).await,
             Request::CniCheck(check) => {
                 self.edges.endpoints.ask(Check(check)).await??;
@@ -190,7 +214,7 @@ impl Api {
         problems.extend(down.map(|actor| format!("actor {} is {}", actor.name, actor.state)));
         Status {
             node: self.node.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: version::short(),
             healthy: problems.is_empty() && progress.realised == progress.received,
             received: progress.received.to_string(),
             realised: progress.realised.to_string(),
@@ -223,6 +247,24 @@ impl Api {
             Ok(()) => drop(std::fs::remove_file(file)),
             Err(error) => tracing::warn!(file = %file.display(), %error, "queued DEL"),
         }
+    }
+}
+
+/// What is asked, as a span: what the kubelet waits for is worth a line, what people look at is not.
+fn span(request: &Request) -> Span {
+    let plugged = |command: &'static str, attachment: &cni::Attachment| {
+        let (container, interface) = (&*attachment.container_id, &*attachment.interface);
+        tracing::info_span!("cni", command, container, interface, pod = Empty)
+    };
+    match request {
+        Request::CniAdd(add) => {
+            let span = plugged("ADD", &add.attachment);
+            span.record("pod", format_args!("{}/{}", add.pod_namespace, add.pod_name));
+            span
+        }
+        Request::CniDelete(attachment) => plugged("DEL", attachment),
+        Request::CniCheck(check) => plugged("CHECK", &check.attachment),
+        other => tracing::debug_span!("api", request = other.name()),
     }
 }
 

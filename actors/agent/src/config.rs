@@ -1,16 +1,15 @@
 //! What an agent is told when it starts.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use crate::{api, mapsync, uplink};
+use std::{net::Ipv4Addr, path::PathBuf};
 use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
 use weft_core::policy::Room;
 use weft_datapath::attachment::Attachment;
+use weft_process::{logs, version::version};
 
 /// Weft's node agent: plugs pods and keeps the node's eBPF programs and maps as the operators say.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "weft-agent", version)]
+#[command(name = "weft-agent", version = version(), max_term_width = 100)]
 pub struct Config {
     /// This node's name, as its certificate spells it.
     #[arg(long)]
@@ -27,9 +26,9 @@ pub struct Config {
     /// A mounted bpffs of the agent's own.
     #[arg(long, default_value = "/sys/fs/bpf/weft")]
     pub bpffs: PathBuf,
-    /// Operators to connect to.
-    #[arg(long, required = true, value_delimiter = ',')]
-    pub operator: Vec<SocketAddr>,
+    /// Operators.
+    #[command(flatten)]
+    pub uplink: uplink::Config,
     /// Certificate of the authority that signs agents and operators (PEM).
     #[arg(long)]
     pub ca: PathBuf,
@@ -52,9 +51,15 @@ pub struct Config {
     /// How programs are attached; the best that this kernel has when absent.
     #[arg(long, value_enum, env = "WEFT_ATTACHMENT")]
     pub attachment: Option<Attach>,
-    /// How logs are written.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    /// The local socket.
+    #[command(flatten)]
+    pub api: api::Config,
+    /// Maps.
+    #[command(flatten)]
+    pub maps: mapsync::Config,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: logs::Config,
 }
 
 impl Config {
@@ -84,13 +89,4 @@ pub enum Attach {
     Tcx,
     /// By filters of a clsact qdisc.
     Clsact,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{oneshot, watch};
+use tracing::Span;
 use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC, address::Addr4};
 use weft_api::{
     Failure, FailureKind,
@@ -32,15 +33,31 @@ use weft_core::{
     mapsync::{Rows, difference},
 };
 use weft_datapath::kernel::LinkSpec;
-use weft_types::{Delta, Identity, NodeName, PodEndpoint};
+use weft_process::trace;
+use weft_types::{Delta, Identity, NodeName, PodEndpoint, TraceContext};
 
 /// How long tables that could not be written are left alone.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 /// How often links that could not be removed are tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// The pods that are plugged here, as operators are told.
-pub type PluggedPods = Arc<BTreeMap<Ipv4Addr, PodEndpoint>>;
+/// A plugged pod and the call that plugged it, where that is known.
+#[derive(Clone, Debug)]
+pub struct PluggedPod {
+    /// As operators are told.
+    pub endpoint: PodEndpoint,
+    /// CNI ADD's trace; it makes no difference to what the pod is.
+    pub cause: Option<TraceContext>,
+}
+
+impl PartialEq for PluggedPod {
+    fn eq(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint
+    }
+}
+
+/// The pods that are plugged here.
+pub type PluggedPods = Arc<BTreeMap<Ipv4Addr, PluggedPod>>;
 
 /// What does not change over the lives of this actor.
 #[derive(Clone)]
@@ -98,7 +115,10 @@ pub struct Endpoints {
     core: Core<Attachment>,
     edges: Edges,
     told: Told,
-    waiters: BTreeMap<Caller, Waiter>,
+    waiters: BTreeMap<Caller, (Attachment, Waiter)>,
+    /// The calls under way: what is done for an endpoint is done in the span of its call, however many share
+    /// a settlement.
+    calls: BTreeMap<Attachment, Span>,
     next_caller: Caller,
     settling: bool,
 }
@@ -118,6 +138,7 @@ impl Endpoints {
             },
             told: Told::default(),
             waiters: BTreeMap::new(),
+            calls: BTreeMap::new(),
             next_caller: 0,
             settling: false,
         }
@@ -144,10 +165,18 @@ impl Endpoints {
         }
     }
 
-    fn wait(&mut self, waiter: Waiter) -> Caller {
+    fn wait(&mut self, key: &Attachment, waiter: Waiter) -> Caller {
+        self.calls.insert(key.clone(), Span::current());
         self.next_caller += 1;
-        self.waiters.insert(self.next_caller, waiter);
+        self.waiters.insert(self.next_caller, (key.clone(), waiter));
         self.next_caller
+    }
+
+    /// Whom to answer; the call is over with it.
+    fn waiter(&mut self, caller: Caller) -> Option<Waiter> {
+        let (key, waiter) = self.waiters.remove(&caller)?;
+        self.calls.remove(&key);
+        Some(waiter)
     }
 
     fn happened(&mut self, event: Event<Attachment>, life: &Life<Self>) {
@@ -161,14 +190,14 @@ impl Endpoints {
             Effect::Settle => self.settle_soon(Duration::ZERO, life),
             Effect::Plug { key, endpoint } => {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
-                self.then(life, async move {
+                self.then(life, key.clone(), async move {
                     let wire = plug(&loader, &setting, &key, &endpoint).await;
                     Event::Linked { key, wire: wire.map_err(|e| e.to_string()) }
                 });
             }
             Effect::Open { key, endpoint } => {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
-                self.then(life, async move {
+                self.then(life, key.clone(), async move {
                     let result = open(&loader, &setting, &key, &endpoint).await;
                     Event::Opened { key, result: result.map_err(|e| e.to_string()) }
                 });
@@ -176,19 +205,19 @@ impl Endpoints {
             Effect::Unplug { key } => {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
                 let ifindex = self.core.get(&key).and_then(|e| e.wire).map(|wire| wire.ifindex);
-                self.then(life, async move {
+                self.then(life, key.clone(), async move {
                     let result = unplug(&loader, &setting, &key, ifindex).await;
                     Event::Unplugged { key, result: result.map_err(|e| e.to_string()) }
                 });
             }
             Effect::Added { caller, endpoint } => self.added(caller, &endpoint),
             Effect::Deleted { caller } => {
-                if let Some(Waiter::Delete(answer)) = self.waiters.remove(&caller) {
+                if let Some(Waiter::Delete(answer)) = self.waiter(caller) {
                     // Whoever asked may have gone; so everywhere below.
                     drop(answer.send(Ok(())));
                 }
             }
-            Effect::Failed { caller, why } => match self.waiters.remove(&caller) {
+            Effect::Failed { caller, why } => match self.waiter(caller) {
                 Some(Waiter::Add(answer)) => drop(answer.send(Err(try_again(why)))),
                 Some(Waiter::Delete(answer)) => drop(answer.send(Err(try_again(why)))),
                 None => {}
@@ -197,12 +226,19 @@ impl Endpoints {
     }
 
     /// Runs slow work beside the mailbox; its end comes back as an event.
-    fn then(&self, life: &Life<Self>, work: impl Future<Output = Event<Attachment>> + 'static) {
+    fn then(
+        &self,
+        life: &Life<Self>,
+        key: Attachment,
+        work: impl Future<Output = Event<Attachment>> + 'static,
+    ) {
         let me = life.edge();
-        life.spawn(async move {
+        let call = self.calls.get(&key).cloned().unwrap_or_else(Span::current);
+        let ended = async move {
             let event = work.await;
             drop(me.ask(Happened(event)).await);
-        });
+        };
+        call.in_scope(|| life.spawn(ended));
     }
 
     /// One settlement for all that happened meanwhile.
@@ -218,7 +254,7 @@ impl Endpoints {
     }
 
     fn added(&mut self, caller: Caller, endpoint: &Endpoint) {
-        let Some(Waiter::Add(answer)) = self.waiters.remove(&caller) else { return };
+        let Some(Waiter::Add(answer)) = self.waiter(caller) else { return };
         let key = self.core.iter().find(|(_, e)| e.address == endpoint.address).map(|(key, _)| key);
         let added = match (endpoint.wire, key) {
             (Some(wire), Some(key)) => Ok(cni::Added {
@@ -237,6 +273,7 @@ impl Endpoints {
     /// Makes the tables hold who is in them: rows come after the class they need, and go before it does.
     async fn settle(&mut self) -> Result<u64, Refusal> {
         let (version, inside) = self.core.in_tables();
+        let causes = self.causes();
         let mut now = Told::default();
         let mut pods = BTreeMap::new();
         for (endpoint, wire) in inside {
@@ -250,7 +287,8 @@ impl Endpoints {
                 identity: endpoint.identity,
                 node: self.setting.node.clone(),
             };
-            pods.insert(endpoint.address, pod);
+            let cause = causes.get(&endpoint.address).copied();
+            pods.insert(endpoint.address, PluggedPod { endpoint: pod, cause });
         }
         let mut both = now.held.clone();
         for (identity, count) in &self.told.held {
@@ -281,6 +319,14 @@ impl Endpoints {
             differs
         });
         Ok(version)
+    }
+
+    /// The calls that endpoints are being plugged by.
+    fn causes(&self) -> BTreeMap<Ipv4Addr, TraceContext> {
+        let cause = |(key, call): (&Attachment, &Span)| {
+            Some((self.core.get(key)?.address, trace::of(call)?))
+        };
+        self.calls.iter().filter_map(cause).collect()
     }
 
     async fn hold(&mut self, held: BTreeMap<Identity, usize>) -> Result<(), Refusal> {
@@ -494,7 +540,7 @@ request!(Add => ());
 
 impl Serve<Add> for Endpoints {
     async fn serve(&mut self, Add(add, answer): Add, life: &Life<Self>) {
-        let caller = self.wait(Waiter::Add(answer));
+        let caller = self.wait(&add.attachment, Waiter::Add(answer));
         let pod = weft_types::NamespacedName::new(add.pod_namespace, add.pod_name);
         let event = Event::Add { key: add.attachment, pod, netns: add.netns, caller };
         self.happened(event, life);
@@ -507,7 +553,7 @@ request!(Delete => ());
 
 impl Serve<Delete> for Endpoints {
     async fn serve(&mut self, Delete(key, answer): Delete, life: &Life<Self>) {
-        let caller = self.wait(Waiter::Delete(answer));
+        let caller = self.wait(&key, Waiter::Delete(answer));
         self.happened(Event::Delete { key, caller }, life);
     }
 }

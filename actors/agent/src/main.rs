@@ -1,7 +1,6 @@
 //! `weft-agent`: composes the agent and runs it until it is told to stop.
 
 use anyhow::Context;
-use clap::Parser;
 use std::sync::Arc;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,7 +13,7 @@ use weft_abi::{
 };
 use weft_agent::{
     api::{Answering, Api, Faults},
-    config::{Config, LogFormat},
+    config::Config,
     conntrack::Conntrack,
     endpoints::{self, Callees, Endpoints},
     gated::Gated,
@@ -37,12 +36,8 @@ use weft_types::NodeName;
 use weft_wire::tls::Identity;
 
 fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
-    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
+    let config: Config = weft_process::config::load();
+    weft_process::logs::start(&config.logs);
     runtime::block_on(run(config))
 }
 
@@ -66,9 +61,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     // One line an actor, callees first: requests go down this list, never up.
     let runtime = Runtime::start();
+    let sync = config.maps;
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
-        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()))
+        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), sync)
     });
     let _conntrack = runtime.role("conntrack", {
         let maps = Arc::clone(&maps);
@@ -77,7 +73,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let table = |name, map: &'static MapSpec| -> Seat<TableSync> {
         let (maps, classes) = (Arc::clone(&maps), classes.clone());
         runtime.role(name, move |life| {
-            TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), map, &classes)
+            TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), map, &classes, sync)
         })
     };
     let (addresses, prefixes) =
@@ -111,8 +107,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _uplink = runtime.role("uplink", {
         let (policy, ipcache) = (policy.clone(), ipcache.clone());
         let columns = Columns { policy, ipcache, endpoints: endpoints.clone(), classes };
-        let operators = config.operator.clone();
-        let setting = uplink::Setting { node, operators, identity, progress, plugged: told };
+        let config = config.uplink.clone();
+        let setting = uplink::Setting { node, config, identity, progress, plugged: told };
         move |_| Uplink::new(setting.clone(), &columns)
     });
 
@@ -123,7 +119,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         inspector: &inspector,
     };
     let queue = config.run_dir.join("delete-queue");
-    let mut api = Api::new(config.node.clone(), runtime.clone(), seen, queue, &answering);
+    let mut api =
+        Api::new(config.node.clone(), runtime.clone(), seen, queue, (config.api, &answering));
     if config.allow_faults {
         api.faults = Faults::Allowed;
     }

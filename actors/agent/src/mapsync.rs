@@ -22,8 +22,20 @@ use weft_core::{
 };
 use weft_datapath::kernel::{KernelError, Maps, RawEntry};
 
-/// How often a map is compared with what it should be. A map of 100,000 entries takes some 50 ms of its thread.
-const SWEEP: Duration = Duration::from_secs(30);
+/// What the owners of maps are told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// How often each map is compared with what it should hold; 100,000 entries take some 50 ms of a thread.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub map_sweep: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        weft_process::config::defaults()
+    }
+}
 
 /// The map is to hold exactly these rows.
 pub struct Fill(pub Rows);
@@ -83,6 +95,7 @@ impl Health {
 /// The owner of one map of plain rows.
 pub struct TableSync {
     kernel: Gated<dyn Maps>,
+    config: Config,
     map: &'static MapSpec,
     table: Table,
     epoch: Edge<ClassSync>,
@@ -91,9 +104,14 @@ pub struct TableSync {
 
 impl TableSync {
     /// Of a map; `epoch` is whose the epoch is.
-    pub fn new(kernel: Gated<dyn Maps>, map: &'static MapSpec, epoch: &Seat<ClassSync>) -> Self {
+    pub fn new(
+        kernel: Gated<dyn Maps>,
+        map: &'static MapSpec,
+        epoch: &Seat<ClassSync>,
+        config: Config,
+    ) -> Self {
         let (table, health) = Default::default();
-        Self { kernel, map, table, epoch: epoch.edge(), health }
+        Self { kernel, config, map, table, epoch: epoch.edge(), health }
     }
 
     fn read(&mut self) -> Result<Rows, Refusal> {
@@ -123,10 +141,13 @@ impl TableSync {
         let gone = edits.iter().filter(|(_, value)| value.is_none());
         let gone: Vec<Vec<u8>> = gone.map(|(key, _)| key.clone()).collect();
         self.table.trust(false);
-        let written = self
-            .kernel
-            .update(self.map, &upserts)
-            .and_then(|()| self.kernel.delete(self.map, &gone));
+        let (map, upserts_count, deletes) = (self.map.name, upserts.len(), gone.len());
+        let span = tracing::debug_span!("map.write", map, upserts = upserts_count, deletes);
+        let written = span.in_scope(|| {
+            self.kernel
+                .update(self.map, &upserts)
+                .and_then(|()| self.kernel.delete(self.map, &gone))
+        });
         self.health.note(written)?;
         self.table.trust(true);
         self.health.problem = None;
@@ -138,7 +159,7 @@ impl Role for TableSync {
     const THREAD: Thread = Thread::Maps;
 
     async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
-        life.every(SWEEP, || Sweep);
+        life.every(self.config.map_sweep, || Sweep);
         Ok(())
     }
 }
@@ -185,6 +206,7 @@ impl Serve<Describe> for TableSync {
 /// The owner of the policy classes and of the epoch.
 pub struct ClassSync {
     kernel: Gated<dyn Maps>,
+    config: Config,
     desired: Option<BTreeMap<u32, Entries>>,
     trusted: bool,
     health: Health,
@@ -192,8 +214,8 @@ pub struct ClassSync {
 
 impl ClassSync {
     /// Over a kernel.
-    pub fn new(kernel: Gated<dyn Maps>) -> Self {
-        Self { kernel, desired: None, trusted: false, health: Health::default() }
+    pub fn new(kernel: Gated<dyn Maps>, config: Config) -> Self {
+        Self { kernel, config, desired: None, trusted: false, health: Health::default() }
     }
 
     /// The classes the kernel holds.
@@ -229,6 +251,9 @@ impl ClassSync {
     }
 
     fn write(&mut self, step: &ClassStep) -> Result<(), Refusal> {
+        let (map, (step_name, classes)) = (weft_abi::policy::CLASSES.name, step.describe());
+        let span = tracing::debug_span!("map.write", map, step = step_name, classes);
+        let _inside = span.enter();
         let written = match step {
             ClassStep::Replace(classes) if classes.is_empty() => Ok(()),
             ClassStep::Replace(classes) => {
@@ -255,7 +280,7 @@ impl Role for ClassSync {
     const THREAD: Thread = Thread::Maps;
 
     async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
-        life.every(SWEEP, || Sweep);
+        life.every(self.config.map_sweep, || Sweep);
         Ok(())
     }
 }
@@ -300,6 +325,17 @@ pub enum ClassStep {
 }
 request!(ClassStep => Result<(), Refusal>);
 
+impl ClassStep {
+    /// What it does, and to how many classes.
+    fn describe(&self) -> (&'static str, usize) {
+        match self {
+            Self::Replace(classes) => ("replace", classes.len()),
+            Self::Edit(classes) => ("edit", classes.len()),
+            Self::Remove(classes) => ("remove", classes.len()),
+        }
+    }
+}
+
 impl Serve<ClassStep> for ClassSync {
     async fn serve(&mut self, step: ClassStep, _: &Life<Self>) -> Result<(), Refusal> {
         let Some(desired) = &mut self.desired else {
@@ -335,7 +371,9 @@ request!(BumpEpoch => Result<u64, Refusal>);
 
 impl Serve<BumpEpoch> for ClassSync {
     async fn serve(&mut self, _: BumpEpoch, _: &Life<Self>) -> Result<u64, Refusal> {
-        self.health.note(self.kernel.bump_epoch())
+        let epoch = self.health.note(self.kernel.bump_epoch())?;
+        tracing::debug!(epoch, "epoch bumped");
+        Ok(epoch)
     }
 }
 

@@ -15,23 +15,36 @@ use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use weft_types::{NodeName, Revision};
+use tracing::{Instrument, Span, field::Empty};
+use weft_process::trace;
+use weft_types::{NodeName, Revision, TraceContext};
 use weft_wire::{
     ToAgent, ToOperator,
     frame::{receive, send},
     tls::{self, Identity},
 };
 
-/// First wait after a session ended; doubled up to [`BACK_OFF_MAX`] until one is accepted.
+/// First wait after a session ended; doubled up to [`Config::session_retry_max`] until one is accepted.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Longest wait between sessions.
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// How long the operator may be silent; it asks every 5 s whether the agent is there.
-const SILENCE: Duration = Duration::from_secs(20);
 /// How long what the kernel did not take is left alone.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Messages of the operator that are taken together at most.
 const BATCH: usize = 256;
+
+/// What an agent is told of its operators.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// Operators to connect to, as 10.0.0.1:4900; several with commas.
+    #[arg(long, required = true, value_delimiter = ',', value_name = "IP:PORT")]
+    pub operator: Vec<SocketAddr>,
+    /// How long an operator may be silent before its session is given up; it says something every 5 s.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub session_silence: Duration,
+    /// Longest wait between two tries to reach an operator.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub session_retry_max: Duration,
+}
 
 /// What became of the session, for everyone who wants to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +66,8 @@ pub struct Progress {
 pub struct Setting {
     /// This node.
     pub node: NodeName,
-    /// The operators.
-    pub operators: Vec<SocketAddr>,
+    /// The operators and how long they are waited for.
+    pub config: Config,
     /// Who this agent is.
     pub identity: Identity,
     /// Where progress is told.
@@ -88,6 +101,8 @@ pub struct Uplink {
     say: Option<mpsc::Sender<ToOperator>>,
     /// Changes that some column may not have.
     pending: bool,
+    /// What caused them.
+    causes: Vec<(Revision, TraceContext)>,
     retrying: bool,
 }
 
@@ -103,6 +118,7 @@ impl Uplink {
             classes: columns.classes.edge(),
             say: None,
             pending: false,
+            causes: Vec::new(),
             retrying: false,
         }
     }
@@ -111,10 +127,11 @@ impl Uplink {
     fn hear(&mut self, message: ToAgent) -> Result<(), String> {
         match message {
             ToAgent::SnapshotBegin => self.published.begin_snapshot(),
-            ToAgent::Deltas { revision, deltas, .. } => {
+            ToAgent::Deltas { revision, deltas, trace } => {
                 if !self.published.take(revision, deltas) {
                     return Err(format!("the operator is behind: it has {revision}"));
                 }
+                self.causes.extend(trace.map(|cause| (revision, cause)));
                 self.pending = true;
             }
             ToAgent::SnapshotEnd { revision } => {
@@ -137,16 +154,28 @@ impl Uplink {
         }
     }
 
-    /// Brings every column to the newest revision, bumps the epoch, acknowledges.
+    /// Brings every column to the newest revision, as what caused it; of several that came together the last
+    /// one has the parts, and each its own line.
     async fn realise(&mut self, life: &Life<Self>) {
         if !self.published.is_current() {
             return;
         }
         let revision = self.published.revision();
+        let mut spans = realising(revision, &self.causes);
+        if let Some(last) = spans.pop() {
+            let with = trace::of(&last).map(tracing::field::display);
+            spans.iter().for_each(|span| _ = span.record("with", &with));
+            self.realise_now(revision, life).instrument(last).await;
+        }
+    }
+
+    async fn realise_now(&mut self, revision: Revision, life: &Life<Self>) {
         self.setting.progress.send_modify(|p| p.received = revision);
         match self.advance().await {
             Ok(epoch) => {
                 self.pending = false;
+                self.causes.clear();
+                tracing::info!(epoch, "realised");
                 self.setting.progress.send_modify(|p| {
                     p.realised = revision;
                     p.epoch = epoch;
@@ -177,6 +206,18 @@ impl Uplink {
         let endpoints = tell(&self.endpoints, &changes, whole).await;
         policy.and(ipcache).and(endpoints)?;
         self.classes.ask(BumpEpoch).await?
+    }
+}
+
+/// A span for each cause; one of its own where there is none.
+fn realising(revision: Revision, causes: &[(Revision, TraceContext)]) -> Vec<Span> {
+    let span = |(revision, cause): &(Revision, TraceContext)| {
+        let span = tracing::debug_span!(parent: None, "realise", %revision, with = Empty);
+        trace::adopt(span, Some(*cause))
+    };
+    match causes {
+        [] => vec![tracing::debug_span!("realise", %revision)],
+        causes => causes.iter().map(span).collect(),
     }
 }
 
@@ -258,14 +299,16 @@ impl Serve<Held> for Uplink {
 /// Keeps a session with one of the operators for as long as the life lasts.
 async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
     let mut wait = BACK_OFF;
-    for at in (0..setting.operators.len()).cycle() {
-        let Some(operator) = setting.operators.get(at).copied() else { return };
+    let operators = &setting.config.operator;
+    for at in (0..operators.len()).cycle() {
+        let Some(operator) = operators.get(at).copied() else { return };
         if let Err(error) = session(&setting, &uplink, operator).await {
             tracing::warn!(%operator, "session: {error:#}");
         }
         let was_accepted = setting.progress.borrow().operator.is_some();
         setting.progress.send_modify(|p| p.operator = None);
-        wait = if was_accepted { BACK_OFF } else { (wait * 2).min(BACK_OFF_MAX) };
+        wait =
+            if was_accepted { BACK_OFF } else { (wait * 2).min(setting.config.session_retry_max) };
         sleep(wait).await;
     }
 }
@@ -275,12 +318,13 @@ async fn session(
     uplink: &Edge<Uplink>,
     operator: SocketAddr,
 ) -> anyhow::Result<()> {
+    let (silence, connecting) = (setting.config.session_silence, setting.config.session_retry_max);
     let connector = setting.identity.connector()?;
-    let stream = timeout(BACK_OFF_MAX, tls::connect(operator, &connector)).await??;
+    let stream = timeout(connecting, tls::connect(operator, &connector)).await??;
     let (mut from, mut to) = split(stream);
     let held = uplink.ask(Held).await?;
     send(&mut to, &ToOperator::Hello { node: setting.node.clone(), held }).await?;
-    let newest = match timeout(SILENCE, receive(&mut from)).await?? {
+    let newest = match timeout(silence, receive(&mut from)).await?? {
         ToAgent::Welcome { revision, .. } => revision,
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         other => anyhow::bail!("the first message was {other:?}"),
@@ -294,8 +338,8 @@ async fn session(
     }
     let (batch, batches) = mpsc::channel(BATCH);
     tokio::select! {
-        ended = read(&mut from, batch) => ended,
-        ended = hear(uplink, batches) => ended,
+        ended = read(&mut from, batch, silence) => ended,
+        ended = hear(uplink, batches, silence) => ended,
         ended = speak(&mut to, says, setting.plugged.clone()) => ended,
     }
 }
@@ -304,16 +348,21 @@ async fn session(
 async fn read<S: AsyncRead + Unpin>(
     from: &mut S,
     batch: mpsc::Sender<ToAgent>,
+    silence: Duration,
 ) -> anyhow::Result<()> {
     loop {
-        batch.send(timeout(SILENCE, receive(from)).await??).await?;
+        batch.send(timeout(silence, receive(from)).await??).await?;
     }
 }
 
-async fn hear(uplink: &Edge<Uplink>, mut batches: mpsc::Receiver<ToAgent>) -> anyhow::Result<()> {
+async fn hear(
+    uplink: &Edge<Uplink>,
+    mut batches: mpsc::Receiver<ToAgent>,
+    silence: Duration,
+) -> anyhow::Result<()> {
     let mut messages = Vec::new();
     while batches.recv_many(&mut messages, BATCH).await > 0 {
-        let heard = uplink.ask_within(SILENCE, Heard(std::mem::take(&mut messages))).await?;
+        let heard = uplink.ask_within(silence, Heard(std::mem::take(&mut messages))).await?;
         heard.map_err(anyhow::Error::msg)?;
     }
     anyhow::bail!("the connection ended")
@@ -355,6 +404,9 @@ fn differences(told: &PluggedPods, now: &PluggedPods) -> Vec<ToOperator> {
     let new: BTreeMap<_, _> =
         now.iter().filter(|(address, pod)| told.get(*address) != Some(*pod)).collect();
     let new = new.into_values();
-    gone.chain(new.map(|pod| ToOperator::EndpointPlugged { endpoint: pod.clone(), trace: None }))
-        .collect()
+    let plugged = new.map(|pod| ToOperator::EndpointPlugged {
+        endpoint: pod.endpoint.clone(),
+        trace: pod.cause,
+    });
+    gone.chain(plugged).collect()
 }

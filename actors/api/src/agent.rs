@@ -50,6 +50,27 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Its name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CniAdd(_) => "cni_add",
+            Self::CniDelete(_) => "cni_delete",
+            Self::CniCheck(_) => "cni_check",
+            Self::CniStatus => "cni_status",
+            Self::Status => "status",
+            Self::Endpoints => "endpoints",
+            Self::Identities => "identities",
+            Self::Nodes => "nodes",
+            Self::Policies => "policies",
+            Self::Maps => "maps",
+            Self::MapDump { .. } => "map_dump",
+            Self::Crash { .. } => "crash",
+            Self::Flows { .. } => "flows",
+        }
+    }
+}
+
 /// Answers, one variant a request that has one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -17,6 +17,9 @@ use weft_types::TraceContext;
 /// Version of the local API. New fields and requests do not change it.
 pub const API_VERSION: u16 = 1;
 
+/// The commit that this program was built from, or `unknown`.
+pub const COMMIT: &str = env!("WEFT_COMMIT");
+
 /// Longest line of either side, in bytes.
 pub const LINE_MAX: usize = 16 << 20;
 

@@ -35,6 +35,20 @@ pub enum Request {
     Objects,
 }
 
+impl Request {
+    /// Its name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Apply { .. } => "apply",
+            Self::Delete { .. } => "delete",
+            Self::Wait { .. } => "wait",
+            Self::Status => "status",
+            Self::Identities => "identities",
+            Self::Objects => "objects",
+        }
+    }
+}
+
 /// Answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

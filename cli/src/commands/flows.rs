@@ -90,11 +90,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let sockets = arguments.target.agents()?;
     let (tell, news) = channel();
     for socket in sockets.clone() {
-        let (tell, follow) = (tell.clone(), arguments.follow);
+        let (tell, follow, span) = (tell.clone(), arguments.follow, tracing::Span::current());
         let none =
             follow && arguments.last.is_none() && arguments.since.is_none() && !arguments.all;
         thread::spawn(move || {
-            let ended = stream(&socket, none.then_some(0), follow, &tell);
+            let ended = span.in_scope(|| stream(&socket, none.then_some(0), follow, &tell));
             drop(tell.send(News::Ended(ended)));
         });
     }
@@ -111,7 +111,7 @@ fn stream(socket: &Path, last: Option<u64>, follow: bool, tell: &Sender<News>) -
     };
     let client = Client::connect(socket, PATIENCE).map_err(failed)?;
     let deadline = (!follow).then_some(PATIENCE);
-    let options = Options { deadline, traceparent: None };
+    let options = Options { deadline, traceparent: weft_process::trace::current() };
     let answers = client.stream(Request::Flows { last, follow }, options).map_err(failed)?;
     for answer in answers {
         let news = match answer.map_err(failed)? {

@@ -13,6 +13,7 @@ use weft_api::{
     transport::{Client, Options},
 };
 use weft_manifests::Manifests;
+use weft_process::trace;
 use weft_types::{Object, Revision};
 
 /// One answer of a wait: short, so that Ctrl-C is heard.
@@ -110,8 +111,9 @@ pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
 
 fn ask(lab: &Lab, request: Request) -> Result<Answer> {
     let operator = lab.operators.first().context("the lab has no operator")?;
+    let options = Options { traceparent: trace::current(), ..Options::within(PATIENCE * 2) };
     Client::connect(&operator.admin_socket, PATIENCE)
-        .and_then(|mut client| client.call(request, Options::within(PATIENCE * 2)))
+        .and_then(|mut client| client.call(request, options))
         .with_context(|| {
             format!(
                 "ask {} of lab {}; `weft lab status` says whether it runs",

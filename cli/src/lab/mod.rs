@@ -22,6 +22,7 @@ mod stream;
 mod up;
 
 use crate::output::{Outcome, say};
+use weft_process::logs::Format;
 
 /// Subcommands of `weft lab`.
 #[derive(clap::Subcommand)]
@@ -78,10 +79,10 @@ pub(crate) enum Command {
     Contain(contain::Arguments),
 }
 
-/// Runs one.
-pub(crate) fn run(command: Command) -> anyhow::Result<Outcome> {
+/// Runs one; `log_format` is that of processes that are started.
+pub(crate) fn run(command: Command, log_format: Format) -> anyhow::Result<Outcome> {
     match command {
-        Command::Up(arguments) => up::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments, log_format),
         Command::Apply(arguments) => change::apply(&arguments),
         Command::Delete(arguments) => change::delete(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),

@@ -17,7 +17,9 @@ use std::{
     thread,
     time::Duration,
 };
+use tracing::Span;
 use weft_manifests::Manifests;
+use weft_process::trace;
 use weft_types::{NodeName, Object, object};
 
 /// Calls of the plugin at once; each is a process and a few requests to the agent.
@@ -186,8 +188,9 @@ fn each<T: Send + 'static>(
             .iter()
             .cloned()
             .map(|(pod, socket)| {
-                let work = work.clone();
-                (pod.name.clone(), thread::spawn(move || work(&pod, &socket)))
+                let (work, span, name) = (work.clone(), Span::current(), pod.name.clone());
+                let working = move || span.in_scope(|| work(&pod, &socket));
+                (name, thread::spawn(working))
             })
             .collect();
         for (name, thread) in working {
@@ -217,7 +220,10 @@ fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value>
     let (namespace, name) = pod.name.split_once('/').context("a pod is namespace/name")?;
     let config = json!({
         "cniVersion": "1.1.0", "name": "weft", "type": "weft-cni", "socket": socket,
+        "log-file": socket.with_file_name("cni.log"),
     });
+    let span = tracing::info_span!("cni", command, pod = pod.name);
+    let trace = trace::of(&span).map(|context| ("TRACEPARENT", context.to_string()));
     let mut child = Command::new(plugin)
         .env("CNI_COMMAND", command)
         .env("CNI_CONTAINERID", &pod.container_id)
@@ -225,6 +231,7 @@ fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value>
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", plugin.parent().unwrap_or(Path::new("/")))
         .env("CNI_ARGS", format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}"))
+        .envs(trace)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

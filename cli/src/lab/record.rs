@@ -34,6 +34,9 @@ pub(crate) struct Lab {
     pub(crate) pods: Vec<Pod>,
     /// The process that answers on the pods' ports.
     pub(crate) server: Option<ProcessId>,
+    /// Flags of agents and operators that say how they log.
+    #[serde(default)]
+    pub(crate) log_flags: Vec<String>,
 }
 
 /// One operator.

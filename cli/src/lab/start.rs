@@ -33,6 +33,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
 /// Starts the operator unless it runs; returns when it answers.
 pub(crate) fn operator(lab: &mut Held) -> Result<()> {
     let (dir, underlay, cluster) = (lab.dir(), lab.underlay(), lab.name.clone());
+    let logs = lab.log_flags.clone();
     let Some(operator) = lab.operators.first_mut() else { return Ok(()) };
     let socket = operator.admin_socket.clone();
     let mut command = Command::new(program("weft-operator")?);
@@ -41,7 +42,8 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
         .arg("--state-dir")
         .arg(dir.join("operator"))
         .arg("--admin-socket")
-        .arg(&socket);
+        .arg(&socket)
+        .args(logs);
     credentials(&mut command, &dir, "operator");
     let process = match operator.process.filter(|process| process.runs()) {
         Some(process) => process,
@@ -54,7 +56,7 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
 
 /// Starts the agents of these nodes, those that do not run; returns when all of them answer.
 pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
-    let dir = lab.dir();
+    let (dir, logs) = (lab.dir(), lab.log_flags.clone());
     for node in lab.nodes.iter_mut().filter(|node| nodes.contains(&node.name)) {
         if node.process.is_some_and(ProcessId::runs) {
             continue;
@@ -71,7 +73,8 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
             .arg("--bpffs")
             .arg(&node.bpffs)
             // A lab is where failures are tried.
-            .arg("--allow-faults");
+            .arg("--allow-faults")
+            .args(&logs);
         credentials(&mut command, &dir, &node.name);
         let log = dir.join(format!("{}.log", node.name));
         node.process = Some(process::start(&node.netns, command, &log)?);

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use std::{fs, net::Ipv4Addr, path::PathBuf};
 use weft_manifests::Manifests;
+use weft_process::logs::Format;
 use weft_types::{NodeName, Object};
 
 /// Arguments of `weft lab up`.
@@ -33,14 +34,19 @@ pub(crate) struct Arguments {
     /// servers answer otherwise.
     #[arg(long)]
     run_commands: bool,
+    /// What agents and operators log: error, warn, info, debug or trace, or by part.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = weft_process::logs::level)]
+    log_level: String,
 }
 
 /// Brings a lab up; whatever fails, and at Ctrl-C, nothing is left.
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(crate) fn run(arguments: &Arguments, log_format: Format) -> Result<Outcome> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "a lab needs root: run `sudo weft lab up`");
     let name = record::checked(&arguments.name)?;
     let mut manifests = desired::read(&arguments.file)?;
     let mut lab = plan(name, arguments.nodes);
+    lab.log_flags =
+        vec![format!("--log-format={log_format}"), format!("--log-level={}", arguments.log_level)];
     let commands = if arguments.run_commands { Commands::Run } else { Commands::Ignore };
     pods::schedule(&mut lab, &mut manifests, commands)?;
     interrupt::watch()?;
@@ -86,6 +92,7 @@ fn plan(name: &str, nodes: u8) -> Lab {
         nodes: (1..=nodes).map(node).collect(),
         pods: Vec::new(),
         server: None,
+        log_flags: Vec::new(),
     }
 }
 

@@ -8,11 +8,12 @@ use crate::{
 use actix::{Addr, MailboxError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tracing::Instrument;
+use tracing::{Instrument, Span, debug_span, field::Empty};
 use weft_api::{
     Call, Failure, FailureKind,
     operator::{Answer, Request},
 };
+use weft_process::trace;
 use weft_state::{CommandV1, EntryV1};
 use weft_types::{NodeName, Object, TraceContext};
 
@@ -29,15 +30,12 @@ pub struct Admin {
 impl Admin {
     /// Answers one request.
     pub async fn answer(self, call: Call<Request>) -> Result<Answer, Failure> {
-        let trace = call.traceparent;
-        let span = match trace {
-            Some(trace) => tracing::info_span!("admin", %trace),
-            None => tracing::Span::none(),
-        };
+        let cause = call.traceparent;
+        let span = trace::adopt(span(&call.request), cause);
         async move {
             match call.request {
-                Request::Apply { objects } => self.desire(objects, Vec::new(), trace).await,
-                Request::Delete { objects } => self.desire(Vec::new(), objects, trace).await,
+                Request::Apply { objects } => self.desire(objects, Vec::new(), cause).await,
+                Request::Delete { objects } => self.desire(Vec::new(), objects, cause).await,
                 Request::Status => self.look(Look::Status).await,
                 Request::Identities => self.look(Look::Identities).await,
                 Request::Objects => self.look(Look::Objects).await,
@@ -63,15 +61,17 @@ impl Admin {
         &self,
         put: Vec<Object>,
         remove: Vec<Object>,
-        trace: Option<TraceContext>,
+        cause: Option<TraceContext>,
     ) -> Result<Answer, Failure> {
         let allocator = self.mend(Arc::clone(&self.allocator).lock_owned().await).await?;
-        let prepared = self.leader.send(Prepare { put, remove }).await.map_err(gone)??;
+        let prepare = self.leader.send(Prepare { put, remove });
+        let prepared = prepare.instrument(debug_span!("prepare")).await.map_err(gone)??;
         let changed = prepared.put.len() + prepared.remove.len();
         if changed == 0 {
             return Ok(Answer::Accepted { revision: prepared.revision, changed });
         }
         let (mut allocator, command) = on_disk(allocator, move |allocator| {
+            let _inside = debug_span!("store.write", changed).entered();
             let identities = allocator.record(&prepared.put, &prepared.remove, prepared.sets)?;
             let (put, remove) = (prepared.put, prepared.remove);
             Ok(CommandV1::Desire { put, remove, identities })
@@ -81,8 +81,12 @@ impl Admin {
             CommandV1::Desire { identities, .. } => identities.clone(),
             _ => Vec::new(),
         };
-        let proposal = Propose(EntryV1 { trace, command });
-        let revision = self.leader.send(proposal).await.map_err(gone)??;
+        let propose = debug_span!("propose", revision = Empty);
+        let entry = EntryV1 { trace: trace::of(&propose).or(cause), command };
+        let proposed = self.leader.send(Propose(entry)).instrument(propose.clone()).await;
+        let revision = proposed.map_err(gone)??;
+        propose.record("revision", tracing::field::display(revision));
+        drop(propose);
         allocator.settled(&numbered);
         tracing::info!(%revision, changed, "accepted");
         Ok(Answer::Accepted { revision, changed })
@@ -109,12 +113,30 @@ async fn on_disk<T: Send + 'static>(
     mut allocator: Locked,
     work: impl FnOnce(&mut Allocator) -> Result<T, weft_store::StoreError> + Send + 'static,
 ) -> Result<(Locked, T), Failure> {
+    let span = Span::current();
     let done = tokio::task::spawn_blocking(move || {
-        let done = work(&mut allocator);
+        let done = span.in_scope(|| work(&mut allocator));
         (allocator, done)
     });
     let (allocator, done) = done.await.map_err(|error| internal(&error))?;
     done.map(|done| (allocator, done)).map_err(|error| internal(&error))
+}
+
+/// What is asked, as a span: a change is worth a line, a look is not.
+fn span(request: &Request) -> Span {
+    let request_name = request.name();
+    match request {
+        Request::Apply { objects } | Request::Delete { objects } => {
+            tracing::info_span!("admin", request = request_name, objects = objects.len())
+        }
+        Request::Wait { revision, .. } => {
+            let revision = revision.map(tracing::field::display);
+            debug_span!("admin", request = request_name, revision)
+        }
+        Request::Status | Request::Identities | Request::Objects => {
+            debug_span!("admin", request = request_name)
+        }
+    }
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Failure {

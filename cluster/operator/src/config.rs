@@ -1,10 +1,12 @@
 //! What an operator is told when it starts.
 
+use crate::{leader, session};
 use std::{net::SocketAddr, path::PathBuf};
+use weft_process::{logs, version::version};
 
 /// Weft's operator: orders cluster state, allocates identities and pushes both to the node agents.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "weft-operator", version)]
+#[command(name = "weft-operator", version = version(), max_term_width = 100)]
 pub struct Config {
     /// The cluster's name, a label of every identity.
     #[arg(long, default_value = "default")]
@@ -30,16 +32,13 @@ pub struct Config {
     /// Where /metrics and /healthz are served, on loopback, as 127.0.0.1:9963; nowhere when absent.
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
-    /// How logs are written.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
+    /// Sessions of agents.
+    #[command(flatten)]
+    pub sessions: session::Config,
+    /// History and log.
+    #[command(flatten)]
+    pub leader: leader::Config,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: logs::Config,
 }

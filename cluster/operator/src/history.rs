@@ -97,6 +97,12 @@ impl History {
         }
     }
 
+    /// What caused a revision that is still here.
+    pub fn cause(&self, revision: Revision) -> Option<TraceContext> {
+        let at = self.entries.binary_search_by_key(&revision, |entry| entry.revision).ok()?;
+        self.entries.get(at)?.trace
+    }
+
     /// What follows a revision: the next one, or several of them with only the last of each key.
     pub fn after(&self, held: Revision) -> Next {
         if held == self.newest() {

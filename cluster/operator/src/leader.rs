@@ -14,6 +14,7 @@ use crate::{
     sequencer::{Committed, Sequenced, Sequencer, Ticket},
 };
 use actix::prelude::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use bytesize::ByteSize;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{oneshot, watch};
 use weft_api::{
@@ -21,13 +22,25 @@ use weft_api::{
     agent::IdentityRow,
     operator::{Answer, Status, Waited},
 };
+use weft_process::trace;
 use weft_state::{ClusterState, CommandV1, EntryV1};
 use weft_types::{Delta, Node, NodeName, Revision};
 
-/// Bytes of frames that are kept for agents that are behind.
-const HISTORY: usize = 16 << 20;
-/// Bytes of entries in the log before a snapshot replaces them, or as many as the snapshot has.
-const LOG: usize = 4 << 20;
+/// What the leader is told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// Changes that are kept for agents that are behind; who needs older ones gets a snapshot.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub history_size: ByteSize,
+    /// Size of the log before a snapshot replaces its entries, or as much as the snapshot has.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB")]
+    pub log_size: ByteSize,
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
 
 /// What sessions watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +70,7 @@ pub struct Leader {
     log_bytes: usize,
     snapshot_bytes: usize,
     metrics: Arc<Metrics>,
+    config: Config,
 }
 
 impl Leader {
@@ -65,11 +79,12 @@ impl Leader {
         founded: Founded,
         sequencer: Box<dyn Sequencer>,
         metrics: Arc<Metrics>,
+        config: Config,
     ) -> (Self, watch::Receiver<Tip>) {
         let before = founded.replayed.first().map_or(founded.revision, |(first, _)| {
             Revision::new(first.generation(), first.index() - 1)
         });
-        let mut history = History::new(before, HISTORY);
+        let mut history = History::new(before, bytes(config.history_size));
         for (revision, deltas) in founded.replayed {
             history.push(revision, deltas, None);
         }
@@ -89,6 +104,7 @@ impl Leader {
             log_bytes: 0,
             snapshot_bytes: 0,
             metrics,
+            config,
         };
         leader.count();
         (leader, watched)
@@ -138,13 +154,14 @@ impl Leader {
 
     fn apply(&mut self, committed: Committed) {
         let Committed { ticket, revision, size, entry } = committed;
+        let span = trace::adopt(tracing::debug_span!("commit", %revision), entry.trace);
+        let _inside = span.enter();
         let deltas = self.state.apply(&entry.command);
         self.ask_again(&deltas);
-        self.history.push(revision, deltas, entry.trace);
+        tracing::info!(deltas = deltas.len(), "committed");
+        // What agents do about it is this commit's doing.
+        self.history.push(revision, deltas, trace::of(&span).or(entry.trace));
         self.log_bytes += size;
-        if let Some(trace) = entry.trace {
-            tracing::info!(%revision, %trace, "committed");
-        }
         self.resolve(ticket, Ok(revision));
     }
 
@@ -162,7 +179,7 @@ impl Leader {
 
     /// The cost of a snapshot is that of the entries it replaces.
     fn compact(&mut self) {
-        if self.log_bytes < LOG.max(self.snapshot_bytes) {
+        if self.log_bytes < bytes(self.config.log_size).max(self.snapshot_bytes) {
             return;
         }
         match self.state.encode() {
@@ -206,7 +223,7 @@ impl Leader {
 
     fn status(&self) -> Status {
         Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: weft_process::version::short(),
             revision: self.newest(),
             store: "file".to_owned(),
             nodes: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
@@ -352,10 +369,16 @@ impl Handler<Pull> for Leader {
         if !self.progress.is_current(&pull.node, pull.session) {
             return None;
         }
-        match pull.sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
-            Next::Snapshot => self.snapshot().map(Pulled::Snapshot),
-            next => Some(Pulled::Next(next)),
+        let next = match pull.sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
+            Next::Snapshot => return self.snapshot().map(Pulled::Snapshot),
+            next => next,
+        };
+        if let Next::Push(frame, revision) = &next {
+            let span = tracing::debug_span!("push", node = %pull.node, %revision);
+            let span = trace::adopt(span, self.history.cause(*revision));
+            span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
         }
+        Some(Pulled::Next(next))
     }
 }
 
@@ -369,6 +392,9 @@ impl Handler<Heard> for Leader {
         }
         let (command, trace) = match said {
             Said::Holds(revision) => {
+                let span = tracing::debug_span!("acknowledge", %node, %revision);
+                let span = trace::adopt(span, self.history.cause(revision));
+                span.in_scope(|| tracing::debug!("the node's kernel holds it"));
                 self.progress.acknowledge(&node, revision, self.newest());
                 self.settle();
                 return Box::pin(async { Ok(()) });

@@ -1,19 +1,11 @@
 //! `weft-operator`: runs the operator until it is told to stop.
 
-use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use weft_operator::{
-    config::{Config, LogFormat},
-    operator::Operator,
-};
+use weft_operator::{config::Config, operator::Operator};
 
 fn main() -> anyhow::Result<()> {
-    let config = Config::parse();
-    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
+    let config: Config = weft_process::config::load();
+    weft_process::logs::start(&config.logs);
     actix::System::new().block_on(run(config))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     messages::Applied,
     metrics::Metrics,
     sequencer::{LocalSequencer, Sequenced},
-    session::Sessions,
+    session::{self, Sessions},
 };
 use actix::{Actor, Addr};
 use anyhow::Context;
@@ -38,6 +38,7 @@ pub struct Operator {
     acceptor: TlsAcceptor,
     admin: Server,
     health: Option<Health>,
+    sessions: session::Config,
 }
 
 impl Operator {
@@ -64,7 +65,8 @@ impl Operator {
         let allocator = Allocator::new(store, founded.fence, Arc::clone(&metrics))?;
         let (sequencer, stream) =
             LocalSequencer::start(log, founded.revision, Arc::clone(&metrics))?;
-        let (leader, tip) = Leader::new(founded, Box::new(sequencer), Arc::clone(&metrics));
+        let (leader, tip) =
+            Leader::new(founded, Box::new(sequencer), Arc::clone(&metrics), config.leader);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listen at {}", config.listen))?;
@@ -74,7 +76,19 @@ impl Operator {
         };
         let admin = Server::bind(&config.admin_socket, Limits::default())?;
         let acceptor = identity.acceptor()?;
-        Ok(Self { leader, tip, stream, allocator, metrics, listener, acceptor, admin, health })
+        let sessions = config.sessions;
+        Ok(Self {
+            leader,
+            tip,
+            stream,
+            allocator,
+            metrics,
+            listener,
+            acceptor,
+            admin,
+            health,
+            sessions,
+        })
     }
 
     /// Where agents connect.
@@ -98,6 +112,7 @@ impl Operator {
             tip: self.tip,
             admission: Admission::new(Arc::clone(&self.metrics)),
             metrics: Arc::clone(&self.metrics),
+            config: self.sessions,
         };
         let sessions = actix::spawn(sessions.serve(self.listener));
         let admin =

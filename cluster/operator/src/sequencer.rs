@@ -12,6 +12,7 @@ use std::{
     thread,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use weft_process::trace;
 use weft_state::{EntryV1, encode_entry};
 use weft_store::{Log, LogEntry, StoreError};
 use weft_types::Revision;
@@ -161,12 +162,16 @@ impl Writer {
             return Ok(());
         }
         let mut entries = Vec::with_capacity(group.len());
+        // They share a transaction: each is as long as that takes.
+        let mut spans = Vec::with_capacity(group.len());
         let mut committed = Vec::with_capacity(group.len());
         for (ticket, entry) in group {
             match encode_entry(&entry) {
                 Ok(command) => {
                     let index = self.index + 1 + entries.len() as u64;
                     let revision = Revision::new(self.generation, index);
+                    let span = tracing::debug_span!("log.append", %revision);
+                    spans.push(trace::adopt(span, entry.trace));
                     committed.push(Committed { ticket, revision, size: command.len(), entry });
                     entries.push(LogEntry { index, command });
                 }
@@ -176,7 +181,9 @@ impl Writer {
         let last = self.index + entries.len() as u64;
         let metrics = Arc::clone(&self.metrics);
         let log = &mut self.log;
-        let problem = match metrics.timed("log_append", || log.append(&entries)) {
+        let appended = metrics.timed("log_append", || log.append(&entries));
+        drop(spans);
+        let problem = match appended {
             Ok(()) => None,
             Err(error @ StoreError::Ambiguous { .. }) => {
                 tracing::warn!("{error}: reading it back");

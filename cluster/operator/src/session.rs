@@ -29,14 +29,22 @@ use weft_wire::{
 
 /// Longest message of an agent: all addresses of a /14.
 const HEARD_MAX: usize = 2 << 20;
-/// How long a handshake and the first message may take.
-const GREETING: Duration = Duration::from_secs(10);
-/// How often a silent agent is asked whether it is there.
+/// How often a silent agent is asked whether it is there; agents wait several times as long.
 const PING: Duration = Duration::from_secs(5);
-/// How long an agent may be silent, or may take for one frame.
-const SILENCE: Duration = Duration::from_secs(20);
 /// Pause after an accept that failed: descriptors come back when sessions end.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What sessions are told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// How long a handshake and an agent's first message may take.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub session_greeting: Duration,
+    /// How long an agent may be silent, or may take to read one frame; it is asked every 5 s.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub session_silence: Duration,
+}
 
 /// What every session needs.
 pub struct Sessions {
@@ -50,6 +58,8 @@ pub struct Sessions {
     pub admission: Admission,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How long agents are waited for.
+    pub config: Config,
 }
 
 /// Why there is no session, or none any more.
@@ -131,12 +141,13 @@ impl Sessions {
         stream: TcpStream,
     ) -> Result<(TlsStream<TcpStream>, NodeName, Joined), End> {
         drop(stream.set_nodelay(true));
-        let mut stream = timeout(GREETING, self.acceptor.accept(stream))
+        let mut stream = timeout(self.config.session_greeting, self.acceptor.accept(stream))
             .await?
             .map_err(|error| End::Refused(Refusal::Handshake, format!("TLS: {error}")))?;
         let certified =
             node_of(&stream).map_err(|error| End::Refused(Refusal::NotANode, error.to_string()))?;
-        let first = timeout(GREETING, receive_within(&mut stream, HEARD_MAX)).await?;
+        let first =
+            timeout(self.config.session_greeting, receive_within(&mut stream, HEARD_MAX)).await?;
         let refusal = match first {
             Ok(ToOperator::Hello { node, held }) if node == certified => {
                 match self.leader.send(Join { node: node.clone(), held }).await? {
@@ -157,7 +168,7 @@ impl Sessions {
                 send(&mut stream, &ToAgent::Refused { reason: reason.clone() }).await?;
                 Ok::<(), FrameError>(stream.shutdown().await?)
             };
-            drop(timeout(GREETING, told).await);
+            drop(timeout(self.config.session_greeting, told).await);
         }
         Err(refusal)
     }
@@ -189,7 +200,7 @@ impl Sessions {
         (welcome, mut sent): (ToAgent, Option<Revision>),
     ) -> Result<(), End> {
         let mut tip = self.tip.clone();
-        write(&mut to, &encode(&welcome)?).await?;
+        self.write(&mut to, &encode(&welcome)?).await?;
         loop {
             // Seen before it is asked for: what comes in between is another change.
             tip.borrow_and_update();
@@ -202,7 +213,7 @@ impl Sessions {
                     }
                 }
                 Some(Pulled::Next(Next::Push(frame, revision))) => {
-                    write(&mut to, &frame).await?;
+                    self.write(&mut to, &frame).await?;
                     self.metrics.pushes.inc();
                     self.metrics.pushed_bytes.inc_by(frame.len() as u64);
                     sent = Some(revision);
@@ -211,7 +222,7 @@ impl Sessions {
                     match timeout(PING, tip.changed()).await {
                         Ok(Ok(())) => {}
                         Ok(Err(_)) => return Err(End::Over("the operator is stopping".to_owned())),
-                        Err(_) => write(&mut to, &encode(&ToAgent::Ping)?).await?,
+                        Err(_) => self.write(&mut to, &encode(&ToAgent::Ping)?).await?,
                     }
                 }
             }
@@ -230,10 +241,20 @@ impl Sessions {
             if tip.borrow().floor > snapshot.revision {
                 return Ok(false);
             }
-            write(to, frame).await?;
+            self.write(to, frame).await?;
             self.metrics.pushed_bytes.inc_by(frame.len() as u64);
         }
         Ok(true)
+    }
+
+    async fn write(&self, to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), End> {
+        let written = async {
+            to.write_all(frame).await?;
+            to.flush().await
+        };
+        timeout(self.config.session_silence, written)
+            .await?
+            .map_err(|error| FrameError::Io(error).into())
     }
 
     async fn listen(
@@ -243,34 +264,29 @@ impl Sessions {
         session: SessionId,
     ) -> Result<(), End> {
         loop {
-            let said = match timeout(SILENCE, receive_within(&mut from, HEARD_MAX)).await?? {
-                ToOperator::Acknowledge { revision } => Said::Holds(revision),
-                ToOperator::EndpointPlugged { endpoint, .. } if endpoint.node != *node => {
-                    let why = format!("node {node} speaks for a pod of node {}", endpoint.node);
-                    return Err(End::Refused(Refusal::OtherNode, why));
-                }
-                ToOperator::EndpointPlugged { endpoint, trace } => {
-                    Said::Plugged { pod: endpoint.name, address: endpoint.address, trace }
-                }
-                ToOperator::EndpointUnplugged { address } => Said::Unplugged(address),
-                ToOperator::EndpointsAre { addresses } => Said::Endpoints(addresses),
-                ToOperator::Pong => continue,
-                ToOperator::Hello { .. } => {
-                    let why = "a second greeting".to_owned();
-                    return Err(End::Refused(Refusal::Protocol, why));
-                }
-            };
+            let said =
+                match timeout(self.config.session_silence, receive_within(&mut from, HEARD_MAX))
+                    .await??
+                {
+                    ToOperator::Acknowledge { revision } => Said::Holds(revision),
+                    ToOperator::EndpointPlugged { endpoint, .. } if endpoint.node != *node => {
+                        let why = format!("node {node} speaks for a pod of node {}", endpoint.node);
+                        return Err(End::Refused(Refusal::OtherNode, why));
+                    }
+                    ToOperator::EndpointPlugged { endpoint, trace } => {
+                        Said::Plugged { pod: endpoint.name, address: endpoint.address, trace }
+                    }
+                    ToOperator::EndpointUnplugged { address } => Said::Unplugged(address),
+                    ToOperator::EndpointsAre { addresses } => Said::Endpoints(addresses),
+                    ToOperator::Pong => continue,
+                    ToOperator::Hello { .. } => {
+                        let why = "a second greeting".to_owned();
+                        return Err(End::Refused(Refusal::Protocol, why));
+                    }
+                };
             // What was not recorded is told again with the next session.
             let heard = Heard { node: node.clone(), session, said };
             self.leader.send(heard).await?.map_err(|failure| End::Over(failure.message))?;
         }
     }
-}
-
-async fn write(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), End> {
-    let written = async {
-        to.write_all(frame).await?;
-        to.flush().await
-    };
-    timeout(SILENCE, written).await?.map_err(|error| FrameError::Io(error).into())
 }

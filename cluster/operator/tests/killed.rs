@@ -27,7 +27,7 @@ use weft_api::{
     operator::{Answer, Request},
     transport::{Client, Options},
 };
-use weft_operator::config::{Config, LogFormat};
+use weft_operator::config::Config;
 use weft_store::{FileStore, Store};
 use weft_types::{Object, Revision};
 
@@ -62,7 +62,9 @@ fn victim() {
         cert: dir.join("keys/operator.weft.pem"),
         key: dir.join("keys/operator.weft.key"),
         metrics_listen: None,
-        log_format: LogFormat::Text,
+        sessions: weft_process::config::defaults(),
+        leader: weft_process::config::defaults(),
+        logs: weft_process::config::defaults(),
     };
     actix::System::new().block_on(async move {
         let operator = faults.operator(&config).await.unwrap();

@@ -5,6 +5,7 @@ use actix::Addr;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// One life of a role.
 pub struct Life<R: Role> {
@@ -52,11 +53,12 @@ impl<R: Role> Life<R> {
         drop(self.shell.try_send(super::shell::Die(cause)));
     }
 
-    /// Runs a task beside the mailbox, on this thread, no longer than this life. Its panic ends the life.
+    /// Runs a task beside the mailbox, on this thread, in the span of now, no longer than this life. Its panic
+    /// ends the life.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let life = self.clone();
         let mut over = self.over.clone();
-        tokio::task::spawn_local(async move {
+        let supervised = async move {
             tokio::select! {
                 _ = over.changed() => {}
                 ended = AssertUnwindSafe(task).catch_unwind() => {
@@ -65,7 +67,8 @@ impl<R: Role> Life<R> {
                     }
                 }
             }
-        });
+        };
+        tokio::task::spawn_local(supervised.in_current_span());
     }
 
     /// Sends [`Refeed`] to this role whenever the other is made anew.

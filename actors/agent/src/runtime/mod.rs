@@ -8,12 +8,14 @@
 pub mod edge;
 pub mod gate;
 pub mod life;
+pub mod queue;
 pub mod shell;
 pub mod supervisor;
 
 pub use edge::{Edge, Lost, Seat};
 pub use gate::Gate;
 pub use life::Life;
+pub use queue::Queues;
 pub use supervisor::{Fault, Runtime};
 
 use crate::Refusal;

@@ -3,6 +3,7 @@
 use super::{
     Gate, Life, Request, Role, Serve,
     edge::Current,
+    queue::Queues,
     supervisor::{Fault, Report},
 };
 use actix::{
@@ -12,6 +13,7 @@ use actix::{
 use futures_util::FutureExt;
 use std::{
     any::Any,
+    collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,9 +32,10 @@ pub(super) struct Slot<R: Role> {
     pub(super) lives: watch::Sender<Current<R>>,
     pub(super) factory: Factory<R>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) queues: Queues,
 }
 
-/// A message on its way, with what the receiver needs to know about the sender.
+/// A message on its way: its span, whose trace is its request id, and the moment it was queued.
 pub struct Traced<M> {
     message: M,
     span: tracing::Span,
@@ -50,6 +53,8 @@ impl<M: Request> Message for Traced<M> {
     type Result = Option<M::Answer>;
 }
 
+/// Messages that are told of when one of them ended a life.
+const REMEMBERED: usize = 8;
 /// A wait in a mailbox that is worth a line in the log.
 const LONG_WAIT: Duration = Duration::from_millis(500);
 
@@ -60,17 +65,35 @@ pub struct Shell<R: Role> {
     /// Out while a message is served.
     role: Option<R>,
     life: Option<Life<R>>,
+    /// The last messages, the newest last.
+    last: VecDeque<&'static str>,
     /// Dropped with the shell: ends the life's tasks.
     over: watch::Sender<()>,
 }
 
 impl<R: Role> Shell<R> {
     pub(super) fn new(slot: Arc<Slot<R>>, incarnation: u64) -> Self {
-        Self { slot, incarnation, role: None, life: None, over: watch::channel(()).0 }
+        let (over, last) = (watch::channel(()).0, VecDeque::with_capacity(REMEMBERED));
+        Self { slot, incarnation, role: None, life: None, last, over }
     }
 
     fn gate(&self) -> Gate {
         Gate::new(Arc::clone(&self.slot.current), self.incarnation)
+    }
+
+    fn remember(&mut self, message: &'static str) {
+        if self.last.len() == REMEMBERED {
+            self.last.pop_front();
+        }
+        self.last.push_back(message);
+    }
+
+    /// The one seam where a panic ends; where in the code it was, the process's panic hook has said.
+    fn panicked(&mut self, panic: &(dyn Any + Send), over: &'static str, ctx: &mut Context<Self>) {
+        let last = self.last.make_contiguous().join(" ");
+        let (actor, incarnation) = (self.slot.name, self.incarnation);
+        tracing::error!(actor, incarnation, last, "panicked over {over}");
+        self.die(format!("{} over {over}", cause_of(panic)), ctx);
     }
 
     /// The end of this life.
@@ -141,7 +164,7 @@ impl<R: Role> Actor for Shell<R> {
                 shell.publish(ctx);
             }
             Ok(Err(refusal)) => shell.die(refusal.to_string(), ctx),
-            Err(panic) => shell.die(cause_of(&*panic), ctx),
+            Err(panic) => shell.panicked(&*panic, "its birth", ctx),
         }));
     }
 }
@@ -151,30 +174,29 @@ impl<R: Serve<M>, M: Request> Handler<Traced<M>> for Shell<R> {
 
     fn handle(&mut self, traced: Traced<M>, _: &mut Self::Context) -> Self::Result {
         let Traced { message, span, sent } = traced;
-        let waited = sent.elapsed();
+        let (actor, of, waited) = (self.slot.name, name_of::<M>(), sent.elapsed());
+        self.slot.queues.waited(actor, of, waited);
+        self.remember(of);
+        let span = tracing::debug_span!(parent: &span, "serve", actor, message = of);
         if waited > LONG_WAIT {
-            tracing::debug!(actor = self.slot.name, message = name_of::<M>(), ?waited, "late");
+            tracing::info!(parent: &span, ?waited, "late");
         }
+        let seam = span.clone();
         let (role, life) = (self.role.take(), self.life.clone());
         let served = async move {
             let (mut role, life) = (role?, life?);
             let answer = role.serve(message, &life).await;
             Some((role, answer))
         };
-        let (actor, of) = (self.slot.name, name_of::<M>());
-        let span = tracing::debug_span!(parent: &span, "serve", actor, message = of);
         let served = AssertUnwindSafe(served.instrument(span)).catch_unwind();
-        AtomicResponse::new(Box::pin(served.into_actor(self).map(|served, shell, ctx| {
+        AtomicResponse::new(Box::pin(served.into_actor(self).map(move |served, shell, ctx| {
             match served {
                 Ok(Some((role, answer))) => {
                     shell.role = Some(role);
                     return Some(answer);
                 }
                 Ok(None) => shell.die("its role was lost".to_owned(), ctx),
-                Err(panic) => {
-                    let cause = format!("{} over {}", cause_of(&*panic), name_of::<M>());
-                    shell.die(cause, ctx);
-                }
+                Err(panic) => seam.in_scope(|| shell.panicked(&*panic, of, ctx)),
             }
             None
         })))

@@ -1,7 +1,7 @@
 //! Who makes actors, notices their ends and stalls, and makes them anew. It has a thread of its own.
 
 use super::{
-    Life, Role, Seat, Thread,
+    Life, Queues, Role, Seat, Thread,
     shell::{Shell, Slot},
 };
 use actix::{Actor, Arbiter, Context};
@@ -72,6 +72,7 @@ pub struct Runtime {
     reports: mpsc::UnboundedSender<Report>,
     next: Arc<std::sync::atomic::AtomicUsize>,
     rows: watch::Receiver<Vec<ActorRow>>,
+    queues: Queues,
 }
 
 impl Runtime {
@@ -84,7 +85,7 @@ impl Runtime {
         // Never joined: it lives as long as the process.
         let arbiter = Arbiter::new();
         arbiter.spawn(async move { Supervisor::new(own, show).run(inbox).await });
-        Self { reports, next: Arc::default(), rows }
+        Self { reports, next: Arc::default(), rows, queues: Queues::default() }
     }
 
     /// Puts a role under supervision, by the name that `weft status` and logs show; `make` makes it for
@@ -104,6 +105,7 @@ impl Runtime {
             lives,
             factory: Arc::new(make),
             reports: self.reports.clone(),
+            queues: self.queues.clone(),
         });
         let target = seen.clone();
         let start = Box::new(move |incarnation, arbiter: &ArbiterHandle| {
@@ -128,6 +130,11 @@ impl Runtime {
         // The supervisor ends with the process alone.
         drop(registered);
         Seat::new(name, seen)
+    }
+
+    /// How long messages waited for them.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// The actors as they are.

@@ -25,7 +25,7 @@ use weft_api::{
     operator::{Answer, Request, Waited},
     transport::{CallError, Client, Options},
 };
-use weft_operator::config::{Config, LogFormat};
+use weft_operator::config::Config;
 use weft_types::{
     Delta, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy, Revision, Selector,
     delta::DeltaKey,
@@ -225,7 +225,9 @@ impl World {
             cert,
             key,
             metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
-            log_format: LogFormat::Text,
+            sessions: weft_process::config::defaults(),
+            leader: weft_process::config::defaults(),
+            logs: weft_process::config::defaults(),
         }
     }
 

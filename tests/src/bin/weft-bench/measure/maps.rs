@@ -15,7 +15,7 @@ use std::{
 use weft_abi::ipcache::{ADDRESSES4, AddressEntry, REMOTE_POD};
 use weft_agent::{
     gated::Gated,
-    mapsync::{Change, ClassSync, Fill, TableSync},
+    mapsync::{self, Change, ClassSync, Fill, TableSync},
     runtime::{self, Runtime},
 };
 use weft_core::mapsync::{Edits, Rows};
@@ -127,12 +127,13 @@ impl Owner {
 async fn own(maps: Arc<RealMaps>, asked: mpsc::Receiver<Asked>, ready: mpsc::Sender<Result<()>>) {
     let runtime = Runtime::start();
     let maps: Arc<dyn Maps> = maps;
+    let config = mapsync::Config::default();
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
-        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()))
+        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), config)
     });
     let seat = runtime.role("map-addresses", move |life| {
-        TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), &ADDRESSES4, &classes)
+        TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), &ADDRESSES4, &classes, config)
     });
     let owner = seat.edge();
     let filled = owner.ask_within(PATIENCE, Fill(Rows::new())).await;

@@ -1,0 +1,154 @@
+//! Logs on standard error, as text or JSON. Every line of a span carries `trace_id`, `span_id` and `parent_id`.
+
+use crate::trace::{Ids, SpanIds};
+use std::{fmt, io, panic};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::FilterFn,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{FmtSpan, JsonFields, Writer, format},
+        layer,
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
+
+/// How a process tells what it does.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// How logs are written.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// What is logged: error, warn, info, debug or trace, or by part, as info,weft_agent::policy=debug.
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info", value_parser = level)]
+    pub log_level: String,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: an object a line.
+    Json,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// A level, or levels by part.
+pub fn level(text: &str) -> Result<String, String> {
+    match text.parse::<EnvFilter>() {
+        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err("no level: error, warn, info, debug, trace, or PART=LEVEL,…".to_owned()),
+    }
+}
+
+/// Logs from here on, panics too. Spans get their ids whatever the level is, so that a trace never breaks here.
+pub fn start(config: &Config) {
+    let levels = EnvFilter::new(&config.log_level);
+    let ids = SpanIds.with_filter(FilterFn::new(is_our_span as fn(&Metadata<'_>) -> bool));
+    let lines = layer().with_writer(io::stderr).with_ansi(false).with_span_events(FmtSpan::CLOSE);
+    let registry = tracing_subscriber::registry().with(ids);
+    match config.log_format {
+        Format::Text => {
+            registry.with(lines.event_format(WithIds(format())).with_filter(levels)).init()
+        }
+        Format::Json => {
+            let line = format().json().flatten_event(true).with_span_list(false);
+            let lines = lines.fmt_fields(JsonFields::new()).event_format(WithJsonIds(line));
+            registry.with(lines.with_filter(levels)).init();
+        }
+    }
+    panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let why = panic.payload_as_str().unwrap_or("without a message");
+        tracing::error!(at, thread = thread.name(), "panic: {why}");
+    }));
+}
+
+fn is_our_span(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && *metadata.level() <= Level::DEBUG && metadata.target().starts_with("weft")
+}
+
+/// The ids of the span that an event is in: of its own where it says one, as the end of a span does.
+fn ids<S, N>(context: &FmtContext<'_, S, N>, event: &Event<'_>) -> Option<Ids>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    if event.is_contextual() {
+        return Ids::current();
+    }
+    context.parent_span().and_then(|span| Ids::of(&span))
+}
+
+/// A line of text with the ids at its end.
+struct WithIds<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithIds<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(line.trim_end())?;
+        if let Some(Ids { own, parent }) = ids(context, event) {
+            write!(writer, " trace_id={:032x} span_id={:016x}", own.trace_id, own.span_id)?;
+            if let Some(parent) = parent {
+                write!(writer, " parent_id={parent:016x}")?;
+            }
+        }
+        writeln!(writer)
+    }
+}
+
+/// A line of JSON with the ids among its keys.
+struct WithJsonIds<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for WithJsonIds<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end();
+        let Some(Ids { own, parent }) = ids(context, event) else {
+            return writeln!(writer, "{line}");
+        };
+        writer.write_str(line.strip_suffix('}').unwrap_or(line))?;
+        write!(writer, r#","trace_id":"{:032x}","span_id":"{:016x}""#, own.trace_id, own.span_id)?;
+        if let Some(parent) = parent {
+            write!(writer, r#","parent_id":"{parent:016x}""#)?;
+        }
+        writeln!(writer, "}}")
+    }
+}

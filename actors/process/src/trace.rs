@@ -1,0 +1,92 @@
+//! Spans with W3C ids: a span's parent may be in another process.
+//!
+//! [`SpanIds`] gives every span its id beside it in the registry, so a span costs two random numbers and no text.
+//! A context that came with a message becomes a span's parent by [`adopt`]; one that goes with a message is [`current`].
+
+use tracing::{
+    Span, Subscriber,
+    span::{Attributes, Id},
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::Context,
+    registry::{LookupSpan, SpanRef},
+};
+use weft_types::TraceContext;
+
+/// W3C flag: somebody records this trace.
+const SAMPLED: u8 = 1;
+
+/// What a span is called outside of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) own: TraceContext,
+    pub(crate) parent: Option<u64>,
+}
+
+impl Ids {
+    fn child_of(parent: TraceContext) -> Self {
+        let own = TraceContext { span_id: fastrand::u64(1..), ..parent };
+        Self { own, parent: Some(parent.span_id) }
+    }
+
+    fn root() -> Self {
+        Self { own: root(), parent: None }
+    }
+
+    pub(crate) fn of<S: for<'a> LookupSpan<'a>>(span: &SpanRef<'_, S>) -> Option<Self> {
+        span.extensions().get::<Self>().copied()
+    }
+
+    /// Those of the span that is entered here, whether or not its level is logged.
+    pub(crate) fn current() -> Option<Self> {
+        look(&Span::current(), |span| Self::of(&span)).flatten()
+    }
+}
+
+/// A trace that begins here.
+pub fn root() -> TraceContext {
+    TraceContext { trace_id: fastrand::u128(1..), span_id: fastrand::u64(1..), flags: SAMPLED }
+}
+
+/// The context that goes with a message: that of the span that is entered.
+pub fn current() -> Option<TraceContext> {
+    Ids::current().map(|ids| ids.own)
+}
+
+/// A span's own context.
+pub fn of(span: &Span) -> Option<TraceContext> {
+    look(span, |span| Ids::of(&span)).flatten().map(|ids| ids.own)
+}
+
+/// Makes a new span the child of what a message brought, in this process or another. Before it has children itself.
+pub fn adopt(span: Span, cause: Option<TraceContext>) -> Span {
+    if let Some(cause) = cause {
+        look(&span, |span| _ = span.extensions_mut().replace(Ids::child_of(cause)));
+    }
+    span
+}
+
+/// The context in `TRACEPARENT`, by which whoever starts a program continues a trace in it.
+pub fn from_environment() -> Option<TraceContext> {
+    std::env::var("TRACEPARENT").ok()?.parse().ok()
+}
+
+fn look<T>(span: &Span, what: impl FnOnce(SpanRef<'_, Registry>) -> T) -> Option<T> {
+    let found = span.with_subscriber(|(id, dispatch)| {
+        dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)).map(what)
+    });
+    found.flatten()
+}
+
+/// Gives each span its ids.
+pub(crate) struct SpanIds;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanIds {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let parent = span.parent().and_then(|parent| Ids::of(&parent));
+        let ids = parent.map_or_else(Ids::root, |parent| Ids::child_of(parent.own));
+        span.extensions_mut().insert(ids);
+    }
+}

@@ -1,0 +1,198 @@
+//! One trace from the call to the map write: a grep by its id over all logs finds every step, each the child of the one before.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+use weft_tests::lab::{Lab, example, is_root, weft};
+
+/// For lines that are written after the command has returned: the last span of each process.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: traced, namespace: shop, labels: {app: traced}}\n\
+     spec: {nodeName: node1, containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}\n";
+
+/// A lab whose processes log everything as JSON.
+fn lab(test: &str) -> Lab {
+    let lab = Lab::named(test);
+    let words = ["--log-format", "json", "lab", "up", "--name", &lab.name, "--log-level", "debug"];
+    let up = weft(&[&words[..], &["-f", &example("shop.yaml")]].concat());
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    lab
+}
+
+/// The logs of one trace: those of the command, of the plugin, of the operator and of the agents.
+struct Trace {
+    id: String,
+    command: String,
+    logs: Vec<PathBuf>,
+}
+
+/// A span, from any of its lines.
+#[derive(Clone, Debug)]
+struct Span {
+    parent: Option<String>,
+    /// Which log it is in, and what it says of itself.
+    log: String,
+    says: Value,
+}
+
+impl Trace {
+    /// Of `weft lab apply` of a file.
+    fn of_apply(lab: &Lab, file: &str) -> Self {
+        let words = ["-v", "--log-format", "json", "lab", "apply", "--name", &lab.name, "-f", file];
+        let output = weft(&words);
+        let command = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{command}");
+        let last = command.lines().rfind(|line| line.starts_with('{')).expect("the command's line");
+        let line: Value = serde_json::from_str(last).unwrap();
+        assert_eq!(line["span"]["command"], "lab apply", "{line}");
+        assert!(line["parent_id"].is_null(), "it begins here: {line}");
+        let id = line["trace_id"].as_str().unwrap().to_owned();
+        assert!(id.len() == 32 && line["span_id"].as_str().unwrap().len() == 16, "{line}");
+        let dir = lab.dir();
+        let logs = ["operator.log", "node1.log", "node2.log", "node1/cni.log", "node2/cni.log"];
+        Self { id, command, logs: logs.map(|log| dir.join(log)).to_vec() }
+    }
+
+    /// `grep ID` over all logs: the spans by their ids.
+    fn grep(&self) -> BTreeMap<String, Span> {
+        let mut spans = BTreeMap::new();
+        let texts = self.logs.iter().map(|log| {
+            let name = log.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(log).unwrap_or_default())
+        });
+        for (log, text) in texts.chain([("weft".to_owned(), self.command.clone())]) {
+            for line in text.lines().filter(|line| line.contains(&self.id)) {
+                let line: Value = serde_json::from_str(line).expect("every line is JSON");
+                assert_eq!(line["trace_id"], self.id.as_str(), "{line}");
+                let text = |key: &str| line[key].as_str().map(str::to_owned);
+                let span = Span {
+                    parent: text("parent_id"),
+                    log: log.clone(),
+                    says: line["span"].clone(),
+                };
+                spans.insert(text("span_id").unwrap(), span);
+            }
+        }
+        spans
+    }
+
+    /// The way from the command to a span: log and name of each step, with the actor where there is one.
+    fn way(spans: &BTreeMap<String, Span>, to: &Span) -> Vec<String> {
+        let step = |span: &Span| match span.says["actor"].as_str() {
+            Some(actor) => format!("{} {actor}", span.log),
+            None => format!("{} {}", span.log, span.says["name"].as_str().unwrap()),
+        };
+        let mut way = vec![step(to)];
+        let mut parent = to.parent.as_ref();
+        while let Some(span) = parent.and_then(|id| spans.get(id)) {
+            way.push(step(span));
+            parent = span.parent.as_ref();
+        }
+        assert_eq!(parent, None, "a step is in no log; known are {way:?} in {spans:#?}");
+        way.reverse();
+        way
+    }
+
+    /// Waits until a span of which this holds is in the logs, with the whole way to it, which is given.
+    #[track_caller]
+    fn leads_to(&self, what: &str, is_it: impl Fn(&Span) -> bool) -> Vec<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let spans = self.grep();
+            let found = spans.values().find(|span| is_it(span));
+            let root = |span: &Span| {
+                let mut at = Some(span);
+                while let Some(parent) = at.and_then(|span| span.parent.as_ref()) {
+                    at = spans.get(parent);
+                }
+                at.is_some()
+            };
+            match found {
+                // Parents are written when they end, after their children.
+                Some(span) if root(span) => return Self::way(&spans, span),
+                _ if Instant::now() > until => panic!("no way to {what} in {spans:#?}"),
+                _ => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+fn writes(map: &str, log: &str) -> impl Fn(&Span) -> bool {
+    move |span: &Span| {
+        span.log == log && span.says["name"] == "map.write" && span.says["map"] == map
+    }
+}
+
+#[test]
+fn a_policy_is_one_trace_from_the_command_to_every_kernel_map() {
+    if !is_root() {
+        return;
+    }
+    let lab = lab("trace");
+    let trace = Trace::of_apply(&lab, &example("deny.yaml"));
+    for node in ["node1.log", "node2.log"] {
+        let way = trace.leads_to("the write", writes("weft_classes", node));
+        let in_node = |step: &str| format!("{node} {step}");
+        let operator = |step: &str| format!("operator.log {step}");
+        assert_eq!(
+            way,
+            [
+                "weft weft".to_owned(),
+                operator("admin"),
+                operator("propose"),
+                operator("commit"),
+                in_node("realise"),
+                in_node("policy"),
+                in_node("map-classes"),
+                in_node("map.write"),
+            ]
+        );
+        let bumps = |span: &Span| span.log == node && span.says["message"] == "BumpEpoch";
+        assert_eq!(trace.leads_to("the epoch's bump", bumps)[3..5], way[3..5]);
+    }
+    for step in ["store.write", "log.append", "push", "acknowledge"] {
+        let is_it = |span: &Span| span.log == "operator.log" && span.says["name"] == step;
+        assert_eq!(trace.leads_to(step, is_it)[..2], ["weft weft", "operator.log admin"]);
+    }
+}
+
+#[test]
+fn a_cni_add_is_one_trace_from_the_plugin_to_the_maps_of_the_other_node() {
+    if !is_root() {
+        return;
+    }
+    let lab = lab("traceadd");
+    let file = lab.dir().join("traced.yaml");
+    fs::write(&file, POD).unwrap();
+    let trace = Trace::of_apply(&lab, file.to_str().unwrap());
+    let begin = ["weft weft", "weft cni", "cni.log cni", "node1.log cni", "node1.log endpoints"];
+    for map in ["weft_endpoints", "weft_addresses4"] {
+        let way = trace.leads_to(map, writes(map, "node1.log"));
+        assert_eq!(way[..5], begin, "{way:?}");
+    }
+    let plug = |span: &Span| span.says["actor"] == "loader" && span.says["message"] == "Plug";
+    assert_eq!(trace.leads_to("the link", plug)[..5], begin);
+    // The plugged address goes on through the operator to everyone.
+    let other =
+        |span: &Span| writes("weft_addresses4", "node2.log")(span) && span.says["upserts"] == 1;
+    let way = trace.leads_to("the other node", other);
+    assert_eq!(way[..5], begin, "{way:?}");
+    let tail: Vec<&str> = way.iter().skip(5).map(String::as_str).collect();
+    assert!(
+        tail.contains(&"operator.log commit") && tail.contains(&"node2.log realise"),
+        "{way:?}"
+    );
+}
