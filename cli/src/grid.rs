@@ -17,8 +17,14 @@ pub(crate) struct Row {
     pub(crate) verdict: String,
 }
 
+/// Columns of one cell.
+const CELL: usize = 3;
+/// What stands over the sources.
+const CORNER: &str = "from \\ to";
+
 /// Sources down, destinations across by number, one cell a pair: `+` all probed ports, `.` none, `~` some.
-pub(crate) fn render(rows: &[Row]) -> String {
+/// What is wider than the terminal is drawn in several grids, one below the other.
+pub(crate) fn render(rows: &[Row], columns: Option<usize>) -> String {
     let names: BTreeSet<&str> =
         rows.iter().flat_map(|row| [row.from.as_str(), row.to.as_str()]).collect();
     let mut cells: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
@@ -27,23 +33,75 @@ pub(crate) fn render(rows: &[Row]) -> String {
         *allowed += usize::from(row.verdict == "allowed");
         *all += 1;
     }
-    let width = names.iter().map(|name| name.len()).max().unwrap_or_default();
-    let mut text = format!("{:>3} {:width$} ", "", "from \\ to");
-    for number in 1..=names.len() {
-        text.push_str(&format!("{number:>3}"));
+    let width = names.iter().map(|name| name.len()).fold(CORNER.len(), usize::max);
+    let numbered: Vec<(usize, &str)> = (1..).zip(names.iter().copied()).collect();
+    let room = columns.map_or(numbered.len(), |columns| columns.saturating_sub(width + 5) / CELL);
+    let mut text = String::new();
+    for across in numbered.chunks(room.max(1)) {
+        text.push_str(&format!("{:>3} {:width$} ", "", CORNER));
+        across.iter().for_each(|(number, _)| text.push_str(&format!("{number:>CELL$}")));
+        for (number, from) in &numbered {
+            text.push_str(&format!("\n{number:>3} {from:width$} "));
+            for (_, to) in across {
+                let cell = match cells.get(&(*from, *to)) {
+                    None => " ",
+                    Some((allowed, all)) if allowed == all => "+",
+                    Some((0, _)) => ".",
+                    Some(_) => "~",
+                };
+                text.push_str(&format!("{cell:>CELL$}"));
+            }
+        }
+        text.push_str("\n\n");
     }
-    for (number, from) in (1..).zip(&names) {
-        text.push_str(&format!("\n{number:>3} {from:width$} "));
-        for to in &names {
-            let cell = match cells.get(&(*from, *to)) {
-                None => " ",
-                Some((allowed, all)) if allowed == all => "+",
-                Some((0, _)) => ".",
-                Some(_) => "~",
-            };
-            text.push_str(&format!("{cell:>3}"));
+    text.push_str("+ allowed   . denied   ~ some ports\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(from: usize, to: usize, port: u16, verdict: &str) -> Row {
+        let name = |number| format!("a/p{number}");
+        let verdict = verdict.to_owned();
+        Row { from: name(from), to: name(to), protocol: "TCP".to_owned(), port, verdict }
+    }
+
+    #[test]
+    fn a_cell_tells_all_ports_of_a_pair() {
+        let rows = [
+            row(1, 2, 80, "allowed"),
+            row(2, 1, 80, "denied"),
+            row(1, 3, 80, "allowed"),
+            row(1, 3, 81, "denied"),
+        ];
+        let lines = [
+            "    from \\ to   1  2  3",
+            "  1 a/p1       +  ~",
+            "  2 a/p2    .      ",
+            "  3 a/p3           ",
+            "",
+            "+ allowed   . denied   ~ some ports",
+        ];
+        let tidy =
+            |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        let drawn = tidy(&render(&rows, None));
+        assert_eq!(drawn.len(), lines.len());
+        for (drawn, wanted) in drawn.iter().zip(lines) {
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(drawn), words(wanted));
         }
     }
-    text.push_str("\n\n+ allowed   . denied   ~ some ports\n");
-    text
+
+    #[test]
+    fn a_wide_grid_is_drawn_in_parts_that_fit() {
+        let rows: Vec<Row> = (1..=40).map(|to| row(0, to, 80, "allowed")).collect();
+        let text = render(&rows, Some(60));
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        let whole = render(&rows, None);
+        let marks = |text: &str| text.matches('+').count();
+        assert_eq!(marks(&text), marks(&whole));
+        assert_eq!(text.matches(CORNER).count(), 3);
+    }
 }

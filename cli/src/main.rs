@@ -45,9 +45,10 @@ enum Command {
     /// The eBPF maps of the nodes.
     #[command(subcommand)]
     Map(commands::map::Command),
-    /// What goes through the fabric and what is dropped, by whom and which rule.
     Flows(commands::flows::Arguments),
     /// Health and revisions of agents and operators; exit 1 when something is wrong.
+    ///
+    /// Example: weft status -o json
     Status(commands::status::Arguments),
     /// A whole cluster on this machine, without Kubernetes, Docker or images.
     #[command(subcommand)]
@@ -94,5 +95,37 @@ fn run(cli: Cli) -> anyhow::Result<output::Outcome> {
         Command::Flows(arguments) => commands::flows::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Lab(command) => lab::run(command, cli.log_format),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+    use super::*;
+
+    /// Every command that people see and that has no subcommands.
+    fn leaves(command: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {
+        let seen = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+        let mut inner = seen.filter(|inner| inner.get_name() != "help").peekable();
+        if inner.peek().is_none() {
+            into.push((path.to_owned(), command.clone()));
+        }
+        inner.for_each(|command| leaves(command, &format!("{path} {}", command.get_name()), into));
+    }
+
+    #[test]
+    fn every_command_teaches_by_an_example_of_itself_that_parses() {
+        Cli::command().debug_assert();
+        let mut all = Vec::new();
+        leaves(&Cli::command(), "weft", &mut all);
+        assert!(all.len() > 20, "{}", all.len());
+        for (path, command) in &mut all {
+            let help = command.render_long_help().to_string();
+            let example = help.split("Example").nth(1).unwrap_or_else(|| panic!("{path}: {help}"));
+            let line = example.trim_start_matches(['s', ':', ' ', '\n']);
+            // Long examples are wrapped; the paragraph ends with an empty line.
+            let line = line.split("\n\n").next().unwrap().lines().next().unwrap();
+            assert!(line.starts_with(&*path), "{path}: its example is {line:?}");
+        }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) enum Reader {
 }
 
 /// Columns of the terminal; none where standard output is something else.
-fn width() -> Option<usize> {
+pub(crate) fn width() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }
 
@@ -110,14 +110,19 @@ pub(crate) enum Outcome {
     No,
 }
 
-/// Exit codes of the fixed interface: 0 done, 1 no, 2 wrong usage (clap's own), 3 could not reach or do it.
+/// Wrong usage that shows only when arguments are taken together; clap tells the rest itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Exit codes of the fixed interface: 0 done, 1 no, 2 wrong usage, 3 could not reach or do it.
 pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
             note!("weft: {error:#}");
-            ExitCode::from(3)
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 3 })
         }
     }
 }

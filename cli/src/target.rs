@@ -1,8 +1,8 @@
 //! Whom a command speaks to: the agents and operators of a lab, or of this node.
 
 use crate::lab::record;
-use crate::output::note;
-use anyhow::{Context, Result, bail};
+use crate::output::{Usage, note};
+use anyhow::{Context, Result};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -18,6 +18,9 @@ pub(crate) struct Target {
     /// Which lab; the only one by default, and without any lab this machine's own fabric.
     #[arg(long, value_name = "NAME")]
     lab: Option<String>,
+    /// Folder of this machine's sockets, for a fabric that is no lab.
+    #[arg(long, value_name = "DIR", env = "WEFT_RUN_DIR", default_value = "/run/weft")]
+    run_dir: PathBuf,
     /// Ask this node's agent alone; all agents' answers are merged without it.
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
@@ -28,11 +31,12 @@ impl Target {
     pub(crate) fn agents(&self) -> Result<Vec<PathBuf>> {
         if self.is_this_machine()? {
             if let Some(node) = &self.node {
-                bail!(
-                    "find node {node}: no lab is up; leave out --node to ask this machine's agent"
+                let problem = format!(
+                    "--node {node}: no lab is up; leave it out to ask this machine's agent"
                 );
+                return Err(Usage(problem).into());
             }
-            return Ok(vec!["/run/weft/agent.sock".into()]);
+            return Ok(vec![self.run_dir.join("agent.sock")]);
         }
         let lab = record::find(self.lab.as_deref())?;
         match &self.node {
@@ -49,7 +53,7 @@ impl Target {
     /// The admin socket of the first operator.
     pub(crate) fn operator(&self) -> Result<PathBuf> {
         if self.is_this_machine()? {
-            return Ok("/run/weft/operator.sock".into());
+            return Ok(self.run_dir.join("operator.sock"));
         }
         let lab = record::find(self.lab.as_deref())?;
         let operator = lab.operators.into_iter().next();

@@ -11,9 +11,13 @@ pub(crate) enum Command {
     Matrix(policy_matrix::Matrix),
     Explain(policy_explain::Explain),
     List(policy_list::Arguments),
-    /// Check manifests as the API server would.
+    /// Check manifests as the API server would: a line an error, exit 1 when there is one.
+    ///
+    /// Example: weft policy validate -f docs/examples/shop.yaml
     Validate(policy_validate::Validate),
-    /// Wait until every node's kernel enforces a revision.
+    /// Wait until every node's kernel enforces a revision; exit 1 when one does not in time.
+    ///
+    /// Example: weft policy wait --timeout 10s && echo enforced everywhere
     Wait(policy_wait::Arguments),
 }
 

@@ -1,11 +1,7 @@
 //! `weft policy list`: the policies that agents hold.
 
-use crate::{
-    output::{self, Format, Outcome},
-    target::{Target, ask},
-};
-use anyhow::bail;
-use std::{collections::BTreeMap, time::Duration};
+use crate::{commands::listing::Listing, output::Outcome};
+use std::collections::BTreeMap;
 use weft_api::agent::{Answer, PolicyRow, Request};
 
 /// The policies that agents hold, and how many endpoints each is about.
@@ -14,25 +10,22 @@ use weft_api::agent::{Answer, PolicyRow, Request};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    target: Target,
-    /// For people or for programs.
-    #[arg(short, long, value_enum, default_value = "table")]
-    output: Format,
+    listing: Listing,
 }
 
 /// Asks and merges: one row a policy, the endpoints of all nodes counted together.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let listing = &arguments.listing;
+    let all = listing.ask(&Request::Policies, "list the policies", |answer| match answer {
+        Answer::Policies(rows) => Some(rows),
+        _ => None,
+    })?;
     let mut merged = BTreeMap::new();
-    for socket in arguments.target.agents()? {
-        match ask(&socket, Request::Policies, Duration::ZERO)? {
-            Answer::Policies(rows) => rows.into_iter().for_each(|row| merge(&mut merged, row)),
-            other => bail!("list the policies of {}: it answered {other:?}", socket.display()),
-        }
-    }
+    all.into_iter().for_each(|row| merge(&mut merged, row));
     let rows: Vec<PolicyRow> = merged.into_values().collect();
     let count = |rules: Option<usize>| rules.map_or_else(|| "open".to_owned(), |n| n.to_string());
     let headings = ["POLICY", "KIND", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"];
-    output::rows(arguments.output, headings, &rows, |row| {
+    listing.print(headings, &rows, |row| {
         [
             row.name.clone(),
             row.kind.clone(),

@@ -3,7 +3,7 @@
 use crate::{
     commands::policy_offline::{Cluster, Judge, Port, SideRow, verdict},
     grid::{self, Row},
-    output::{Outcome, note, say},
+    output::{self, Outcome, note, say},
 };
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ pub(crate) fn run(command: &Matrix) -> anyhow::Result<Outcome> {
         Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
         Format::Grid => {
             let rows: Vec<Row> = rows.into_iter().map(|row| row.row).collect();
-            grid::render(&rows)
+            grid::render(&rows, output::width())
         }
     };
     say(&text)?;

@@ -1,6 +1,6 @@
 //! What `policy matrix` and `policy explain` share: manifests judged offline, endpoints and ports by name.
 
-use crate::output::note;
+use crate::output::{Usage, note};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use std::{collections::BTreeSet, fmt, net::Ipv4Addr, path::PathBuf, str::FromStr};
@@ -160,7 +160,8 @@ impl Cluster {
         let name = format!("ext:{}", external.name);
         for known in endpoints {
             if known.name == name {
-                bail!("--external {}: the name is given twice", external.name);
+                let problem = format!("--external {}: the name is given twice", external.name);
+                return Err(Usage(problem).into());
             }
             if known.address == external.address && !known.name.starts_with("ext:") {
                 bail!(

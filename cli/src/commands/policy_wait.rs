@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
     /// The revision to wait for, GENERATION.INDEX; the newest by default.
-    #[arg(long)]
+    #[arg(long, value_parser = revision)]
     revision: Option<Revision>,
     /// How long: a number with ms, s or m.
     #[arg(long, default_value = "30s", value_parser = duration)]
@@ -45,6 +45,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     }
     say(&text)?;
     Ok(Outcome::No)
+}
+
+fn revision(text: &str) -> Result<Revision, String> {
+    text.parse().map_err(|_| "a revision is GENERATION.INDEX, as 1.42".to_owned())
 }
 
 /// A number with `ms`, `s` or `m`.

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     output: Format,
 }
 
-/// Exit 1 when an agent says that it is not healthy.
+/// Exit 1 when an agent says that it is not healthy, or says nothing.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let take = |answer| match answer {
         Answer::Status(status) => Some(vec![status]),
@@ -51,7 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         let line = operator.unwrap_or_else(|error| format!("operator: {error:#}"));
         output::say(&format!("\n{line}\n"))?;
     }
-    Ok(if agents.iter().all(|agent| agent.healthy) { Outcome::Done } else { Outcome::No })
+    let all = agents.len() == arguments.target.agents()?.len();
+    Ok(if all && agents.iter().all(|agent| agent.healthy) { Outcome::Done } else { Outcome::No })
 }
 
 /// The operator's state in a line.

@@ -32,12 +32,16 @@ pub(crate) enum Command {
     /// Example: weft lab up -f docs/examples/shop.yaml --nodes 2
     Up(up::Arguments),
     /// Add or change objects of a running lab; returns when they are enforced.
+    ///
+    /// Example: weft lab apply -f docs/examples/deny.yaml
     Apply(change::Apply),
     /// Take objects out of a running lab; returns when that is enforced.
     ///
     /// Example: weft lab delete deployment shop/cart
     Delete(change::Delete),
     /// Try every ordered pair of pods for real and print who reaches whom.
+    ///
+    /// Example: weft lab probe --port TCP/8080 UDP/53 -o json
     Probe(probe::Arguments),
     Stream(stream::Arguments),
     /// Run a command in a pod's network namespace.
@@ -53,6 +57,8 @@ pub(crate) enum Command {
         lab: node::Which,
     },
     /// What a lab is made of, and whether all of it lives; exit 1 when not.
+    ///
+    /// Example: weft lab status -o json
     Status(status::Arguments),
     /// Kill and start the agents of nodes.
     #[command(subcommand)]
@@ -64,8 +70,12 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Node(node::Node),
     /// Name the labs that are up.
+    ///
+    /// Example: weft lab list
     List,
     /// Take a lab down; nothing of it is left.
+    ///
+    /// Example: weft lab down --name demo
     Down(down::Arguments),
     /// Answer on the ports of a lab's pods.
     #[command(hide = true)]

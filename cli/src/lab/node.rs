@@ -23,8 +23,12 @@ pub(crate) struct Which {
 #[derive(clap::Subcommand)]
 pub(crate) enum Agent {
     /// End an agent at once (SIGKILL), as a crash does; its pods go on.
+    ///
+    /// Example: weft lab agent kill --node node1
     Kill(Agents),
     /// Start an agent that ended; returns when it answers.
+    ///
+    /// Example: weft lab agent start --node node1
     Start(Agents),
 }
 
@@ -51,8 +55,12 @@ impl Agents {
 #[derive(clap::Subcommand)]
 pub(crate) enum Operator {
     /// End the operator at once (SIGKILL), as a crash does; the fabric goes on.
+    ///
+    /// Example: weft lab operator kill
     Kill(Which),
     /// Start the operator after it ended; returns when it answers.
+    ///
+    /// Example: weft lab operator start
     Start(Which),
 }
 

@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     rows.sort();
     let text = match arguments.output {
-        Format::Grid => grid::render(&rows),
+        Format::Grid => grid::render(&rows, output::width()),
         Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
     };
     output::say(&text)?;

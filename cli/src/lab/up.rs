@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     #[arg(short, long = "filename", num_args = 1.., value_name = "FILE")]
     file: Vec<PathBuf>,
     /// The lab's name.
-    #[arg(long, visible_alias = "lab", default_value = "lab")]
+    #[arg(long, visible_alias = "lab", default_value = "lab", value_parser = lab_name)]
     name: String,
     /// How many nodes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=200))]
@@ -39,10 +39,14 @@ pub(crate) struct Arguments {
     log_level: String,
 }
 
+fn lab_name(text: &str) -> Result<String, String> {
+    record::checked(text).map(str::to_owned).map_err(|error| error.to_string())
+}
+
 /// Brings a lab up; whatever fails, and at Ctrl-C, nothing is left.
 pub(crate) fn run(arguments: &Arguments, log_format: Format) -> Result<Outcome> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "a lab needs root: run `sudo weft lab up`");
-    let name = record::checked(&arguments.name)?;
+    let name = &arguments.name;
     let mut manifests = desired::read(&arguments.file)?;
     let mut lab = plan(name, arguments.nodes);
     lab.log_flags =

@@ -1,0 +1,106 @@
+//! Exit codes of the fixed interface, command by command: 0 done, 1 no, 2 wrong usage, 3 could not reach or do it.
+//! Needs no root: there is no lab, and nobody listens.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::{fmt::Write, process::Command};
+
+const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/shop.yaml");
+
+/// Exit code, what standard error or output must say, the arguments; SHOP, BAD and DIR stand for paths.
+const TABLE: &str = "
+0 weft                   | --version
+0 Usage                  | --help
+2 Usage                  | 
+2 unrecognized           | nonsense
+2 --bogus                | status --bogus
+0 shop/cart-0            | policy matrix -f SHOP
+0 \"rows\"               | policy matrix -f SHOP -o json --port TCP/80 ICMP/8 --external dns=8.8.8.8
+2 1 to 65535             | policy matrix -f SHOP --port TCP/0
+2 ICMP type is from      | policy matrix -f SHOP --port ICMP/256
+2 GRE                    | policy matrix -f SHOP --port GRE/1
+2 NAME=IP                | policy matrix -f SHOP --external 8.8.8.8
+2 given twice            | policy matrix -f SHOP --external a=8.8.8.8 --external a=8.8.4.4
+2 possible values        | policy matrix -f SHOP -o yaml
+2 --filename             | policy matrix
+3 /nowhere.yaml          | policy matrix -f /nowhere.yaml
+3 spec.bogus             | policy matrix -f BAD
+0 allowed by             | policy explain -f SHOP --from shop/frontend-0 --to shop/cart-0 --port TCP/8080
+0 denied                 | policy explain -f SHOP --from shop/frontend-0 --to shop/db-0 --port TCP/5432
+2 --port                 | policy explain -f SHOP --from shop/frontend-0 --to shop/db-0
+3 nobody                 | policy explain -f SHOP --from nobody --to shop/db-0 --port TCP/5432
+0                        | policy validate -f SHOP
+1 spec.bogus             | policy validate -f BAD
+1 \"field\"              | policy validate -f BAD -o json
+1 /nowhere.yaml          | policy validate -f /nowhere.yaml
+2 GENERATION.INDEX       | policy wait --revision soon
+2 use ms, s or m         | policy wait --timeout 1h
+3 operator.sock          | policy wait
+3 DIR/run/operator.sock  | policy wait --run-dir DIR/run
+3 is lab none up?        | policy wait --lab none
+3 agent.sock             | policy list
+3 agent.sock             | status
+2 leave it out           | status --node node1
+3 is lab none up?        | status --lab none
+3 agent.sock             | endpoint list
+3 DIR/run/agent.sock     | identity list --run-dir DIR/run
+3 agent.sock             | node list
+3 agent.sock             | map list -o json
+2 <NAME>                 | map dump
+3 agent.sock             | map dump addresses4
+3 agent.sock             | flows
+2 no time                | flows --since yesterday
+2 no verdict             | flows --verdict maybe
+2 before the filter      | flows --not
+2 cannot be used with    | flows --first 1 --last 1
+0                        | lab list
+0 no lab                 | lab down
+0 no lab none            | lab down --name none
+2 lower-case             | lab up --name NO_SUCH_NAME
+2 1..=200                | lab up --nodes 0
+2 no level               | lab up --log-level ,=
+3 none is up             | lab status
+3 none is up             | lab probe
+2 PROTOCOL/PORT          | lab probe --port x
+2 <TO>                   | lab stream shop/a
+3 none is up             | lab stream shop/a shop/b
+2 <COMMAND>              | lab exec shop/a
+3 none is up             | lab exec shop/a -- true
+3 none is up             | lab agent kill
+3 none is up             | lab operator start
+3 none is up             | lab node exec node1 -- true
+2 --filename             | lab apply
+3 none is up             | lab delete deployment shop/cart
+";
+
+#[test]
+fn every_command_ends_with_the_code_that_the_interface_fixes() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = dir.path().join("bad.yaml");
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {podSelector: {}, bogus: 1}\n";
+    std::fs::write(&bad, policy).unwrap();
+    let mut wrong = String::new();
+    for line in TABLE.lines().filter(|line| !line.is_empty()) {
+        let place = |text: &str| {
+            text.replace("SHOP", SHOP)
+                .replace("BAD", bad.to_str().unwrap())
+                .replace("DIR", dir.path().to_str().unwrap())
+        };
+        let (expected, arguments) = line.split_once('|').expect("a column");
+        let (code, part) = expected.split_once(' ').expect("a code");
+        let output = Command::new(env!("CARGO_BIN_EXE_weft"))
+            .args(place(arguments).split_whitespace())
+            .env("WEFT_LAB_ROOT", dir.path().join("labs"))
+            .env_remove("WEFT_RUN_DIR")
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let part = place(part.trim());
+        if output.status.code() != code.parse().ok() || !said.contains(&part) {
+            let code = output.status.code();
+            writeln!(wrong, "{line}\n  ended with {code:?} and said {said:?}").unwrap();
+        }
+        assert!(!said.contains('\u{1b}'), "colours where no terminal is: {line}");
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
