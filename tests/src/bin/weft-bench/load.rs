@@ -1,10 +1,11 @@
-//! The load: one byte there and one back, over and over, both ends on one CPU.
+//! The load: one byte there and one back, over and over, both ends on one CPU; or as many bytes there as
+//! go, with an end on each of two.
 //!
 //! With the ends on two CPUs of a virtual machine the wake-up of the other one is most of a round trip and
 //! hides the way between them. Blocking sockets, one connection, one thread an end; every byte that
 //! comes back is compared with the one that was sent.
 
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, stream};
 use anyhow::{Context, Result, anyhow};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -30,9 +31,9 @@ pub(crate) const PORT: u16 = 7000;
 /// Before a round is timed.
 const WARM_UP: u32 = 50;
 /// How long an end waits for the other: a path that is broken is an error, not a hang.
-const PATIENCE: i64 = 1000;
+pub(crate) const PATIENCE: i64 = 1000;
 /// How often a server looks whether it is to end.
-const TICK: i64 = 20;
+const TICK: i64 = 5;
 /// How long a connection that should be refused is tried.
 const REFUSED_AFTER: i64 = 400;
 
@@ -56,17 +57,34 @@ pub(crate) enum Exchange {
     TcpConnections,
     /// Requests and responses as datagrams.
     UdpRequests,
+    /// Bytes in one direction, as fast as they go.
+    TcpStream,
+}
+
+/// Which CPU an end is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cpu {
+    First,
+    Last,
+}
+
+impl Exchange {
+    /// The client is on the last CPU: interrupts prefer the first.
+    fn server_cpu(self) -> Cpu {
+        if self == Self::TcpStream { Cpu::First } else { Cpu::Last }
+    }
 }
 
 impl Ends<'_> {
     /// Exchanges for this long; how many a second, and how many in all, each of which came back right.
+    /// For a stream: gigabits a second, and how many bytes arrived.
     pub(crate) fn exchange(self, how: Exchange, time: Duration) -> Result<(f64, u64)> {
         let over = AtomicBool::new(false);
         let server = self.listen(how)?;
         thread::scope(|scope| {
-            let serving = scope.spawn(|| server.serve(&over));
+            let serving = scope.spawn(|| server.serve(how, &over));
             let asking = scope.spawn(|| {
-                pin()?;
+                pin(Cpu::Last)?;
                 self.client.enter()?;
                 ask(how, SocketAddrV4::new(self.address, PORT), time)
             });
@@ -84,9 +102,10 @@ impl Ends<'_> {
     /// Whether a TCP connection comes about while the server listens.
     pub(crate) fn connects(self) -> Result<bool> {
         let over = AtomicBool::new(false);
-        let server = self.listen(Exchange::TcpConnections)?;
+        let how = Exchange::TcpConnections;
+        let server = self.listen(how)?;
         thread::scope(|scope| {
-            let serving = scope.spawn(|| server.serve(&over));
+            let serving = scope.spawn(|| server.serve(how, &over));
             let done = self.client.inside(|| {
                 let to = SocketAddrV4::new(self.address, PORT);
                 Ok(connection(to, REFUSED_AFTER).is_ok())
@@ -104,7 +123,7 @@ impl Ends<'_> {
             let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT);
             let server = match how {
                 Exchange::UdpRequests => UdpSocket::bind(any).map(Server::Datagrams),
-                Exchange::TcpRequests | Exchange::TcpConnections => {
+                Exchange::TcpRequests | Exchange::TcpConnections | Exchange::TcpStream => {
                     TcpListener::bind(any).map(Server::Connections)
                 }
             };
@@ -124,11 +143,14 @@ enum Server {
 }
 
 impl Server {
-    fn serve(self, over: &AtomicBool) -> Result<()> {
-        pin()?;
+    fn serve(self, how: Exchange, over: &AtomicBool) -> Result<()> {
+        pin(how.server_cpu())?;
         while !over.load(Ordering::Relaxed) {
             match &self {
                 Self::Connections(socket) => match socket.accept() {
+                    Ok((connection, _)) if how == Exchange::TcpStream => {
+                        stream::drain(connection, over)?
+                    }
                     Ok((connection, _)) => echo(connection, over)?,
                     Err(error) if is_early(&error) => {}
                     Err(error) => return Err(error).context("accept"),
@@ -162,12 +184,13 @@ fn echo(mut connection: TcpStream, over: &AtomicBool) -> Result<()> {
     }
 }
 
-fn is_early(error: &std::io::Error) -> bool {
+pub(crate) fn is_early(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 fn ask(how: Exchange, to: SocketAddrV4, time: Duration) -> Result<(f64, u64)> {
     match how {
+        Exchange::TcpStream => stream::send(to, time),
         Exchange::TcpConnections => {
             count(time, |byte| exchange(&mut connection(to, PATIENCE)?, byte))
         }
@@ -191,7 +214,7 @@ fn ask(how: Exchange, to: SocketAddrV4, time: Duration) -> Result<(f64, u64)> {
 }
 
 /// A connection that ends by a reset, so that no closed one lingers and takes up a port.
-fn connection(to: SocketAddrV4, patience: i64) -> Result<TcpStream> {
+pub(crate) fn connection(to: SocketAddrV4, patience: i64) -> Result<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     wait_at_most(&socket, patience)?;
     setsockopt(&socket, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
@@ -233,12 +256,16 @@ fn count(time: Duration, mut once: impl FnMut(u8) -> Result<()>) -> Result<(f64,
     }
 }
 
-/// Keeps the calling thread on the last CPU that this process may use: interrupts prefer the first.
-fn pin() -> Result<()> {
+/// Keeps the calling thread on one of the CPUs that this process may use.
+fn pin(cpu: Cpu) -> Result<()> {
     let allowed = sched_getaffinity(Pid::from_raw(std::process::id().cast_signed()))?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let mut all = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let cpu = match cpu {
+        Cpu::First => all.next(),
+        Cpu::Last => all.next_back(),
+    };
     let mut one = CpuSet::new();
-    one.set(last.context("find a CPU")?)?;
+    one.set(cpu.context("find a CPU")?)?;
     sched_setaffinity(Pid::from_raw(0), &one).context("stay on one CPU")
 }
 

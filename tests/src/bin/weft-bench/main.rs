@@ -15,6 +15,7 @@ mod report;
 mod rounds;
 mod row;
 mod stats;
+mod stream;
 mod world;
 
 use anyhow::{Context, Result};
@@ -111,7 +112,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         begun,
         trial: settings.is_trial,
-        rounds: settings.rounds,
+        scale: settings.scale(),
         environment: Environment::read(),
         rows,
     };
@@ -123,14 +124,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn settings(arguments: &Arguments) -> Settings {
     let milliseconds = Duration::from_millis;
     let full = Settings {
-        rounds: 15,
+        // Many short rounds rather than few long ones: neighbours see the same machine.
+        rounds: 31,
         is_trial: cfg!(debug_assertions),
-        round: milliseconds(300),
+        round: milliseconds(150),
         size: Size { pods: 50, rules: 1000 },
-        adds: 12,
-        idle: milliseconds(500),
+        adds: 6,
+        idle: milliseconds(250),
         entries: 100_000,
-        runs: 2000,
+        runs: 1000,
         flows: 1 << 16,
     };
     let quick = Settings {

@@ -21,12 +21,39 @@ pub(crate) struct Report {
     pub(crate) begun: u64,
     /// Whether it was a trial: `--quick`, few rounds, or a build that is not optimised.
     pub(crate) trial: bool,
-    /// Rounds of each comparison.
-    pub(crate) rounds: usize,
+    /// How much was measured.
+    pub(crate) scale: Scale,
     /// The machine.
     pub(crate) environment: Environment,
     /// The table.
     pub(crate) rows: Vec<Row>,
+}
+
+/// How much was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Scale {
+    /// Rounds of each comparison.
+    pub(crate) rounds: usize,
+    /// How long a round of load takes.
+    pub(crate) round_milliseconds: u128,
+    /// Pods on the lab's first node.
+    pub(crate) pods: usize,
+    /// Rules that match nobody's packets.
+    pub(crate) other_rules: usize,
+    /// Entries of a map that is synchronised.
+    pub(crate) entries: usize,
+    /// Flows that rotate.
+    pub(crate) flows: usize,
+}
+
+impl Scale {
+    fn lines(self) -> String {
+        let Self { rounds, pods, other_rules, entries, flows, .. } = self;
+        format!(
+            "{rounds} interleaved rounds; medians, in brackets the quartiles of single rounds\n\
+             {pods} pods on a node, {other_rules} other rules; maps of {entries} entries, {flows} rotating flows\n\n"
+        )
+    }
 }
 
 impl Report {
@@ -36,10 +63,7 @@ impl Report {
         let mut lines = vec![headings.map(str::to_owned)];
         lines.extend(self.rows.iter().map(cells));
         let mut text = format!("{}\n", self.environment.line());
-        text += &format!(
-            "{} interleaved rounds; medians, in brackets the quartiles of single rounds\n\n",
-            self.rounds
-        );
+        text += &self.scale.lines();
         if self.trial {
             text += "A TRIAL RUN: the figures below are not to be believed.\n\n";
         }
@@ -73,7 +97,7 @@ fn cells(row: &Row) -> [String; 6] {
     };
     let broken = row.verdict == Verdict::Broken;
     let result = match row.result.filter(|_| !broken) {
-        Some(result) => reading(result, row.relation, row.unit),
+        Some(result) => reading(result, row),
         None => "FAIL".to_owned(),
     };
     let verdict = match row.verdict {
@@ -105,16 +129,21 @@ fn wanted(target: Target, row: &Row) -> String {
     }
 }
 
-fn reading(result: Reading, relation: Relation, unit: Unit) -> String {
-    let Reading { value, low, high } = result;
-    match relation {
-        Relation::Ratio | Relation::Floor => format!("{value:.3}x [{low:.3} {high:.3}]"),
-        Relation::Excess => {
-            format!("{:+} [{low:+.0} {high:+.0}]", Shown(value, unit))
-        }
-        Relation::Alone => {
-            let digits = if unit == Unit::PercentOfCpu { 2 } else { 1 };
-            format!("{} [{low:.digits$} {high:.digits$}]", amount(value, unit))
+fn reading(result: Reading, row: &Row) -> String {
+    let (Reading { value, low, high }, unit) = (result, row.unit);
+    let (value, digits) = match row.relation {
+        Relation::Ratio | Relation::Floor => (format!("{value:.3}x"), 3),
+        Relation::Excess => (format!("{:+}", Shown(value, unit)), 0),
+        Relation::Alone => (amount(value, unit), if unit == Unit::PercentOfCpu { 2 } else { 1 }),
+    };
+    // A figure of all rounds together has no quartiles.
+    if row.subject.as_ref().is_some_and(|side| side.rounds.len() == 1) {
+        return value;
+    }
+    match row.relation {
+        Relation::Excess => format!("{value} [{low:+.digits$} {high:+.digits$}]"),
+        Relation::Ratio | Relation::Floor | Relation::Alone => {
+            format!("{value} [{low:.digits$} {high:.digits$}]")
         }
     }
 }
@@ -133,6 +162,7 @@ fn amount(value: f64, unit: Unit) -> String {
     match unit {
         Unit::PerSecond if value >= 1000.0 => format!("{:.1}k/s", value / 1000.0),
         Unit::PerSecond => format!("{value:.0}/s"),
+        Unit::GigabitsPerSecond => format!("{value:.1} Gb/s"),
         Unit::Nanoseconds => format!("{value:.0} ns"),
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Mebibytes => format!("{value:.1} MiB"),
@@ -171,7 +201,14 @@ mod tests {
             version: "1.2.3".to_owned(),
             begun: 7,
             trial: false,
-            rounds: 2,
+            scale: Scale {
+                rounds: 2,
+                round_milliseconds: 5,
+                pods: 3,
+                other_rules: 4,
+                entries: 6,
+                flows: 7,
+            },
             environment: Environment::read(),
             rows: vec![
                 said(RATE, &[66_000.0, 66_000.0], &[60_000.0, 60_000.0]),

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub(crate) enum Unit {
     /// Transactions a second.
     PerSecond,
+    /// Gigabits a second.
+    GigabitsPerSecond,
     /// Nanoseconds.
     Nanoseconds,
     /// Milliseconds.
@@ -186,8 +188,11 @@ impl Plan {
             Relation::Excess => Reading::excess(subject, baseline),
             Relation::Alone => Reading::alone(subject),
         };
+        let torn = result.filter(|result| !result.is_of_one_mind());
+        let torn = torn.map(|_| "single rounds say something else than the medians".to_owned());
         let impossible = result.and_then(|result| self.impossible(result));
-        let remarks: Vec<String> = conditions.noise().into_iter().chain(impossible).collect();
+        let remarks =
+            [conditions.noise(), torn, impossible].into_iter().flatten().collect::<Vec<_>>();
         let verdict = match (result, self.target) {
             (None, _) => Verdict::Broken,
             _ if !function.ok => Verdict::Broken,

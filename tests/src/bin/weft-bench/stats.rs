@@ -48,6 +48,12 @@ impl Reading {
         Spread::of(rounds).map(|s| Self { value: s.median, low: s.low, high: s.high })
     }
 
+    /// Whether the medians say what single rounds say; a machine that changes its pace midway parts them.
+    pub(crate) fn is_of_one_mind(self) -> bool {
+        let slack = 1e-9 * self.value.abs();
+        (self.low - slack..=self.high + slack).contains(&self.value)
+    }
+
     /// How many times the baseline the subject is: the ratio of the medians, with the quartiles of the
     /// ratios of rounds that were measured next to each other.
     pub(crate) fn ratio(subject: &[f64], baseline: &[f64]) -> Option<Self> {
@@ -114,6 +120,16 @@ mod tests {
         for number in [ratio.value, ratio.low, ratio.high] {
             assert!((number - 1.1).abs() < 1e-9, "{ratio:?}");
         }
+    }
+
+    #[test]
+    fn medians_that_met_another_machine_are_noticed() {
+        // Each pair but one says the same; the machine doubled its pace between the arms' medians.
+        let (subject, baseline) = ([1.0, 1.0, 2.0, 2.0, 2.0], [1.0, 1.0, 1.0, 2.0, 2.0]);
+        let torn = Reading::ratio(&subject, &baseline).unwrap();
+        assert_eq!((torn.value, torn.low, torn.high), (2.0, 1.0, 1.0));
+        assert!(!torn.is_of_one_mind());
+        assert!(Reading::alone(&[3.0]).unwrap().is_of_one_mind());
     }
 
     #[test]

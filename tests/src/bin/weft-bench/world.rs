@@ -199,6 +199,11 @@ pub(crate) fn opening(from: Place, to: Place, ports: [u16; 2]) -> Vec<u8> {
     packet(from, to, ports, SYN)
 }
 
+/// The first packet back.
+pub(crate) fn answer(from: Place, to: Place, ports: [u16; 2]) -> Vec<u8> {
+    packet(from, to, ports, SYN_ACK)
+}
+
 /// A packet of a connection that was opened.
 pub(crate) fn data(from: Place, to: Place, ports: [u16; 2]) -> Vec<u8> {
     packet(from, to, ports, DATA)

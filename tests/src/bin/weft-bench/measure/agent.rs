@@ -15,9 +15,9 @@ use std::{
 /// Its place in the table.
 pub(crate) const MEASUREMENT: Measurement = Measurement {
     name: "agent",
-    about: "an idle agent's memory and CPU with 50 pods on its node",
+    about: "an idle agent's memory and CPU, with all pods on its node",
     plans: &[
-        figure("agent-rss", "agent RSS, 50 pods", Unit::Mebibytes, Some(Target::AtMost(40.0))),
+        figure("agent-rss", "agent RSS with all pods", Unit::Mebibytes, Some(Target::AtMost(40.0))),
         figure("agent-idle-cpu", "agent CPU when idle", Unit::PercentOfCpu, None),
     ],
     work: Work::InLab(measure),

@@ -24,10 +24,10 @@ use weft_datapath::{RealKernel, kernel::Maps, maps::RealMaps};
 /// Its place in the table.
 pub(crate) const MEASUREMENT: Measurement = Measurement {
     name: "maps",
-    about: "100,000 address entries through the map's owner against one bare batch",
+    about: "a table of addresses through the map's owner against one bare batch",
     plans: &[Plan {
         name: "map-sync",
-        title: "map sync, 100,000 entries",
+        title: "map sync, addresses",
         unit: Unit::Milliseconds,
         relation: Relation::Floor,
         baseline: "bare batch",

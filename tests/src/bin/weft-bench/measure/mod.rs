@@ -10,6 +10,7 @@ use crate::{
     environment::foreign_cpus,
     fabric::{Fabric, Size},
     interrupt, note,
+    report::Scale,
     rounds::{Arm, interleave},
     row::{Conditions, Plan, Row},
 };
@@ -37,6 +38,20 @@ pub(crate) struct Settings {
     pub(crate) runs: usize,
     /// Flows that rotate.
     pub(crate) flows: usize,
+}
+
+impl Settings {
+    /// What of it a reader has to know.
+    pub(crate) fn scale(&self) -> Scale {
+        Scale {
+            rounds: self.rounds,
+            round_milliseconds: self.round.as_millis(),
+            pods: self.size.pods,
+            other_rules: self.size.rules,
+            entries: self.entries,
+            flows: self.flows,
+        }
+    }
 }
 
 /// What a measurement needs.
