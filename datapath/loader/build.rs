@@ -1,12 +1,16 @@
 //! Builds the eBPF objects with whichever toolchain is there and hands their paths to `objects.rs`.
-#![allow(clippy::print_stdout, reason = "cargo listens to a build script's output")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "cargo listens to a build script's output and shows its errors"
+)]
 
 use std::{
     env,
     error::Error,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -14,10 +18,27 @@ const OBJECTS: [&str; 2] = ["pod", "net"];
 /// Debian's compiler with the standard library's source beside it (packages rustc-web, rust-web-src).
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match objects() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // As it is: it has lines.
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn objects() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=WEFT_BPF_OBJECTS");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     if let Some(folder) = env::var_os("WEFT_BPF_OBJECTS") {
+        if !Path::new(&folder).is_absolute() {
+            // This runs in another folder than the one it was typed in.
+            return Err(
+                format!("WEFT_BPF_OBJECTS={}: give an absolute path", folder.display()).into()
+            );
+        }
         for name in OBJECTS {
             let from = Path::new(&folder).join(format!("{name}.o"));
             println!("cargo::rerun-if-changed={}", from.display());
@@ -55,13 +76,16 @@ fn build(source: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         .env("RUSTFLAGS", "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf")
         .env("CARGO_TARGET_DIR", &target)
         .args(["build", "--release", "--locked", "-Z", "build-std=core", "--target", TARGET]);
-    let built = cargo.output().map_err(|e| format!("run cargo for the eBPF objects: {e}"))?;
-    if !built.status.success() {
+    let problem = match cargo.output() {
+        Ok(built) if built.status.success() => None,
+        Ok(built) => Some(String::from_utf8_lossy(&built.stderr).into_owned()),
+        Err(error) => Some(format!("run cargo for them: {error}")),
+    };
+    if let Some(problem) = problem {
         return Err(format!(
-            "the eBPF objects could not be built.\n{}\nThey need bpf-linker and either Debian's rustc-web with \
+            "the eBPF objects could not be built.\n{problem}\nThey need bpf-linker and either Debian's rustc-web with \
              rust-web-src or a nightly toolchain with rust-src: run `make setup`, or point \
-             WEFT_BPF_OBJECTS at a folder with pod.o and net.o.",
-            String::from_utf8_lossy(&built.stderr)
+             WEFT_BPF_OBJECTS at a folder with pod.o and net.o."
         )
         .into());
     }

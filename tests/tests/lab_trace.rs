@@ -15,6 +15,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use weft_api::{
+    agent::Request,
+    transport::{Client, Options},
+};
 use weft_tests::lab::{Lab, example, is_root, weft};
 
 /// For lines that are written after the command has returned: the last span of each process.
@@ -195,4 +199,46 @@ fn a_cni_add_is_one_trace_from_the_plugin_to_the_maps_of_the_other_node() {
         tail.contains(&"operator.log commit") && tail.contains(&"node2.log realise"),
         "{way:?}"
     );
+}
+
+#[test]
+fn a_panic_is_told_with_the_last_messages_and_no_secret_is_told_at_all() {
+    if !is_root() {
+        return;
+    }
+    let lab = lab("tracepanic");
+    let crash = Request::Crash { actor: "policy".to_owned() };
+    let mut client = Client::connect(&lab.dir().join("node1/agent.sock"), PATIENCE).unwrap();
+    client.call(crash, Options::within(PATIENCE)).unwrap();
+    let log = lab.dir().join("node1.log");
+    let until = Instant::now() + PATIENCE;
+    let lines = |part: &str| -> Vec<Value> {
+        let text = fs::read_to_string(&log).unwrap();
+        let lines = text.lines().filter(|line| line.contains(part));
+        lines.map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
+    };
+    while lines("panicked over Fault").is_empty() {
+        assert!(Instant::now() < until, "{}", fs::read_to_string(&log).unwrap());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let told = &lines("panicked over Fault")[0];
+    assert_eq!((&told["actor"], &told["level"]), (&"policy".into(), &"ERROR".into()), "{told}");
+    let last = told["last"].as_str().unwrap();
+    assert!(last.ends_with(" Fault") && last.contains("Advance"), "{told}");
+    let hook = &lines("panic: asked for by fault injection")[0];
+    assert!(hook["at"].as_str().unwrap().contains("shell.rs"), "{hook}");
+    assert_eq!(hook["trace_id"], told["trace_id"], "both are lines of the message's trace");
+
+    let secrets: Vec<String> = fs::read_dir(lab.dir().join("keys"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "key"))
+        .map(|path| fs::read_to_string(path).unwrap().lines().nth(1).unwrap().to_owned())
+        .collect();
+    assert_eq!(secrets.len(), 3, "one of each process");
+    for log in ["operator.log", "node1.log", "node2.log"] {
+        let text = fs::read_to_string(lab.dir().join(log)).unwrap();
+        assert!(!text.contains("PRIVATE KEY"), "{log}");
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "{log}");
+    }
 }
