@@ -179,18 +179,21 @@ impl Lab {
         pod: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let entrance = self.entrance(pod);
-        let thread = std::thread::spawn(move || {
-            entrance.enter();
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        inside(self.entrance(pod), work)
+    }
+
+    /// The same in a node's.
+    pub fn on_node<T: Send + 'static>(
+        &self,
+        node: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        inside(Entrance::of(&format!("weft-{}-{node}", self.name)), work)
     }
 
     /// The way into a pod's network namespace.
     pub fn entrance(&self, pod: &str) -> Entrance {
-        let netns = Path::new("/run/netns").join(self.pod(pod)["netns"].as_str().unwrap());
-        Entrance(std::fs::File::open(netns).unwrap())
+        Entrance::of(self.pod(pod)["netns"].as_str().unwrap())
     }
 
     /// Starts `weft lab stream …`, to be ended by the caller or by itself; its report is JSON.
@@ -221,10 +224,22 @@ impl Lab {
 pub struct Entrance(std::fs::File);
 
 impl Entrance {
+    fn of(netns: &str) -> Self {
+        Self(std::fs::File::open(Path::new("/run/netns").join(netns)).unwrap())
+    }
+
     /// The calling thread is in the namespace from here on.
     pub fn enter(&self) {
         nix::sched::setns(&self.0, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     }
+}
+
+fn inside<T: Send + 'static>(entrance: Entrance, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = std::thread::spawn(move || {
+        entrance.enter();
+        work()
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A `weft lab stream` that runs.

@@ -9,8 +9,10 @@
 )]
 
 use std::{
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 use weft_tests::lab::{Lab, is_root, program};
@@ -49,6 +51,9 @@ fn root_the_demonstration_shows_what_it_says() {
     assert!(alive.count() >= 3, "{err}");
     assert!(out.contains("stopped, nothing came back after"), "{out}");
     assert!(out.contains("isolated by shop/frontend-opens-nothing"), "{out}");
+    let flow = out.lines().find(|line| line.contains("DROPPED BY")).expect(&out);
+    assert!(flow.contains("shop/frontend-0:") && flow.contains("shop/cart-1:8080"), "{flow}");
+    assert!(flow.contains("frontend-opens-nothing (NetworkPolicy)"), "{flow}");
     assert!(!lab.dir().exists());
 }
 
@@ -117,18 +122,19 @@ fn root_what_to_try_next_works() {
     assert_eq!(lab.status()["pods"].as_array().unwrap().len(), 6);
     let why = run(&commands[1]);
     assert!(why.contains("denied: isolated by") && why.contains("shop/default-deny"), "{why}");
-    // It goes on until somebody ends it: what it says of a connection that is denied is enough.
-    let mut words: Vec<String> = commands[2].clone();
-    assert_eq!(words.pop().as_deref(), Some("--follow"));
-    lab.probe(&[]);
-    words.extend(["--verdict", "DROPPED", "--last", "50"].map(str::to_owned));
-    let flows = Command::new(program("weft")).args(&words[1..]).output().unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&flows.stdout), String::from_utf8_lossy(&flows.stderr));
-    if err.contains("does not read the datapath's events yet") {
-        eprintln!("skipped: agents do not answer flows yet");
-    } else {
-        assert!(out.contains("shop/db-0"), "{out}\n{err}");
+    // It goes on until somebody ends it, and shows what comes meanwhile.
+    assert_eq!(commands[2].last().map(String::as_str), Some("--follow"));
+    let mut follower = Command::new(program("weft"));
+    follower.args(&commands[2][1..]).stdout(Stdio::piped());
+    let mut follower = Running(follower.spawn().unwrap());
+    let lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    let begun = Instant::now();
+    let shown = |line: String| line.contains("shop/db-0:5432") && line.contains("DROPPED");
+    while !told.try_iter().any(shown) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no denied flow was shown");
+        lab.probe(&[]);
     }
     let addresses = run(&commands[3]);
     let address = lab.pod("shop/frontend-0")["address"].as_str().unwrap().to_owned();

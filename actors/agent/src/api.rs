@@ -3,9 +3,12 @@
 use crate::{
     Refusal,
     endpoints::{Add, Check, Delete, Endpoints, ListEndpoints},
+    flows::{Follow, Reader},
     inspect::{DumpMap, Inspector, ListMaps},
     internal,
     ipcache::{Ipcache, ListNodes},
+    metrics::Counts,
+    observer::Observer,
     policy::{ListIdentities, ListPolicies, Policy},
     runtime::{Edge, Fault, Runtime, Seat},
     try_again,
@@ -16,12 +19,13 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, Span, field::Empty};
 use weft_api::{
     Call, FailureKind,
     agent::{Answer, Request, Status},
     cni,
+    transport::Response,
 };
 use weft_process::{trace, version};
 use weft_types::Revision;
@@ -40,9 +44,8 @@ const ADD_PAUSE: Duration = Duration::from_millis(20);
 /// How often the folder of DELs that came while the agent was away is looked at.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Whom the socket's requests go to.
-#[derive(Clone)]
-pub struct Api {
+/// What answers are made of besides those of actors.
+pub struct Setting {
     /// This node's name.
     pub node: String,
     /// The actors.
@@ -51,10 +54,20 @@ pub struct Api {
     pub progress: watch::Receiver<Progress>,
     /// Where `weft-cni` leaves DELs while the agent is away.
     pub queue: PathBuf,
+    /// How many flows there were.
+    pub flows: watch::Receiver<u64>,
+    /// What is counted.
+    pub counts: Counts,
     /// Whether callers may make actors fail.
     pub faults: Faults,
     /// How long callers wait.
     pub config: Config,
+}
+
+/// Whom the socket's requests go to.
+#[derive(Clone)]
+pub struct Api {
+    setting: Rc<Setting>,
     edges: Rc<Edges>,
 }
 
@@ -72,6 +85,7 @@ struct Edges {
     policy: Edge<Policy>,
     ipcache: Edge<Ipcache>,
     inspector: Edge<Inspector>,
+    observer: Edge<Observer>,
 }
 
 /// The actors that answer.
@@ -84,87 +98,88 @@ pub struct Answering<'a> {
     pub ipcache: &'a Seat<Ipcache>,
     /// Maps.
     pub inspector: &'a Seat<Inspector>,
+    /// Flows.
+    pub observer: &'a Seat<Observer>,
 }
 
 impl Api {
     /// In front of these actors.
-    pub fn new(
-        node: String,
-        runtime: Runtime,
-        progress: watch::Receiver<Progress>,
-        queue: PathBuf,
-        (config, answering): (Config, &Answering<'_>),
-    ) -> Self {
+    pub fn new(setting: Setting, answering: &Answering<'_>) -> Self {
         let edges = Rc::new(Edges {
             endpoints: answering.endpoints.edge(),
             policy: answering.policy.edge(),
             ipcache: answering.ipcache.edge(),
             inspector: answering.inspector.edge(),
+            observer: answering.observer.edge(),
         });
-        Self { node, runtime, progress, queue, faults: Faults::Refused, config, edges }
+        Self { setting: Rc::new(setting), edges }
     }
 
-    /// Answers one request, as a part of its caller's trace.
-    pub async fn answer(self, call: Call<Request>) -> Result<Answer, Refusal> {
+    /// Answers a request, as a part of its caller's trace.
+    pub async fn answer(self, call: Call<Request>) -> Response<Answer> {
         let span = trace::adopt(span(&call.request), call.traceparent);
         let answer = async {
-            let answer = self.dispatch(call).await;
-            if let Err(refusal) = &answer {
+            self.dispatch(call).await.unwrap_or_else(|refusal| {
                 tracing::info!(kind = ?refusal.kind, "refused: {refusal}");
-            }
-            answer
+                Response::One(Err(refusal))
+            })
         };
         answer.instrument(span).await
     }
 
-    async fn dispatch(&self, call: Call<Request>) -> Result<Answer, Refusal> {
-        let longest = self.config.cni_patience;
+    async fn dispatch(&self, call: Call<Request>) -> Result<Response<Answer>, Refusal> {
+        let edges = &self.edges;
+        let longest = self.setting.config.cni_patience;
         let patience = call.deadline_ms.map_or(longest, Duration::from_millis);
-        match call.request {
-            Request::CniAdd(add) => self.add(add, patience.min(longest)).await,
-            Request::CniDelete(attachment) => self.delete(attachment).await,
+        let answer = match call.request {
+            Request::CniAdd(add) => self.add(add, patience.min(longest)).await?,
+            Request::CniDelete(attachment) => self.delete(attachment).await?,
             Request::CniCheck(check) => {
-                self.edges.endpoints.ask(Check(check)).await??;
-                Ok(Answer::Done)
+                edges.endpoints.ask(Check(check)).await??;
+                Answer::Done
             }
-            Request::CniStatus if self.progress.borrow().realised == Revision::ZERO => {
-                Err(try_again("no operator has sent this node its state yet"))
+            Request::CniStatus if self.setting.progress.borrow().realised == Revision::ZERO => {
+                return Err(try_again("no operator has sent this node its state yet"));
             }
-            Request::CniStatus => Ok(Answer::Done),
-            Request::Status => Ok(Answer::Status(self.status())),
+            Request::CniStatus => Answer::Done,
+            Request::Status => Answer::Status(self.status()),
             Request::Endpoints => {
-                let realised = self.progress.borrow().realised.to_string();
-                let rows = self.edges.endpoints.ask(ListEndpoints { realised }).await?;
-                Ok(Answer::Endpoints(rows))
+                let realised = self.setting.progress.borrow().realised.to_string();
+                Answer::Endpoints(edges.endpoints.ask(ListEndpoints { realised }).await?)
             }
-            Request::Identities => {
-                Ok(Answer::Identities(self.edges.policy.ask(ListIdentities).await?))
-            }
-            Request::Nodes => Ok(Answer::Nodes(self.edges.ipcache.ask(ListNodes).await?)),
-            Request::Policies => Ok(Answer::Policies(self.edges.policy.ask(ListPolicies).await?)),
-            Request::Maps => Ok(Answer::Maps(self.edges.inspector.ask(ListMaps).await??)),
+            Request::Identities => Answer::Identities(edges.policy.ask(ListIdentities).await?),
+            Request::Nodes => Answer::Nodes(edges.ipcache.ask(ListNodes).await?),
+            Request::Policies => Answer::Policies(edges.policy.ask(ListPolicies).await?),
+            Request::Maps => Answer::Maps(edges.inspector.ask(ListMaps).await??),
             Request::MapDump { name } => {
-                Ok(Answer::MapDump(self.edges.inspector.ask(DumpMap(name)).await??))
+                Answer::MapDump(edges.inspector.ask(DumpMap(name)).await??)
             }
-            Request::Crash { actor } => self.crash(&actor).await,
-            Request::Flows { .. } => Err(Refusal {
-                kind: FailureKind::Invalid,
-                message: "this agent does not read the datapath's events yet; \
-                          `weft policy explain` says what a verdict is made of"
-                    .to_owned(),
-            }),
-        }
+            Request::Crash { actor } => self.crash(&actor).await?,
+            Request::Flows { last, follow } => return Ok(Response::Many(self.flows(last, follow))),
+        };
+        Ok(Response::One(Ok(answer)))
+    }
+
+    /// Flows, on a task of their own.
+    fn flows(&self, last: Option<u64>, follow: bool) -> mpsc::Receiver<Result<Answer, Refusal>> {
+        let reader = Reader {
+            observer: self.edges.observer.seat().edge(),
+            end: self.setting.flows.clone(),
+            counts: self.setting.counts.clone(),
+            follow: if follow { Follow::On } else { Follow::Off },
+        };
+        reader.start(last.unwrap_or(u64::MAX))
     }
 
     async fn crash(&self, actor: &str) -> Result<Answer, Refusal> {
         let no = |kind, message| Err(Refusal { kind, message });
-        if self.faults == Faults::Refused {
+        if self.setting.faults == Faults::Refused {
             return no(
                 FailureKind::Refused,
                 "this agent was not started with --allow-faults".to_owned(),
             );
         }
-        if !self.runtime.inject(actor, Fault::Panic).await {
+        if !self.setting.runtime.inject(actor, Fault::Panic).await {
             return no(FailureKind::NotFound, format!("no actor {actor:?} is running here"));
         }
         Ok(Answer::Done)
@@ -201,8 +216,8 @@ impl Api {
     }
 
     fn status(&self) -> Status {
-        let progress = self.progress.borrow();
-        let actors = self.runtime.actors();
+        let progress = self.setting.progress.borrow();
+        let actors = self.setting.runtime.actors();
         let mut problems: Vec<String> = progress.problem.iter().cloned().collect();
         if progress.operator.is_none() {
             problems.push("no session with an operator".to_owned());
@@ -213,7 +228,7 @@ impl Api {
         let down = actors.iter().filter(|actor| actor.state != "running");
         problems.extend(down.map(|actor| format!("actor {} is {}", actor.name, actor.state)));
         Status {
-            node: self.node.clone(),
+            node: self.setting.node.clone(),
             version: version::short(),
             healthy: problems.is_empty() && progress.realised == progress.received,
             received: progress.received.to_string(),
@@ -225,10 +240,21 @@ impl Api {
         }
     }
 
+    /// What is wrong with this process: what starting it again may mend. Operators that are away are no such thing.
+    pub fn healthy(&self) -> Result<(), String> {
+        let problem = self.setting.progress.borrow().problem.clone();
+        let down = self.setting.runtime.actors().into_iter().filter(|a| a.state != "running");
+        let problems: Vec<String> = down
+            .map(|actor| format!("actor {} is {}", actor.name, actor.state))
+            .chain(problem)
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
     /// Does the DELs that came while the agent was away, again and again: one may be left behind at any time.
     pub async fn drain(self) {
         loop {
-            for file in queued(&self.queue) {
+            for file in queued(&self.setting.queue) {
                 self.drain_one(&file).await;
             }
             tokio::time::sleep(DRAIN).await;

@@ -1,6 +1,6 @@
 //! What an agent is told when it starts.
 
-use crate::{api, mapsync, uplink};
+use crate::{api, mapsync, metrics, uplink};
 use std::{net::Ipv4Addr, path::PathBuf};
 use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
 use weft_core::policy::Room;
@@ -57,6 +57,9 @@ pub struct Config {
     /// Maps.
     #[command(flatten)]
     pub maps: mapsync::Config,
+    /// Metrics.
+    #[command(flatten)]
+    pub metrics: metrics::Config,
     /// Logs.
     #[command(flatten)]
     pub logs: logs::Config,

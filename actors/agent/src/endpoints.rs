@@ -46,17 +46,19 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct PluggedPod {
     /// As operators are told.
     pub endpoint: PodEndpoint,
+    /// Its number on this node.
+    pub id: u32,
     /// CNI ADD's trace; it makes no difference to what the pod is.
     pub cause: Option<TraceContext>,
 }
 
 impl PartialEq for PluggedPod {
     fn eq(&self, other: &Self) -> bool {
-        self.endpoint == other.endpoint
+        (&self.endpoint, self.id) == (&other.endpoint, other.id)
     }
 }
 
-/// The pods that are plugged here.
+/// The pods that are plugged here, as operators are told and flows name them.
 pub type PluggedPods = Arc<BTreeMap<Ipv4Addr, PluggedPod>>;
 
 /// What does not change over the lives of this actor.
@@ -288,7 +290,7 @@ impl Endpoints {
                 node: self.setting.node.clone(),
             };
             let cause = causes.get(&endpoint.address).copied();
-            pods.insert(endpoint.address, PluggedPod { endpoint: pod, cause });
+            pods.insert(endpoint.address, PluggedPod { endpoint: pod, id: endpoint.id, cause });
         }
         let mut both = now.held.clone();
         for (identity, count) in &self.told.held {
@@ -582,6 +584,19 @@ impl Serve<Check> for Endpoints {
         let differences =
             self.edges.loader.ask(Inspect(spec(&self.setting, key, endpoint))).await??;
         if differences.is_empty() { Ok(()) } else { no(differences.join("; ")) }
+    }
+}
+
+/// How many endpoints are in each state.
+pub struct CountEndpoints;
+request!(CountEndpoints => BTreeMap<&'static str, usize>);
+
+impl Serve<CountEndpoints> for Endpoints {
+    async fn serve(&mut self, _: CountEndpoints, _: &Life<Self>) -> BTreeMap<&'static str, usize> {
+        self.core.iter().fold(BTreeMap::new(), |mut counts, (_, endpoint)| {
+            *counts.entry(endpoint.phase.as_str()).or_default() += 1;
+            counts
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use weft_api::{
     Failure, FailureKind,
     agent::{MapEntry, MapRow},
 };
-use weft_datapath::kernel::{Maps, RawEntry};
+use weft_datapath::kernel::{Counted, Maps, RawEntry};
 
 /// Reads maps, on a thread where nobody waits for it.
 pub struct Inspector {
@@ -94,6 +94,16 @@ impl Serve<ListMaps> for Inspector {
         rows.iter_mut().for_each(|row| row.node.clone_from(&self.node));
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(rows)
+    }
+}
+
+/// What the programs counted.
+pub struct ReadCounters;
+request!(ReadCounters => Result<Vec<Counted>, Refusal>);
+
+impl Serve<ReadCounters> for Inspector {
+    async fn serve(&mut self, _: ReadCounters, _: &Life<Self>) -> Result<Vec<Counted>, Refusal> {
+        self.kernel.counted().map_err(crate::internal)
     }
 }
 

@@ -1,17 +1,20 @@
 //! The node agent: actors around the cores, the local API socket.
 //!
 //! Requests go one way: `Uplink` → `Endpoints` → `Policy` → `Ipcache` → `TableSync`, `ClassSync`, `Loader`. What an actor
-//! answers, the kernel holds.
+//! answers, the kernel holds. `Observer` is told, and asks nobody.
 
 pub mod api;
 pub mod config;
 pub mod conntrack;
 pub mod endpoints;
+pub mod flows;
 pub mod gated;
 pub mod inspect;
 pub mod ipcache;
 pub mod loader;
 pub mod mapsync;
+pub mod metrics;
+pub mod observer;
 pub mod policy;
 pub mod published;
 pub mod runtime;

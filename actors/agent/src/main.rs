@@ -12,7 +12,7 @@ use weft_abi::{
     map::MapSpec,
 };
 use weft_agent::{
-    api::{Answering, Api, Faults},
+    api::{self, Answering, Api, Faults},
     config::Config,
     conntrack::Conntrack,
     endpoints::{self, Callees, Endpoints},
@@ -21,14 +21,21 @@ use weft_agent::{
     ipcache::Ipcache,
     loader::Loader,
     mapsync::{ClassSync, TableSync},
+    metrics::{Counts, Metrics},
+    observer::{self, Observer},
     policy::Policy,
     runtime::{self, Runtime, Seat},
     state,
     uplink::{self, Columns, Progress, Uplink},
 };
-use weft_api::transport::{Limits, Response, Server};
+use weft_api::{
+    health::Health,
+    transport::{Limits, Server},
+};
+use weft_core::policy::RuleNames;
 use weft_datapath::{
     RealKernel,
+    events::RealEvents,
     kernel::{Links, Maps, Programs},
     links::{RealLinks, prepare_node},
 };
@@ -57,11 +64,28 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let node = NodeName(config.node.clone());
     let (plugged, told) = watch::channel(None);
     let (progress, seen) = watch::channel(Progress::default());
+    let (rules, named) = watch::channel(RuleNames::default());
+    let (flows, flowed) = watch::channel(0);
     let (plugged, progress) = (Arc::new(plugged), Arc::new(progress));
+    let (rules, flows) = (Arc::new(rules), Arc::new(flows));
+    let counts = Counts::default();
 
     // One line an actor, callees first: requests go down this list, never up.
     let runtime = Runtime::start();
     let sync = config.maps;
+    let observer = runtime.role("observer", {
+        let bpffs = config.bpffs.clone();
+        let setting = observer::Setting {
+            node: node.clone(),
+            open: Arc::new(move || Ok(Box::new(RealEvents::open(&bpffs)?))),
+            plugged: told.clone(),
+            rules: named,
+            progress: seen.clone(),
+            end: flows,
+            counts: counts.clone(),
+        };
+        move |_| Observer::new(setting.clone())
+    });
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
         move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), sync)
@@ -95,7 +119,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let policy = runtime.role("policy", {
         let (classes, ipcache) = (classes.clone(), ipcache.clone());
         let room = config.room();
-        move |_| Policy::new(room, &classes, &prefixes, &ipcache)
+        move |_| Policy::new(room, &classes, &prefixes, &ipcache, Arc::clone(&rules))
     });
     let endpoints = runtime.role("endpoints", {
         let (policy, ipcache) = (policy.clone(), ipcache.clone());
@@ -105,8 +129,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         move |_| Endpoints::new(setting.clone(), &callees)
     });
     let _uplink = runtime.role("uplink", {
-        let (policy, ipcache) = (policy.clone(), ipcache.clone());
-        let columns = Columns { policy, ipcache, endpoints: endpoints.clone(), classes };
+        let (policy, ipcache, endpoints) = (policy.clone(), ipcache.clone(), endpoints.clone());
+        let observer = observer.clone();
+        let columns = Columns { policy, ipcache, endpoints, classes, observer };
         let config = config.uplink.clone();
         let setting = uplink::Setting { node, config, identity, progress, plugged: told };
         move |_| Uplink::new(setting.clone(), &columns)
@@ -117,18 +142,31 @@ async fn run(config: Config) -> anyhow::Result<()> {
         policy: &policy,
         ipcache: &ipcache,
         inspector: &inspector,
+        observer: &observer,
     };
-    let queue = config.run_dir.join("delete-queue");
-    let mut api =
-        Api::new(config.node.clone(), runtime.clone(), seen, queue, (config.api, &answering));
-    if config.allow_faults {
-        api.faults = Faults::Allowed;
+    let setting = api::Setting {
+        node: config.node.clone(),
+        runtime: runtime.clone(),
+        progress: seen.clone(),
+        queue: config.run_dir.join("delete-queue"),
+        flows: flowed,
+        counts: counts.clone(),
+        config: config.api,
+        faults: if config.allow_faults { Faults::Allowed } else { Faults::Refused },
+    };
+    let api = Api::new(setting, &answering);
+    if let Some(address) = config.metrics.metrics_listen {
+        let (inspector, endpoints) = (inspector.edge(), endpoints.edge());
+        let progress = seen;
+        let metrics = Metrics { counts, runtime: runtime.clone(), progress, inspector, endpoints };
+        let (health, api) = (Health::bind(address).await?, api.clone());
+        actix::spawn(health.serve(async move || metrics.render().await, move || api.healthy()));
     }
     actix::spawn(api.clone().drain());
     let server = Server::bind(&config.run_dir.join("agent.sock"), Limits::default())?;
     actix::spawn(server.serve(move |call| {
         let api = api.clone();
-        async move { Response::from(api.answer(call).await) }
+        api.answer(call)
     }));
     tracing::info!(node = %config.node, "serving");
     let mut stop = signal(SignalKind::terminate())?;

@@ -8,9 +8,10 @@ use crate::{
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
     try_again,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::watch;
 use weft_api::agent::{IdentityRow, PolicyRow};
-use weft_core::policy::{Engine, Room, Step, prefixes_of_rows};
+use weft_core::policy::{Engine, Room, RuleNames, Step, prefixes_of_rows};
 use weft_types::{Delta, Identity, policy::Isolation};
 
 /// Owns the policy engine. It has two sources, and touches nothing before both spoke.
@@ -24,6 +25,8 @@ pub struct Policy {
     classes: Edge<ClassSync>,
     prefixes: Edge<TableSync>,
     ipcache: Edge<Ipcache>,
+    /// Where it is said what rule numbers stand for.
+    rules: Arc<watch::Sender<RuleNames>>,
 }
 
 impl Policy {
@@ -33,6 +36,7 @@ impl Policy {
         classes: &Seat<ClassSync>,
         prefixes: &Seat<TableSync>,
         ipcache: &Seat<Ipcache>,
+        rules: Arc<watch::Sender<RuleNames>>,
     ) -> Self {
         Self {
             engine: Engine::default(),
@@ -43,6 +47,7 @@ impl Policy {
             classes: classes.edge(),
             prefixes: prefixes.edge(),
             ipcache: ipcache.edge(),
+            rules,
         }
     }
 
@@ -69,6 +74,8 @@ impl Policy {
         }
         self.feed().await?;
         let mut steps = self.engine.commit().steps.into_iter();
+        // Before the kernel can name them.
+        self.publish_rules();
         while let Some(step) = steps.next() {
             if let Err(refusal) = self.realise_step(&step).await {
                 // What was not done, or half done, is said whole by the next commit.
@@ -82,6 +89,17 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    fn publish_rules(&self) {
+        let names = self.engine.rule_names();
+        self.rules.send_if_modified(|told| {
+            let differs = !Arc::ptr_eq(told, names);
+            if differs {
+                told.clone_from(names);
+            }
+            differs
+        });
     }
 
     /// Learns what the kernel holds when this actor is new; tells it again to callees that are.

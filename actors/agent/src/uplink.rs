@@ -2,9 +2,10 @@
 
 use crate::{
     Refusal,
-    endpoints::{Endpoints, PluggedPods},
+    endpoints::{Endpoints, PluggedPod, PluggedPods},
     ipcache::Ipcache,
     mapsync::{BumpEpoch, ClassSync},
+    observer::Observer,
     policy::Policy,
     published::{Advance, Published},
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
@@ -28,6 +29,8 @@ use weft_wire::{
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long what the kernel did not take is left alone.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Epochs whose revision is remembered; flows are told long before so many passed.
+const EPOCHS: usize = 256;
 /// Messages of the operator that are taken together at most.
 const BATCH: usize = 256;
 
@@ -55,8 +58,12 @@ pub struct Progress {
     pub realised: Revision,
     /// Epoch of that revision.
     pub epoch: u64,
+    /// Which revision the kernel holds from which epoch on, of the newest.
+    pub epochs: BTreeMap<u64, Revision>,
     /// The operator, while connected.
     pub operator: Option<SocketAddr>,
+    /// The cluster's name; empty before the first session.
+    pub cluster: String,
     /// Why the newest revision is not realised, if it is not.
     pub problem: Option<String>,
 }
@@ -87,6 +94,8 @@ pub struct Columns {
     pub endpoints: Seat<Endpoints>,
     /// The epoch.
     pub classes: Seat<ClassSync>,
+    /// Who listens: it is told, and not waited for.
+    pub observer: Seat<Observer>,
 }
 
 /// Owns the session and what was published.
@@ -97,6 +106,7 @@ pub struct Uplink {
     ipcache: Edge<Ipcache>,
     endpoints: Edge<Endpoints>,
     classes: Edge<ClassSync>,
+    observer: Edge<Observer>,
     /// The session's way out, while there is one.
     say: Option<mpsc::Sender<ToOperator>>,
     /// Changes that some column may not have.
@@ -116,6 +126,7 @@ impl Uplink {
             ipcache: columns.ipcache.edge(),
             endpoints: columns.endpoints.edge(),
             classes: columns.classes.edge(),
+            observer: columns.observer.edge(),
             say: None,
             pending: false,
             causes: Vec::new(),
@@ -179,6 +190,10 @@ impl Uplink {
                 self.setting.progress.send_modify(|p| {
                     p.realised = revision;
                     p.epoch = epoch;
+                    p.epochs.insert(epoch, revision);
+                    if p.epochs.len() > EPOCHS {
+                        p.epochs.pop_first();
+                    }
                     p.problem = None;
                 });
                 self.answer(ToOperator::Acknowledge { revision });
@@ -186,20 +201,39 @@ impl Uplink {
             Err(error) => {
                 tracing::warn!(%revision, %error, "not realised yet");
                 self.setting.progress.send_modify(|p| p.problem = Some(error.to_string()));
-                if !std::mem::replace(&mut self.retrying, true) {
-                    let me = life.edge();
-                    life.spawn(async move {
-                        sleep(AGAIN).await;
-                        drop(me.ask(Refeed).await);
-                    });
-                }
+                self.again(life);
             }
+        }
+        if self.observer.is_hungry() {
+            self.again(life);
+        }
+    }
+
+    /// Looks again, in a while, who was not told everything.
+    fn again(&mut self, life: &Life<Self>) {
+        if !std::mem::replace(&mut self.retrying, true) {
+            let me = life.edge();
+            life.spawn(async move {
+                sleep(AGAIN).await;
+                drop(me.ask(Refeed).await);
+            });
+        }
+    }
+
+    /// Tells who only listens. What it does not take now it gets whole, later.
+    fn inform(&self, advance: Advance) {
+        let life = self.observer.incarnation();
+        self.observer.starve();
+        if self.observer.offer(advance) {
+            self.observer.fed(life);
         }
     }
 
     async fn advance(&mut self) -> Result<u64, Refusal> {
         let changes = self.published.changes();
         let whole = || self.published.whole();
+        // Names come before the first event that needs them.
+        self.inform(if self.observer.is_hungry() { whole() } else { changes.clone() });
         // All are told even if one fails: what one has missed it gets whole.
         let policy = tell(&self.policy, &changes, whole).await;
         let ipcache = tell(&self.ipcache, &changes, whole).await;
@@ -242,6 +276,7 @@ impl Role for Uplink {
         life.refeed_after(&self.policy);
         life.refeed_after(&self.ipcache);
         life.refeed_after(&self.endpoints);
+        life.refeed_after(&self.observer);
         life.spawn(sessions(self.setting.clone(), life.edge()));
         Ok(())
     }
@@ -254,6 +289,11 @@ impl Serve<Refeed> for Uplink {
             self.policy.is_hungry() || self.ipcache.is_hungry() || self.endpoints.is_hungry();
         if hungry || self.pending {
             self.realise(life).await;
+        } else if self.observer.is_hungry() && self.published.revision() != Revision::ZERO {
+            self.inform(self.published.whole());
+            if self.observer.is_hungry() {
+                self.again(life);
+            }
         }
     }
 }
@@ -324,12 +364,15 @@ async fn session(
     let (mut from, mut to) = split(stream);
     let held = uplink.ask(Held).await?;
     send(&mut to, &ToOperator::Hello { node: setting.node.clone(), held }).await?;
-    let newest = match timeout(silence, receive(&mut from)).await?? {
-        ToAgent::Welcome { revision, .. } => revision,
+    let (cluster, newest) = match timeout(silence, receive(&mut from)).await?? {
+        ToAgent::Welcome { cluster, revision } => (cluster, revision),
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         other => anyhow::bail!("the first message was {other:?}"),
     };
-    setting.progress.send_modify(|p| p.operator = Some(operator));
+    setting.progress.send_modify(|p| {
+        p.operator = Some(operator);
+        p.cluster = cluster;
+    });
     let (say, says) = mpsc::channel(64);
     uplink.ask(Begin(say, newest)).await?;
     if let Some(revision) = held {
@@ -403,10 +446,9 @@ fn differences(told: &PluggedPods, now: &PluggedPods) -> Vec<ToOperator> {
     let gone = gone.map(|address| ToOperator::EndpointUnplugged { address: *address });
     let new: BTreeMap<_, _> =
         now.iter().filter(|(address, pod)| told.get(*address) != Some(*pod)).collect();
-    let new = new.into_values();
-    let plugged = new.map(|pod| ToOperator::EndpointPlugged {
+    let plugged = |pod: &PluggedPod| ToOperator::EndpointPlugged {
         endpoint: pod.endpoint.clone(),
         trace: pod.cause,
-    });
-    gone.chain(plugged).collect()
+    };
+    gone.chain(new.into_values().map(plugged)).collect()
 }

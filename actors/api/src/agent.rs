@@ -2,7 +2,7 @@
 
 use crate::cni;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 use weft_hubble::flow::Flow;
 
 /// What an agent can be asked.
@@ -94,7 +94,7 @@ pub enum Answer {
     /// To [`Request::MapDump`].
     MapDump(Vec<MapEntry>),
     /// One of many to [`Request::Flows`].
-    Flow(Box<Flow>),
+    Flow(Arc<Flow>),
     /// Events were lost before the next flow.
     FlowsLost(u64),
 }
@@ -133,6 +133,9 @@ pub struct ActorRow {
     pub state: String,
     /// What ended the life before, if any.
     pub last_failure: Option<String>,
+    /// Messages to it that found its mailbox full.
+    #[serde(default)]
+    pub shed: u64,
 }
 
 /// One endpoint.

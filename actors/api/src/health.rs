@@ -64,11 +64,11 @@ impl Health {
     /// and then `/healthz` answers 503 with it.
     pub async fn serve(
         self,
-        render: impl Fn() -> String,
+        render: impl AsyncFn() -> String,
         healthy: impl Fn() -> Result<(), String>,
     ) {
-        let answer = |path: &str| match path {
-            "/metrics" => response("200 OK", METRICS, &render()),
+        let answer = async |path: &str| match path {
+            "/metrics" => response("200 OK", METRICS, &render().await),
             "/healthz" => match healthy() {
                 Ok(()) => response("200 OK", TEXT, "ok\n"),
                 Err(problem) => response("503 Service Unavailable", TEXT, &format!("{problem}\n")),
@@ -80,7 +80,7 @@ impl Health {
         join(workers).await;
     }
 
-    async fn work(&self, answer: &impl Fn(&str) -> String) {
+    async fn work(&self, answer: &impl AsyncFn(&str) -> String) {
         loop {
             match self.listener.accept().await {
                 // A peer that left or was too slow has nobody to tell.
@@ -95,7 +95,7 @@ async fn join(workers: Vec<impl Future<Output = ()>>) {
     futures_util::future::join_all(workers).await;
 }
 
-async fn one(mut stream: TcpStream, answer: &impl Fn(&str) -> String) -> io::Result<()> {
+async fn one(mut stream: TcpStream, answer: &impl AsyncFn(&str) -> String) -> io::Result<()> {
     let mut head = Vec::new();
     let mut chunk = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -110,7 +110,7 @@ async fn one(mut stream: TcpStream, answer: &impl Fn(&str) -> String) -> io::Res
     let mut words = head.lines().next().unwrap_or_default().split(' ');
     let text = match (words.next(), words.next(), words.next()) {
         (Some("GET"), Some(target), Some(version)) if version.starts_with("HTTP/1.") => {
-            answer(target.split('?').next().unwrap_or_default())
+            answer(target.split('?').next().unwrap_or_default()).await
         }
         (Some(_), Some(_), Some(version)) if version.starts_with("HTTP/1.") => {
             response("405 Method Not Allowed", TEXT, "GET alone\n")

@@ -33,7 +33,7 @@ fn start() -> (SocketAddr, Arc<AtomicBool>) {
                 true => Err("policy: its actor does not answer".to_owned()),
                 false => Ok(()),
             };
-            health.serve(|| "weft_x_total 1\n# EOF\n".to_owned(), healthy).await;
+            health.serve(async || "weft_x_total 1\n# EOF\n".to_owned(), healthy).await;
         });
     });
     (told.recv().unwrap(), ill)

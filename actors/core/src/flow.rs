@@ -58,7 +58,7 @@ pub enum Whose {
 /// refused it are the ones that denied it.
 pub fn decode(event: &Event, wall_offset_ns: u64, names: &impl Names) -> Flow {
     let dropped = event.kind == EVENT_DROP;
-    let egress = event.direction == EGRESS;
+    let egress = is_egress(event, dropped, names);
     let reason = u32::from(event.reason);
     let l4 = layer4(event);
     let revision = names.revision(event.epoch).map_or(0, |revision| revision.0);
@@ -101,6 +101,15 @@ pub fn decode(event: &Event, wall_offset_ns: u64, names: &impl Names) -> Flow {
         egress_denied_by: denied(Direction::Egress),
         ingress_denied_by: denied(Direction::Ingress),
     }
+}
+
+/// Whose policy decided. What no rule had to let pass was judged where it goes, if that is a pod of this node.
+fn is_egress(event: &Event, dropped: bool, names: &impl Names) -> bool {
+    let ruled = event.egress_rule != 0 || event.ingress_rule != 0;
+    if dropped || ruled || event.family != 4 {
+        return event.direction == EGRESS;
+    }
+    !matches!(names.whose(address(event.destination)), Some(Whose::Pod { endpoint: 1.., .. }))
 }
 
 fn address(address: Addr) -> Ipv4Addr {

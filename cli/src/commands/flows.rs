@@ -10,7 +10,10 @@ use std::{
     collections::VecDeque,
     io::IsTerminal,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -79,7 +82,7 @@ pub(crate) struct Arguments {
 
 /// What the threads tell.
 enum News {
-    Flow(Box<Flow>),
+    Flow(Arc<Flow>),
     Lost(PathBuf, u64),
     Ended(Result<()>),
     Interrupted,
@@ -143,7 +146,7 @@ fn watch_interrupts(tell: Sender<News>) -> Result<()> {
 /// Flows on their way to be printed, in the order of their times.
 struct Merge<'a> {
     arguments: &'a Arguments,
-    waiting: VecDeque<(Instant, Box<Flow>)>,
+    waiting: VecDeque<(Instant, Arc<Flow>)>,
     /// Whether what is printed is printed as it comes.
     past: bool,
 }

@@ -20,6 +20,9 @@ use std::{
 /// The underlay's gateway; operators listen there. Labs do not share namespaces, so all may use it.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 const OPERATOR_PORT: u16 = 4900;
+/// Where metrics are served in a node's and in the underlay's namespace: the ports that Cilium's have.
+const AGENT_METRICS: &str = "127.0.0.1:9962";
+const OPERATOR_METRICS: &str = "127.0.0.1:9963";
 /// How long a process may take until it serves.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,6 +46,7 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
         .arg(dir.join("operator"))
         .arg("--admin-socket")
         .arg(&socket)
+        .args(["--metrics-listen", OPERATOR_METRICS])
         .args(logs);
     credentials(&mut command, &dir, "operator");
     let process = match operator.process.filter(|process| process.runs()) {
@@ -72,6 +76,8 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
             .arg(folder.join("state"))
             .arg("--bpffs")
             .arg(&node.bpffs)
+            // Each node has a loopback of its own; so has the operator.
+            .args(["--metrics-listen", AGENT_METRICS])
             // A lab is where failures are tried.
             .arg("--allow-faults")
             .args(&logs);

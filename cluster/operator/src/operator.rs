@@ -124,7 +124,7 @@ impl Operator {
         let metrics = self.metrics;
         let health = async move {
             match self.health {
-                Some(health) => health.serve(move || metrics.render(), || Ok(())).await,
+                Some(health) => health.serve(async move || metrics.render(), || Ok(())).await,
                 None => std::future::pending().await,
             }
         };

@@ -24,6 +24,9 @@ pub const NOTICE_MID_STREAM: u8 = 254;
 /// where newer flows may push it out.
 pub const NOTICE_FLOWS_FULL: u8 = 255;
 
+/// An event found no room in the ring and was not told.
+pub const NOTICE_EVENTS_LOST: u8 = 253;
+
 /// Index of a reason's counter; reason 0 counts what was forwarded.
 pub const fn metrics_index(reason: u8, direction: u8) -> u32 {
     reason as u32 * DIRECTIONS + (direction as u32 % DIRECTIONS)

@@ -1,11 +1,12 @@
 //! Records for user space. Drops are told once a flow, reason and second.
 
-use crate::{Dropped, maps, parse::Packet};
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::TcContext};
+use crate::{Dropped, count, maps, parse::Packet};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry, programs::TcContext};
 use weft_abi::{
     address::Addr,
     conntrack::Flow,
     event::{EVENT_ALLOWED, EVENT_DROP, EVENT_VERSION, Event, Muted},
+    metrics::NOTICE_EVENTS_LOST,
     policy::{EGRESS, INGRESS},
 };
 use weft_verdict::conntrack;
@@ -16,7 +17,7 @@ const SECOND: u64 = 1_000_000_000;
 #[inline(always)]
 pub fn allowed(ctx: &TcContext, packet: &Packet, flow: &Flow, epoch: u64) {
     let direction = if flow.egress_rule != 0 { EGRESS } else { INGRESS };
-    let Some(mut entry) = maps::WEFT_EVENTS.reserve::<Event>(0) else { return };
+    let Some(mut entry) = reserve() else { return };
     let event = entry.as_mut_ptr();
     // SAFETY: reserved for one event; written whole before it is submitted.
     unsafe {
@@ -36,7 +37,7 @@ pub fn allowed(ctx: &TcContext, packet: &Packet, flow: &Flow, epoch: u64) {
 #[inline(always)]
 pub fn dropped(ctx: &TcContext, packet: &Packet, dropped: &Dropped, point: u8, ethertype: u16) {
     let Some(suppressed) = unmuted(packet, dropped) else { return };
-    let Some(mut entry) = maps::WEFT_EVENTS.reserve::<Event>(0) else { return };
+    let Some(mut entry) = reserve() else { return };
     let event = entry.as_mut_ptr();
     // SAFETY: as in `allowed`.
     unsafe {
@@ -55,6 +56,16 @@ pub fn dropped(ctx: &TcContext, packet: &Packet, dropped: &Dropped, point: u8, e
         (*event).ethertype = ethertype;
     }
     entry.submit(0);
+}
+
+/// Room for one event. When nobody reads there is none; that is counted.
+#[inline(always)]
+fn reserve() -> Option<RingBufEntry<Event>> {
+    let entry = maps::WEFT_EVENTS.reserve::<Event>(0);
+    if entry.is_none() {
+        count::notice(NOTICE_EVENTS_LOST);
+    }
+    entry
 }
 
 /// How many were held back, if this one is to be told.

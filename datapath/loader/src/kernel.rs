@@ -1,12 +1,15 @@
-//! What the agent needs of a kernel, as three narrow traits: maps, programs, links.
+//! What the agent needs of a kernel, as four narrow traits: maps, programs, links, events.
 //!
 //! Each has a real body (`real`) and an in-memory one (`fake`) that can be told to fail; what the
 //! fake does was taught by the tests of the real one, which it names. Calls are synchronous: they run
 //! on the `maps` and `loader` arbiters, never on `control`.
 
+use crate::events::Readiness;
 use std::{net::Ipv4Addr, path::PathBuf};
 use weft_abi::{
+    event::Event,
     map::MapSpec,
+    metrics::Counter,
     policy::{ClassEdit, PolicyEntry, PolicyPrefix},
 };
 
@@ -26,6 +29,17 @@ pub struct Pruned {
     pub seen: usize,
     /// Entries that were removed.
     pub removed: usize,
+}
+
+/// One of the programs' counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Number of the drop reason, 0 for what was forwarded, or a notice of [`weft_abi::metrics`].
+    pub reason: u8,
+    /// [`weft_abi::policy::INGRESS`], [`weft_abi::policy::EGRESS`], or another where neither is known.
+    pub direction: u8,
+    /// Packets and bytes since the map was made.
+    pub total: Counter,
 }
 
 /// Maps. Batched where the kernel can; a batch that fails in the middle says how many entries it did.
@@ -57,6 +71,9 @@ pub trait Maps: Send + Sync + 'static {
     fn class_edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError>;
     /// Takes classes out; their endpoints have no verdict then.
     fn class_remove(&self, classes: &[u32]) -> Result<(), KernelError>;
+
+    /// What the programs counted, over all CPUs; counters at zero are left out.
+    fn counted(&self) -> Result<Vec<Counted>, KernelError>;
 
     /// The node's epoch.
     fn epoch(&self) -> Result<u64, KernelError>;
@@ -116,6 +133,28 @@ pub trait Links: Send + Sync + 'static {
     fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError>;
     /// Makes the routes to other nodes' prefixes be exactly these (prefix, length, via).
     fn set_routes(&self, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError>;
+}
+
+/// What the programs tell of flows, oldest first. One reader at a time: what it took is gone.
+pub trait Events: Send + 'static {
+    /// Tells, in the context of a tokio runtime, when a record comes after all were taken.
+    fn readiness(&self) -> Result<Readiness, KernelError>;
+    /// Takes records, at most so many; says how many. Fewer than asked for means that no more are there.
+    fn drain(&mut self, most: usize, each: &mut dyn FnMut(Result<Event, Malformed>)) -> usize;
+}
+
+/// Why a record is no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Malformed {
+    /// It is not as long as an event, or says so.
+    #[error("a length of {0} bytes")]
+    Length(usize),
+    /// Programs of another version wrote it.
+    #[error("version {0}")]
+    Version(u8),
+    /// This version has no such kind.
+    #[error("kind {0}")]
+    Kind(u8),
 }
 
 /// Why the kernel did not do it.

@@ -2,6 +2,8 @@
 
 pub mod attachment;
 pub mod clock;
+pub mod events;
+pub mod fake;
 pub mod kernel;
 pub mod links;
 pub mod maps;

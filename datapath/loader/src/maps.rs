@@ -1,7 +1,7 @@
 //! [`Maps`] on the pinned maps of this node.
 
 use crate::{
-    kernel::{KernelError, Maps, Pruned, RawEntry},
+    kernel::{Counted, KernelError, Maps, Pruned, RawEntry},
     sys, walk,
 };
 use std::{
@@ -14,6 +14,7 @@ use weft_abi::{
     ABI_VERSION,
     epoch::{NODE_STATE, NodeState},
     map::{ALL, MapSpec},
+    metrics::{Counter, DIRECTIONS, METRICS},
     policy::{
         CLASS_CAPACITY_MAX, CLASS_CAPACITY_MIN, CLASSES, ClassEdit, PolicyEntry, PolicyPrefix,
     },
@@ -205,6 +206,25 @@ impl Maps for RealMaps {
         })
     }
 
+    fn counted(&self) -> Result<Vec<Counted>, KernelError> {
+        let action = format!("read {}", METRICS.name);
+        let fd = self.fd(&METRICS)?;
+        let cpus =
+            aya::util::nr_cpus().map_err(|(what, error)| failed(format!("read {what}"))(error))?;
+        let mut counted = Vec::new();
+        for index in 0..METRICS.capacity {
+            let values = sys::look_up(fd, &index.to_ne_bytes(), cpus * size_of::<Counter>())
+                .map_err(failed(action.clone()))?;
+            let total = values.as_deref().map(sum).unwrap_or_default();
+            if let Ok(reason) = u8::try_from(index / DIRECTIONS)
+                && total.packets > 0
+            {
+                counted.push(Counted { reason, direction: (index % DIRECTIONS) as u8, total });
+            }
+        }
+        Ok(counted)
+    }
+
     fn epoch(&self) -> Result<u64, KernelError> {
         Ok(self.state()?.epoch)
     }
@@ -215,6 +235,15 @@ impl Maps for RealMaps {
         self.write_state(&state)?;
         Ok(state.epoch)
     }
+}
+
+/// One counter over all CPUs, whose values lie one after another.
+fn sum(values: &[u8]) -> Counter {
+    let values = values.chunks_exact(size_of::<Counter>()).filter_map(Counter::from_bytes);
+    values.fold(Counter::zeroed(), |total, value| Counter {
+        packets: total.packets.wrapping_add(value.packets),
+        bytes: total.bytes.wrapping_add(value.bytes),
+    })
 }
 
 /// Makes and fills a class's trie, with room to be edited in place.

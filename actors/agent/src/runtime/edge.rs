@@ -8,6 +8,10 @@ use crate::Refusal;
 use actix::Addr;
 use std::{
     cell::{Cell, RefCell},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::watch, time::timeout};
@@ -22,21 +26,25 @@ fn number<R: Role>(current: &Current<R>) -> Option<u64> {
     current.as_ref().map(|(incarnation, _)| *incarnation)
 }
 
+/// How many messages a role did not take.
+pub(super) type Shed = Arc<AtomicU64>;
+
 /// Where a role sits, whichever incarnation of it. Handed around when an agent is composed; each caller makes an [`Edge`] of it.
 pub struct Seat<R: Role> {
     name: &'static str,
     lives: watch::Receiver<Current<R>>,
+    shed: Shed,
 }
 
 impl<R: Role> Clone for Seat<R> {
     fn clone(&self) -> Self {
-        Self::new(self.name, self.lives.clone())
+        Self::new(self.name, self.lives.clone(), Arc::clone(&self.shed))
     }
 }
 
 impl<R: Role> Seat<R> {
-    pub(super) fn new(name: &'static str, lives: watch::Receiver<Current<R>>) -> Self {
-        Self { name, lives }
+    pub(super) fn new(name: &'static str, lives: watch::Receiver<Current<R>>, shed: Shed) -> Self {
+        Self { name, lives, shed }
     }
 
     /// A caller's way to it.
@@ -44,6 +52,7 @@ impl<R: Role> Seat<R> {
         Edge {
             name: self.name,
             lives: self.lives.clone(),
+            shed: Arc::clone(&self.shed),
             held: RefCell::new(None),
             fed: Cell::new(0),
         }
@@ -57,6 +66,7 @@ type Sent<R, M> = actix::dev::Request<Shell<R>, Traced<M>>;
 pub struct Edge<R: Role> {
     name: &'static str,
     lives: watch::Receiver<Current<R>>,
+    shed: Shed,
     held: RefCell<Current<R>>,
     /// The life that was told everything it needs.
     fed: Cell<u64>,
@@ -82,7 +92,7 @@ impl From<Lost> for Refusal {
 impl<R: Role> Edge<R> {
     /// Where it leads.
     pub fn seat(&self) -> Seat<R> {
-        Seat::new(self.name, self.lives.clone())
+        Seat::new(self.name, self.lives.clone(), Arc::clone(&self.shed))
     }
 
     /// The lives as they come and go.
@@ -122,14 +132,20 @@ impl<R: Role> Edge<R> {
         timeout(patience, asked).await.unwrap_or(Err(Lost::Overdue(self.name, patience)))
     }
 
-    /// Sends what may be lost when the mailbox is full or nobody lives; says whether it was taken.
+    /// Sends what may be lost when the mailbox is full or nobody lives; says whether it was taken, and counts it when not.
     pub fn offer<M: Request>(&self, message: M) -> bool
     where
         R: Serve<M>,
     {
         self.refresh();
         let held = self.held.borrow();
-        held.as_ref().is_some_and(|(_, address)| address.try_send(Traced::new(message)).is_ok())
+        let taken = held
+            .as_ref()
+            .is_some_and(|(_, address)| address.try_send(Traced::new(message)).is_ok());
+        if !taken {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// The life there is now; zero between two lives.

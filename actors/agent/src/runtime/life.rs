@@ -9,10 +9,9 @@ use tracing::Instrument;
 
 /// One life of a role.
 pub struct Life<R: Role> {
-    pub(super) name: &'static str,
     pub(super) incarnation: u64,
     pub(super) gate: Gate,
-    pub(super) slot: watch::Receiver<super::edge::Current<R>>,
+    pub(super) seat: Seat<R>,
     pub(super) shell: Addr<Shell<R>>,
     /// Closed when the life is over.
     pub(super) over: watch::Receiver<()>,
@@ -21,10 +20,9 @@ pub struct Life<R: Role> {
 impl<R: Role> Clone for Life<R> {
     fn clone(&self) -> Self {
         Self {
-            name: self.name,
             incarnation: self.incarnation,
             gate: self.gate.clone(),
-            slot: self.slot.clone(),
+            seat: self.seat.clone(),
             shell: self.shell.clone(),
             over: self.over.clone(),
         }
@@ -44,7 +42,7 @@ impl<R: Role> Life<R> {
 
     /// An edge to this role, whichever incarnation will live then.
     pub fn edge(&self) -> Edge<R> {
-        Seat::new(self.name, self.slot.clone()).edge()
+        self.seat.edge()
     }
 
     /// Ends this life; the supervisor makes the next.

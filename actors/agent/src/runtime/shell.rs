@@ -1,8 +1,8 @@
 //! The actix actor around every role, and the one seam where a panic ends.
 
 use super::{
-    Gate, Life, Request, Role, Serve,
-    edge::Current,
+    Gate, Life, Request, Role, Seat, Serve,
+    edge::{Current, Shed},
     queue::Queues,
     supervisor::{Fault, Report},
 };
@@ -33,6 +33,13 @@ pub(super) struct Slot<R: Role> {
     pub(super) factory: Factory<R>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) queues: Queues,
+    pub(super) shed: Shed,
+}
+
+impl<R: Role> Slot<R> {
+    fn seat(&self) -> Seat<R> {
+        Seat::new(self.name, self.lives.subscribe(), Arc::clone(&self.shed))
+    }
 }
 
 /// A message on its way: its span, whose trace is its request id, and the moment it was queued.
@@ -144,10 +151,9 @@ impl<R: Role> Actor for Shell<R> {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(R::MAILBOX);
         let life = Life {
-            name: self.slot.name,
             incarnation: self.incarnation,
             gate: self.gate(),
-            slot: self.slot.lives.subscribe(),
+            seat: self.slot.seat(),
             shell: ctx.address(),
             over: self.over.subscribe(),
         };

@@ -2,6 +2,7 @@
 
 use super::{
     Life, Queues, Role, Seat, Thread,
+    edge::Shed,
     shell::{Shell, Slot},
 };
 use actix::{Actor, Arbiter, Context};
@@ -64,6 +65,7 @@ pub(super) struct Child {
     failures: VecDeque<Instant>,
     running: bool,
     last_failure: Option<String>,
+    shed: Shed,
 }
 
 /// The actors of a process.
@@ -97,7 +99,7 @@ impl Runtime {
     ) -> Seat<R> {
         let child = self.next.fetch_add(1, Ordering::Relaxed);
         let (lives, seen) = watch::channel(None);
-        let current = Arc::new(AtomicU64::new(0));
+        let (current, shed) = (Arc::new(AtomicU64::new(0)), Shed::default());
         let slot = Arc::new(Slot {
             name,
             child,
@@ -106,8 +108,10 @@ impl Runtime {
             factory: Arc::new(make),
             reports: self.reports.clone(),
             queues: self.queues.clone(),
+            shed: Arc::clone(&shed),
         });
-        let target = seen.clone();
+        let seat = Seat::new(name, seen, Arc::clone(&shed));
+        let target = seat.clone();
         let start = Box::new(move |incarnation, arbiter: &ArbiterHandle| {
             let slot = Arc::clone(&slot);
             // Whoever waits for an answer of the life before is told that there will be none.
@@ -116,7 +120,7 @@ impl Runtime {
                 Shell::new(slot, incarnation)
             });
         });
-        let inject = Box::new(move |fault| Seat::new(name, target.clone()).edge().offer(fault));
+        let inject = Box::new(move |fault| target.edge().offer(fault));
         let registered = self.reports.send(Report::Register(Child {
             name,
             thread: R::THREAD,
@@ -126,10 +130,11 @@ impl Runtime {
             failures: VecDeque::new(),
             running: false,
             last_failure: None,
+            shed,
         }));
         // The supervisor ends with the process alone.
         drop(registered);
-        Seat::new(name, seen)
+        seat
     }
 
     /// How long messages waited for them.
@@ -350,6 +355,7 @@ impl Child {
             incarnation: self.current.load(Ordering::Acquire),
             state: state.to_owned(),
             last_failure: self.last_failure.clone(),
+            shed: self.shed.load(Ordering::Relaxed),
         }
     }
 }

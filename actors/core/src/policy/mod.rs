@@ -17,6 +17,7 @@ mod terms;
 
 use compile::{ByPeer, Compiler, Resolved, Rules, Who};
 use ipnet::{IpNet, Ipv4Net};
+pub use numbers::RuleNames;
 use numbers::{PrefixNumbers, RuleNumbers};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -683,6 +684,11 @@ impl Engine {
     /// The rules behind an entry.
     pub fn rules_of(&self, number: u32) -> Vec<RuleId> {
         self.rules.rules(number).map(|rules| rules.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The rules behind every number that entries carry, or carried lately.
+    pub fn rule_names(&self) -> &RuleNames {
+        self.rules.names()
     }
 
     /// The policies that isolate a class in a direction: who is to blame when nothing allows.

@@ -1,15 +1,21 @@
 //! Numbers that the kernel's entries carry: of rule sets and of the prefixes that policies name.
 
 use ipnet::Ipv4Net;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use weft_types::{Identity, policy::RuleId};
+
+/// The rules behind each rule number. Whoever holds a copy keeps what it said; a new one is made when a number is.
+pub type RuleNames = Arc<BTreeMap<u32, Arc<BTreeSet<RuleId>>>>;
 
 /// Rule sets and their numbers. A number is made of what it stands for, so that an agent that starts anew
 /// gives the same ones and finds its classes in the kernel unchanged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RuleNumbers {
-    by_rules: BTreeMap<BTreeSet<RuleId>, u32>,
-    by_number: BTreeMap<u32, BTreeSet<RuleId>>,
+    by_rules: BTreeMap<Arc<BTreeSet<RuleId>>, u32>,
+    by_number: RuleNames,
 }
 
 impl RuleNumbers {
@@ -23,14 +29,20 @@ impl RuleNumbers {
         while number == 0 || self.by_number.contains_key(&number) {
             number = number.wrapping_add(1);
         }
-        self.by_rules.insert(rules.clone(), number);
-        self.by_number.insert(number, rules.clone());
+        let rules = Arc::new(rules.clone());
+        self.by_rules.insert(Arc::clone(&rules), number);
+        Arc::make_mut(&mut self.by_number).insert(number, rules);
         number
     }
 
     /// The set of a number.
     pub(super) fn rules(&self, number: u32) -> Option<&BTreeSet<RuleId>> {
-        self.by_number.get(&number)
+        self.by_number.get(&number).map(Arc::as_ref)
+    }
+
+    /// All of them.
+    pub(super) fn names(&self) -> &RuleNames {
+        &self.by_number
     }
 
     /// How many there are.
@@ -40,7 +52,7 @@ impl RuleNumbers {
 
     /// Forgets all but these.
     pub(super) fn retain(&mut self, used: &BTreeSet<u32>) {
-        self.by_number.retain(|number, _| used.contains(number));
+        Arc::make_mut(&mut self.by_number).retain(|number, _| used.contains(number));
         self.by_rules.retain(|_, number| used.contains(number));
     }
 }

@@ -1,0 +1,335 @@
+//! What an agent counts, and the text of `/metrics`; `docs/metrics.md` lists all of it.
+//!
+//! What is counted here lives as long as the process; the rest is asked of its owners when somebody looks. An owner that
+//! does not answer is left out: whoever looks for what is wrong with an agent must get an answer.
+
+use crate::{
+    endpoints::{CountEndpoints, Endpoints},
+    inspect::{Inspector, ListMaps, ReadCounters},
+    runtime::{Edge, Runtime},
+    uplink::Progress,
+};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use std::{net::SocketAddr, sync::atomic::AtomicU64, time::Duration};
+use tokio::sync::watch;
+use weft_abi::{
+    metrics::{NOTICE_EVENTS_LOST, NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
+    policy::{EGRESS, INGRESS},
+};
+use weft_api::agent::{ActorRow, MapRow};
+use weft_datapath::kernel::{Counted, Malformed};
+use weft_hubble::{drop, flow::Flow, print};
+
+/// What serving metrics is told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// Where /metrics and /healthz are served, on loopback, as 127.0.0.1:9962; nowhere when absent.
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// How long an owner may take; the reader's own patience is longer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Names of labels and their values.
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// What is counted over all lives of the actors that count. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    flows: Family<Labels<2>, Counter>,
+    malformed: Family<Labels<1>, Counter>,
+    lost: Family<Labels<1>, Counter>,
+}
+
+impl Counts {
+    /// A flow was seen.
+    pub fn flow(&self, flow: &Flow) {
+        let kind = match flow.event_type.as_ref().map(|event| event.kind) {
+            Some(print::DROP) => "drop",
+            Some(print::POLICY_VERDICT) => "policy-verdict",
+            _ => "unknown",
+        };
+        let labels = [("type", kind.to_owned()), ("verdict", flow.verdict.clone())];
+        self.flows.get_or_create(&labels).inc();
+    }
+
+    /// A record was no event.
+    pub fn malformed(&self, malformed: Malformed) {
+        let problem = match malformed {
+            Malformed::Length(_) => "length",
+            Malformed::Version(_) => "version",
+            Malformed::Kind(_) => "kind",
+        };
+        self.malformed.get_or_create(&[("problem", problem.to_owned())]).inc();
+    }
+
+    /// The ring went on over flows that a reader did not have yet.
+    pub fn overtaken(&self, lost: u64) {
+        self.lost.get_or_create(&[("source", "hubble_ring_buffer".to_owned())]).inc_by(lost);
+    }
+
+    /// Has a registry render them.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self { flows, malformed, lost } = self.clone();
+        registry.register("flows_processed", "Flows seen, by type and verdict", flows);
+        registry.register("events_malformed", "Records that are no event", malformed);
+        registry.register("lost_events", "Flows that readers missed, by where", lost);
+    }
+}
+
+/// Where numbers come from.
+pub struct Metrics {
+    /// What is counted here.
+    pub counts: Counts,
+    /// Actors.
+    pub runtime: Runtime,
+    /// Revisions and the epoch.
+    pub progress: watch::Receiver<Progress>,
+    /// Maps.
+    pub inspector: Edge<Inspector>,
+    /// Pods.
+    pub endpoints: Edge<Endpoints>,
+}
+
+impl Metrics {
+    /// The OpenMetrics text.
+    pub async fn render(&self) -> String {
+        let (counted, maps, endpoints) = tokio::join!(
+            self.inspector.ask_within(PATIENCE, ReadCounters),
+            self.inspector.ask_within(PATIENCE, ListMaps),
+            self.endpoints.ask_within(PATIENCE, CountEndpoints),
+        );
+        let mut page = Page::default();
+        self.counts.register(&mut page.0);
+        self.runtime.queues().register(&mut page.0);
+        page.revisions(&self.progress.borrow());
+        page.actors(&self.runtime.actors());
+        if let Ok(Ok(counted)) = counted {
+            page.datapath(&counted);
+        }
+        if let Ok(Ok(maps)) = maps {
+            page.maps(&maps);
+        }
+        if let Ok(endpoints) = endpoints {
+            let states = endpoints.into_iter().map(|(state, count)| {
+                ([("endpoint_state", state.to_owned())], gauged(count as u64))
+            });
+            page.gauges("endpoint_state", "Endpoints by state", states);
+        }
+        page.text()
+    }
+}
+
+/// The text as it grows.
+struct Page(Registry);
+
+impl Default for Page {
+    fn default() -> Self {
+        Self(Registry::with_prefix("weft"))
+    }
+}
+
+impl Page {
+    fn revisions(&mut self, progress: &Progress) {
+        let both = [("received", progress.received), ("realised", progress.realised)];
+        let labelled = |what: &str| [("state", what.to_owned())];
+        let indices = both.map(|(what, of)| (labelled(what), gauged(of.index())));
+        self.gauges("revision", "Index of the newest revision, by how far it is", indices);
+        let generations =
+            both.map(|(what, of)| (labelled(what), gauged(u64::from(of.generation()))));
+        self.gauges("generation", "Generation of the newest revision", generations);
+        self.gauge("epoch", "The epoch of the realised revision", gauged(progress.epoch));
+        let session = i64::from(progress.operator.is_some());
+        self.gauge("operator_session", "Whether an operator is connected", session);
+    }
+
+    fn actors(&mut self, actors: &[ActorRow]) {
+        let of = |actor: &ActorRow| [("actor", actor.name.clone())];
+        let running = actors.iter().map(|a| (of(a), i64::from(a.state == "running")));
+        self.gauges("actor_running", "Whether an actor runs", running);
+        let restarts = actors.iter().map(|a| (of(a), a.incarnation.saturating_sub(1)));
+        self.counters("actor_restarts", "How often an actor was made anew", restarts);
+        let shed = actors.iter().map(|a| (of(a), a.shed));
+        self.counters("actor_messages_shed", "Messages that found a mailbox full", shed);
+    }
+
+    fn datapath(&mut self, counted: &[Counted]) {
+        let (mut forwarded, mut dropped, mut noticed) = (Vec::new(), Vec::new(), Vec::new());
+        for counted in counted {
+            match (counted.reason, notice(counted.reason)) {
+                (0, _) => forwarded.push(counted),
+                (_, Some(notice)) => noticed.push((notice, counted.total.packets)),
+                (_, None) => dropped.push(counted),
+            }
+        }
+        let noticed = noticed.into_iter().map(|(what, n)| ([("notice", what.to_owned())], n));
+        self.counters("datapath_notices", "What the programs noticed", noticed);
+        let to = |c: &Counted| [("direction", direction(c.direction))];
+        let packets = forwarded.iter().map(|c| (to(c), c.total.packets));
+        self.counters("forward_count", "Packets forwarded", packets);
+        let bytes = forwarded.iter().map(|c| (to(c), c.total.bytes));
+        self.counters("forward_bytes", "Bytes forwarded", bytes);
+        let why = |c: &Counted| {
+            [("reason", drop::text(u32::from(c.reason))), ("direction", direction(c.direction))]
+        };
+        let packets = dropped.iter().map(|c| (why(c), c.total.packets));
+        self.counters("drop_count", "Packets dropped, by reason", packets);
+        let bytes = dropped.iter().map(|c| (why(c), c.total.bytes));
+        self.counters("drop_bytes", "Bytes dropped, by reason", bytes);
+    }
+
+    fn maps(&mut self, maps: &[MapRow]) {
+        let of = |map: &MapRow| [("map_name", map.name.clone())];
+        let entries = maps.iter().map(|m| (of(m), gauged(m.entries)));
+        self.gauges("bpf_map_entries", "Entries of a map", entries);
+        let capacity = maps.iter().map(|m| (of(m), gauged(m.capacity)));
+        self.gauges("bpf_map_capacity", "Entries that a map can have", capacity);
+        let mended = maps.iter().map(|m| (of(m), m.mended));
+        self.counters("bpf_map_mended", "Entries that were not as written, and mended", mended);
+        let pressure = Family::<Labels<1>, Gauge<f64, AtomicU64>>::default();
+        for map in maps.iter().filter(|map| map.capacity > 0) {
+            // Exact up to 2^53 entries.
+            let full = map.entries as f64 / map.capacity as f64;
+            pressure.get_or_create(&of(map)).set(full);
+        }
+        self.0.register("bpf_map_pressure", "How full a map is, from 0 to 1", pressure);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: i64) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value);
+        self.0.register(name, help, gauge);
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<N>, i64)>,
+    ) {
+        let family = Family::<Labels<N>, Gauge>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<N>, u64)>,
+    ) {
+        let family = Family::<Labels<N>, Counter>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.0) {
+            Ok(()) => text,
+            // Writing to a string does not fail.
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// What is counted beside packets.
+fn notice(number: u8) -> Option<&'static str> {
+    Some(match number {
+        NOTICE_MID_STREAM => "tcp-mid-stream",
+        NOTICE_FLOWS_FULL => "flows-full",
+        NOTICE_EVENTS_LOST => "events-lost",
+        _ => return None,
+    })
+}
+
+/// A count as gauges have it.
+fn gauged(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A direction as Cilium's metrics spell it.
+fn direction(number: u8) -> String {
+    match number {
+        INGRESS => "INGRESS",
+        EGRESS => "EGRESS",
+        _ => "UNKNOWN",
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_abi::{drop::DropReason, metrics::Counter as Total};
+
+    fn lines(page: &Page, name: &str) -> Vec<String> {
+        let text = page.text();
+        text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn packets_are_told_by_reason_and_direction_and_notices_are_no_drops() {
+        let counted = |reason, direction, packets| Counted {
+            reason,
+            direction,
+            total: Total { packets, bytes: 100 * packets },
+        };
+        let mut page = Page::default();
+        page.datapath(&[
+            counted(0, INGRESS, 7),
+            counted(DropReason::PolicyDenied.number(), EGRESS, 3),
+            counted(NOTICE_EVENTS_LOST, 0, 5),
+        ]);
+        assert_eq!(
+            lines(&page, "weft_forward_count"),
+            ["weft_forward_count_total{direction=\"INGRESS\"} 7"]
+        );
+        assert_eq!(
+            lines(&page, "weft_drop"),
+            [
+                "weft_drop_count_total{reason=\"Policy denied\",direction=\"EGRESS\"} 3",
+                "weft_drop_bytes_total{reason=\"Policy denied\",direction=\"EGRESS\"} 300",
+            ]
+        );
+        assert_eq!(
+            lines(&page, "weft_datapath_notices"),
+            ["weft_datapath_notices_total{notice=\"events-lost\"} 5"]
+        );
+    }
+
+    #[test]
+    fn maps_tell_how_full_they_are() {
+        let map = MapRow {
+            node: "node1".to_owned(),
+            name: "weft_flows4".to_owned(),
+            written_by: "kernel".to_owned(),
+            entries: 3,
+            capacity: 4,
+            mended: 2,
+            problem: None,
+        };
+        let mut page = Page::default();
+        page.maps(&[map]);
+        let of = "{map_name=\"weft_flows4\"}";
+        assert_eq!(
+            lines(&page, "weft_bpf_map"),
+            [
+                format!("weft_bpf_map_entries{of} 3"),
+                format!("weft_bpf_map_capacity{of} 4"),
+                format!("weft_bpf_map_mended_total{of} 2"),
+                format!("weft_bpf_map_pressure{of} 0.75"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! The `Observer` actor: what the programs tell, as flows; the newest of them for whoever reads.
+//!
+//! Nobody waits for it, and it asks nobody: names are told to it, or lie where their owners publish them.
+
+use crate::{
+    Refusal,
+    endpoints::PluggedPods,
+    internal,
+    metrics::Counts,
+    published::Advance,
+    runtime::{Life, Role, Serve, Thread, request},
+    uplink::Progress,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+use weft_core::{
+    directory::{Directory, LocalName},
+    flow::decode,
+    policy::RuleNames,
+    recent::{Page, Place, Recent},
+};
+use weft_datapath::kernel::{Events, KernelError};
+use weft_hubble::flow::Flow;
+use weft_types::NodeName;
+
+/// Flows that are kept, as many as Hubble keeps by default (`hubble.eventBufferCapacity`).
+const CAPACITY: usize = 4095;
+/// How long a new life waits for names before it reads on. The ring keeps what comes meanwhile, 30,000 events; flows without
+/// names are better than none.
+const NAMES: Duration = Duration::from_secs(5);
+/// Events of one turn: some 2 ms, after which readers have theirs.
+const BATCH: usize = 256;
+
+/// How the ring of events is opened, once a life.
+pub type Open = Arc<dyn Fn() -> Result<Box<dyn Events>, KernelError> + Send + Sync>;
+
+/// What does not change over the lives of this actor.
+#[derive(Clone)]
+pub struct Setting {
+    /// This node.
+    pub node: NodeName,
+    /// The ring of events.
+    pub open: Open,
+    /// The pods of this node.
+    pub plugged: watch::Receiver<Option<PluggedPods>>,
+    /// What rule numbers stand for.
+    pub rules: watch::Receiver<RuleNames>,
+    /// The cluster's name, and which revision each epoch stands for.
+    pub progress: watch::Receiver<Progress>,
+    /// Where it is said how many flows there were, over all lives.
+    pub end: Arc<watch::Sender<u64>>,
+    /// What is counted.
+    pub counts: Counts,
+}
+
+/// Owns the ring of events, and the flows they become.
+pub struct Observer {
+    setting: Setting,
+    events: Option<Box<dyn Events>>,
+    directory: Directory,
+    /// Whether names were told.
+    named: watch::Sender<bool>,
+    recent: Recent<Flow>,
+}
+
+impl Observer {
+    /// With no flows yet; numbers go on where the life before ended.
+    pub fn new(mut setting: Setting) -> Self {
+        setting.plugged.mark_changed();
+        setting.rules.mark_changed();
+        setting.progress.mark_changed();
+        let recent = Recent::new(CAPACITY, *setting.end.borrow());
+        let directory = Directory::new(setting.node.clone());
+        Self { setting, events: None, directory, named: watch::channel(false).0, recent }
+    }
+
+    /// Takes what owners published since the last look.
+    fn look(&mut self) {
+        let Setting { plugged, rules, progress, .. } = &mut self.setting;
+        // Their senders live as long as the process.
+        if plugged.has_changed().unwrap_or_default() {
+            let local = plugged.borrow_and_update().clone().unwrap_or_default();
+            let named = local.iter().map(|(address, pod)| {
+                (*address, LocalName { name: pod.endpoint.name.clone(), endpoint: pod.id })
+            });
+            self.directory.set_local(named.collect());
+        }
+        if rules.has_changed().unwrap_or_default() {
+            self.directory.set_rules(Arc::clone(&rules.borrow_and_update()));
+        }
+        if progress.has_changed().unwrap_or_default() {
+            let progress = progress.borrow_and_update();
+            self.directory.set_cluster(progress.cluster.clone());
+            self.directory.set_epochs(progress.epochs.clone());
+        }
+    }
+
+    /// Takes a batch of events; says how many there were.
+    fn drain(&mut self) -> Result<usize, Refusal> {
+        self.look();
+        let offset = wall_offset()?;
+        let Self { setting, events, directory, recent, .. } = self;
+        let Some(events) = events else { return Ok(0) };
+        let counts = &setting.counts;
+        let drained = events.drain(BATCH, &mut |record| match record {
+            Ok(event) => {
+                let flow = decode(&event, offset, directory);
+                counts.flow(&flow);
+                recent.push(flow);
+            }
+            Err(malformed) => counts.malformed(malformed),
+        });
+        setting.end.send_replace(recent.end());
+        Ok(drained)
+    }
+}
+
+/// Nanoseconds that the wall clock is ahead of the one that programs read. Taken anew each time, since it is set.
+fn wall_offset() -> Result<u64, Refusal> {
+    use nix::time::{ClockId, clock_gettime};
+    let now = |clock| clock_gettime(clock).map(Duration::from).map_err(internal);
+    let ahead = now(ClockId::CLOCK_REALTIME)?.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?);
+    u64::try_from(ahead.as_nanos()).map_err(internal)
+}
+
+impl Role for Observer {
+    const THREAD: Thread = Thread::Observe;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        let events = (self.setting.open)().map_err(internal)?;
+        let readiness = events.readiness().map_err(internal)?;
+        self.events = Some(events);
+        let (me, this) = (life.edge(), life.clone());
+        let (mut named, mut plugged) = (self.named.subscribe(), self.setting.plugged.clone());
+        life.spawn(async move {
+            let names = async {
+                // Their senders end with this life, and so does this task.
+                drop(named.wait_for(|named| *named).await);
+                drop(plugged.wait_for(Option::is_some).await);
+            };
+            // Either way it goes on.
+            drop(timeout(NAMES, names).await);
+            let ended =
+                readiness.whenever(async || while me.ask(Drain).await != Ok(Drained::All) {});
+            this.give_up(ended.await.to_string());
+        });
+        Ok(())
+    }
+}
+
+/// Take a batch of events.
+struct Drain;
+request!(Drain => Drained);
+
+/// Whether events may be left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    All,
+    Some,
+}
+
+impl Serve<Drain> for Observer {
+    async fn serve(&mut self, _: Drain, life: &Life<Self>) -> Drained {
+        // There is one ring and one place in it: who was replaced keeps its hands off.
+        if !life.gate().is_open() {
+            return Drained::All;
+        }
+        match self.drain() {
+            Ok(BATCH) => Drained::Some,
+            Ok(_) => Drained::All,
+            Err(refusal) => {
+                life.give_up(refusal.to_string());
+                Drained::All
+            }
+        }
+    }
+}
+
+impl Serve<Advance> for Observer {
+    async fn serve(&mut self, advance: Advance, _: &Life<Self>) -> Result<(), Refusal> {
+        if advance.whole {
+            self.directory.clear();
+        }
+        advance.deltas.iter().for_each(|delta| self.directory.take(delta));
+        self.named.send_replace(true);
+        Ok(())
+    }
+}
+
+/// Flows from a place on, at most so many.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Where to begin.
+    pub place: Place,
+    /// How many.
+    pub most: usize,
+}
+request!(Read => Page<Flow>);
+
+impl Serve<Read> for Observer {
+    async fn serve(&mut self, read: Read, _: &Life<Self>) -> Page<Flow> {
+        self.recent.read(read.place, read.most)
+    }
+}
