@@ -11,6 +11,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use weft_api::{API_VERSION, Call, Failure, FailureKind, Reply, agent, cni, operator};
+use weft_hubble::flow::Flow;
 use weft_types::Revision;
 
 #[track_caller]
@@ -95,6 +96,13 @@ fn agent_answers() {
         r#"{"ok":{"added":{"address":"10.244.0.7","gateway":"169.254.1.1","host_interface":"weft0001","host_mac":"ee:ee:57:ef:70:01","mac":"02:00:00:00:00:07","mtu":1500}}}"#,
     );
     golden(Reply::Ok(agent::Answer::Done), r#"{"ok":"done"}"#);
+    golden(Reply::Ok(agent::Answer::FlowsLost(7)), r#"{"ok":{"flows_lost":7}}"#);
+    golden(
+        Reply::Ok(agent::Answer::Flow(
+            Flow { verdict: "DROPPED".to_owned(), ..Flow::default() }.into(),
+        )),
+        r#"{"ok":{"flow":{"time":"","verdict":"DROPPED","Type":"","node_name":"","Summary":""}}}"#,
+    );
     golden(Reply::<agent::Answer>::End, r#""end""#);
     for (kind, word) in [
         (FailureKind::Invalid, "invalid"),

@@ -378,6 +378,18 @@ mod tests {
     }
 
     #[test]
+    fn what_no_rule_had_to_allow_was_judged_where_it_went() {
+        let direction = |event: &Event| decode(event, OFFSET, &shop()).traffic_direction;
+        let free = Event { ingress_rule: 0, ..syn() };
+        assert_eq!(direction(&free), "INGRESS", "to a pod of this node");
+        let (source, destination) = (free.destination, free.source);
+        let out = Event { source, destination, ..free };
+        assert_eq!(direction(&out), "EGRESS", "to a pod of another");
+        let world = Event { destination: at([8, 8, 8, 8]), ..free };
+        assert_eq!(direction(&world), "EGRESS");
+    }
+
+    #[test]
     fn a_denied_one_names_the_policies_that_isolate() {
         let event = Event { kind: EVENT_DROP, reason: 133, ingress_rule: 0, ..syn() };
         let flow = decode(&event, OFFSET, &shop());

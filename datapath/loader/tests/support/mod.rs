@@ -162,6 +162,11 @@ impl Datapath {
             .sum()
     }
 
+    /// Where its maps are pinned.
+    pub(crate) fn bpffs(&self) -> &Path {
+        self.bpffs.path()
+    }
+
     /// The events since the last look: (kind, reason, direction) of each.
     pub(crate) fn events(&self) -> Vec<(u8, u8, u8)> {
         use aya::maps::{Map, MapData, RingBuf};
