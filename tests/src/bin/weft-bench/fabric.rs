@@ -13,6 +13,8 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// How large it is.
@@ -23,6 +25,9 @@ pub(crate) struct Size {
     /// Rules that match nobody's traffic, beside the one that matches the load's.
     pub(crate) rules: usize,
 }
+
+/// How long a flow may take from the kernel to `weft flows`.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// A lab that goes with this value.
 pub(crate) struct Fabric {
@@ -111,6 +116,22 @@ impl Fabric {
         let root = std::env::var_os("WEFT_LAB_ROOT");
         let root = root.map_or_else(|| "/run/weft/labs".into(), PathBuf::from);
         root.join(&self.name).join("node1/agent.sock")
+    }
+
+    /// Whether the lab tells of a flow that was dropped between these pods; it may need a moment to.
+    pub(crate) fn tells_of_drop(&self, from: &str, to: &str) -> Result<bool> {
+        let until = Instant::now() + MOMENT;
+        loop {
+            let mut command = Command::new(program::ours("weft")?);
+            command.args(["flows", "--lab", &self.name, "--verdict", "DROPPED", "--last", "1"]);
+            command.args(["--from-pod", &format!("bench/{from}")]);
+            command.args(["--to-pod", &format!("bench/{to}"), "-o", "json"]);
+            let output = said("weft flows", program::piped(&mut command)?.wait_with_output()?)?;
+            if !output.trim().is_empty() || Instant::now() >= until {
+                return Ok(!output.trim().is_empty());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn named(&self, list: &str, name: &str) -> Result<&Value> {

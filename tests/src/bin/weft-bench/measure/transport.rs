@@ -4,10 +4,9 @@ use super::{Measurement, Settings, Work, compare, of};
 use crate::{
     bare::Bare,
     environment::go_first,
-    fabric::{Fabric, Pod},
+    fabric::Fabric,
     load::{Ends, Exchange},
     namespace::on_own_thread,
-    note,
     rounds::Arm,
     row::{Check, Plan, Relation, Row, Target, Unit},
 };
@@ -40,12 +39,13 @@ const fn stream(name: &'static str, title: &'static str) -> Plan {
     Plan { unit: Unit::GigabitsPerSecond, ..rate(name, title, None) }
 }
 
-/// The lab's pods that take part.
-struct Pods {
-    client: Pod,
-    near: Pod,
-    far: Pod,
-    stranger: Pod,
+/// What is measured in a row: a way through the lab, the same without Weft, and who may not go it.
+struct Way<'a> {
+    weft: Ends<'a>,
+    bare: Ends<'a>,
+    forbidden: Ends<'a>,
+    /// The server's pod.
+    server: &'static str,
 }
 
 fn measure(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
@@ -57,73 +57,56 @@ fn measure(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
 
 fn measure_all(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
     let bare = Bare::up()?;
-    let pods = Pods {
-        client: lab.pod("client")?,
-        near: lab.pod("near")?,
-        far: lab.pod("far")?,
-        stranger: lab.pod("stranger")?,
+    let pod = |name| lab.pod(name);
+    let (client, stranger) = (pod("client")?, pod("stranger")?);
+    let (near, far) = (pod("near")?, pod("far")?);
+    let way = |server: &'static str, pod, bare| Way {
+        weft: client.to(pod),
+        bare,
+        forbidden: stranger.to(pod),
+        server,
     };
+    let ways = [way("near", &near, bare.near()), way("far", &far, bare.far())];
     let exchanges = [
         Exchange::TcpRequests,
         Exchange::TcpConnections,
         Exchange::UdpRequests,
         Exchange::TcpStream,
     ];
-    let ways = exchanges.into_iter().flat_map(|how| [(how, Place::Node), (how, Place::Across)]);
-    let mut rows = Vec::new();
-    for (plan, (how, place)) in MEASUREMENT.plans.iter().zip(ways) {
-        let (server, route) = match place {
-            Place::Node => (&pods.near, bare.near()),
-            Place::Across => (&pods.far, bare.far()),
-        };
-        rows.push(row(
-            settings,
-            *plan,
-            how,
-            [pods.client.to(server), route],
-            &pods.stranger.to(server),
-        )?);
-    }
-    Ok(rows)
+    let all = exchanges.into_iter().flat_map(|how| ways.iter().map(move |way| (how, way)));
+    let rows = MEASUREMENT.plans.iter().zip(all);
+    rows.map(|(plan, (how, way))| row(settings, lab, *plan, how, way)).collect()
 }
 
-#[derive(Clone, Copy)]
-enum Place {
-    Node,
-    Across,
-}
-
-fn row(
-    settings: &Settings,
-    plan: Plan,
-    how: Exchange,
-    [weft, bare]: [Ends<'_>; 2],
-    forbidden: &Ends<'_>,
-) -> Result<Row> {
+fn row(settings: &Settings, lab: &Fabric, plan: Plan, how: Exchange, way: &Way<'_>) -> Result<Row> {
     let moved = Cell::new(0);
     let through = |ends: Ends<'_>| {
         let (rate, done) = ends.exchange(how, settings.round)?;
         moved.set(moved.get() + done);
         Ok(rate)
     };
-    let mut arms = [Arm::new("bare route", || through(bare)), Arm::new("weft", || through(weft))];
+    let mut arms =
+        [Arm::new("bare route", || through(way.bare)), Arm::new("weft", || through(way.weft))];
     let (figures, conditions) = compare(settings, plan.title, &mut arms)?;
     drop(arms);
-    let check = check(moved.get(), weft, *forbidden)?;
+    let check = check(lab, moved.get(), way)?;
     Ok(plan.row(of(&figures, 1), of(&figures, 0), check, conditions))
 }
 
-/// Every byte was right, and the policy is on: who is not named in it is refused where the client is not.
-fn check(moved: u64, allowed: Ends<'_>, forbidden: Ends<'_>) -> Result<Check> {
-    let (client, stranger) = (allowed.connects()?, forbidden.connects()?);
-    Ok(match (client, stranger) {
-        (true, false) => Check::passed(format!(
-            "{moved} bytes went and were right; a pod that no rule names is refused"
-        )),
-        (false, _) => Check::failed("the client could not connect after the rounds"),
-        (_, true) => {
-            note("a pod that no rule names was let through");
-            Check::failed("a pod that no rule names was let through: the policy is not on")
-        }
-    })
+/// Every byte was right; the policy is on: who is not named in it is refused where the client is not; and
+/// events are on: the lab tells of that.
+fn check(lab: &Fabric, moved: u64, way: &Way<'_>) -> Result<Check> {
+    if !way.weft.connects()? {
+        return Ok(Check::failed("the client could not connect after the rounds"));
+    }
+    if way.forbidden.connects()? {
+        return Ok(Check::failed("a pod that no rule names was let through: the policy is not on"));
+    }
+    if !lab.tells_of_drop("stranger", way.server)? {
+        return Ok(Check::failed("`weft flows` does not tell of a refused connection"));
+    }
+    let moved = format!("{moved} bytes went and were right");
+    Ok(Check::passed(format!(
+        "{moved}; a pod that no rule names is refused, and `weft flows` says so"
+    )))
 }
