@@ -143,10 +143,11 @@ impl TableSync {
         self.table.trust(false);
         let (map, upserts_count, deletes) = (self.map.name, upserts.len(), gone.len());
         let span = tracing::debug_span!("map.write", map, upserts = upserts_count, deletes);
+        // What goes makes room for what comes.
         let written = span.in_scope(|| {
             self.kernel
-                .update(self.map, &upserts)
-                .and_then(|()| self.kernel.delete(self.map, &gone))
+                .delete(self.map, &gone)
+                .and_then(|()| self.kernel.update(self.map, &upserts))
         });
         self.health.note(written)?;
         self.table.trust(true);

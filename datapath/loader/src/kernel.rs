@@ -1,6 +1,6 @@
 //! What the agent needs of a kernel, as four narrow traits: maps, programs, links, events.
 //!
-//! Each has a real body (`real`) and an in-memory one (`fake`) that can be told to fail; what the
+//! Each has a real body, and those that tests force faults into have one in memory (`fake`); what the
 //! fake does was taught by the tests of the real one, which it names. Calls are synchronous: they run
 //! on the `maps` and `loader` arbiters, never on `control`.
 

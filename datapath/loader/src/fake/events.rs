@@ -1,4 +1,4 @@
-//! Bodies of the traits of [`crate::kernel`] without a kernel, for tests.
+//! A ring of events in memory.
 
 use crate::{
     events::{Readiness, parse},
