@@ -121,15 +121,31 @@ pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
-            note!("weft: {error:#}");
+            note!("weft: {}", told(&error));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 3 })
         }
     }
 }
 
+/// An error with its causes, each once: many spell out their own.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
+        cause if text.ends_with(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{table, told};
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = std::io::Error::other("refused");
+        let error = anyhow::Error::new(refused).context("connect: refused").context("ask");
+        assert_eq!(told(&error), "ask: connect: refused");
+        assert_eq!(told(&anyhow::Error::msg("b").context("a")), "a: b");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

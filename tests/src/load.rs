@@ -59,7 +59,8 @@ pub fn bed(test: &str) -> Lab {
     lab
 }
 
-fn pods() -> String {
+/// The pods of a [`bed`].
+pub fn pods() -> String {
     let pod = |name: &str, node: u8, role: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: load, labels: {{role: {role}, app: {name}}}}}\n\

@@ -220,7 +220,8 @@ impl Api {
         let actors = self.setting.runtime.actors();
         let mut problems: Vec<String> = progress.problem.iter().cloned().collect();
         if progress.operator.is_none() {
-            problems.push("no session with an operator".to_owned());
+            let why = progress.refusal.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            problems.push(format!("no session with an operator{why}"));
         }
         if progress.realised == Revision::ZERO {
             problems.push("no operator has sent this node its state yet".to_owned());

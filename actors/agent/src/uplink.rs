@@ -64,6 +64,8 @@ pub struct Progress {
     pub operator: Option<SocketAddr>,
     /// The cluster's name; empty before the first session.
     pub cluster: String,
+    /// Why there was no session when one was tried last.
+    pub refusal: Option<String>,
     /// Why the newest revision is not realised, if it is not.
     pub problem: Option<String>,
 }
@@ -342,11 +344,17 @@ async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
     let operators = &setting.config.operator;
     for at in (0..operators.len()).cycle() {
         let Some(operator) = operators.get(at).copied() else { return };
-        if let Err(error) = session(&setting, &uplink, operator).await {
-            tracing::warn!(%operator, "session: {error:#}");
+        let ended = session(&setting, &uplink, operator).await.err();
+        let why = ended.map(|error| {
+            let advice = tls::distrust(error.as_ref()).map(|advice| format!("; {advice}"));
+            // An error of ours spells out its causes.
+            format!("session with {operator}: {error}{}", advice.unwrap_or_default())
+        });
+        if let Some(why) = &why {
+            tracing::warn!("{why}");
         }
         let was_accepted = setting.progress.borrow().operator.is_some();
-        setting.progress.send_modify(|p| p.operator = None);
+        setting.progress.send_modify(|p| (p.operator, p.refusal) = (None, why));
         wait =
             if was_accepted { BACK_OFF } else { (wait * 2).min(setting.config.session_retry_max) };
         sleep(wait).await;
@@ -370,7 +378,7 @@ async fn session(
         other => anyhow::bail!("the first message was {other:?}"),
     };
     setting.progress.send_modify(|p| {
-        p.operator = Some(operator);
+        (p.operator, p.refusal) = (Some(operator), None);
         p.cluster = cluster;
     });
     let (say, says) = mpsc::channel(64);

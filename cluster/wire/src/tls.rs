@@ -5,7 +5,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use std::{path::Path, sync::Arc};
+use std::{error::Error, path::Path, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use weft_types::NodeName;
@@ -36,6 +36,25 @@ pub enum TlsError {
     /// The peer's certificate names no node.
     #[error("the peer's certificate names no node (a DNS name ending in {NODE_SUFFIX})")]
     NoNode,
+}
+
+/// What is wrong with whose certificate, when that is why a session failed.
+pub fn distrust(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut error = Some(error);
+    while let Some(cause) = error {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                return Some("the operator's certificate is not of this agent's authority (--ca)");
+            }
+            // What it means by any of its alerts: it has seen the certificate, and refuses it.
+            Some(rustls::Error::AlertReceived(_)) => {
+                return Some("the operator does not accept this agent's certificate (--cert)");
+            }
+            _ => error = cause.source(),
+        }
+    }
+    None
 }
 
 /// Who this process is, and whose word it takes.
