@@ -25,7 +25,7 @@ use weft_api::{
     Call, FailureKind,
     agent::{Answer, Request, Status},
     cni,
-    transport::Response,
+    transport::{Limits, Response},
 };
 use weft_process::{trace, version};
 use weft_types::Revision;
@@ -37,6 +37,16 @@ pub struct Config {
     /// How long CNI ADD waits for a pod to become known, unless its caller waits less.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub cni_patience: Duration,
+    /// Connections to the local socket at once; more are told to come again.
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 256)]
+    pub api_connections: usize,
+}
+
+impl Config {
+    /// What callers can make the socket hold.
+    pub fn limits(&self) -> Limits {
+        Limits { connections: self.api_connections, ..Limits::default() }
+    }
 }
 
 /// How often it looks.

@@ -1,6 +1,6 @@
 //! What an agent is told when it starts.
 
-use crate::{api, mapsync, metrics, uplink};
+use crate::{api, mapsync, metrics, runtime, uplink};
 use std::{net::Ipv4Addr, path::PathBuf};
 use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
 use weft_core::policy::Room;
@@ -54,6 +54,9 @@ pub struct Config {
     /// The local socket.
     #[command(flatten)]
     pub api: api::Config,
+    /// Actors.
+    #[command(flatten)]
+    pub runtime: runtime::Config,
     /// Maps.
     #[command(flatten)]
     pub maps: mapsync::Config,

@@ -28,10 +28,7 @@ use weft_agent::{
     state,
     uplink::{self, Columns, Progress, Uplink},
 };
-use weft_api::{
-    health::Health,
-    transport::{Limits, Server},
-};
+use weft_api::{health::Health, transport::Server};
 use weft_core::policy::RuleNames;
 use weft_datapath::{
     RealKernel,
@@ -71,7 +68,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let counts = Counts::default();
 
     // One line an actor, callees first: requests go down this list, never up.
-    let runtime = Runtime::start();
+    let runtime = Runtime::start_with(config.runtime);
     let sync = config.maps;
     let observer = runtime.role("observer", {
         let bpffs = config.bpffs.clone();
@@ -163,7 +160,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         actix::spawn(health.serve(async move || metrics.render().await, move || api.healthy()));
     }
     actix::spawn(api.clone().drain());
-    let server = Server::bind(&config.run_dir.join("agent.sock"), Limits::default())?;
+    let server = Server::bind(&config.run_dir.join("agent.sock"), config.api.limits())?;
     actix::spawn(server.serve(move |call| {
         let api = api.clone();
         api.answer(call)

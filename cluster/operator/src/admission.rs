@@ -10,10 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Handshakes under way at once.
-const HANDSHAKES: usize = 512;
-/// Of them from one address.
-const OF_ONE_PEER: usize = 16;
+/// What admission is told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// Handshakes of agents under way at once; who comes beyond them comes again.
+    #[arg(long, value_name = "HANDSHAKES", default_value_t = 512)]
+    pub handshakes: usize,
+    /// Of them from one address.
+    #[arg(long, value_name = "HANDSHAKES", default_value_t = 16)]
+    pub handshakes_of_one_peer: usize,
+}
+
 /// The same peer's same refusal is logged again after this.
 const QUIET: Duration = Duration::from_secs(60);
 /// Refusals that are remembered.
@@ -25,6 +33,7 @@ pub struct Admission {
     under_way: Rc<RefCell<BTreeMap<IpAddr, usize>>>,
     told: Rc<RefCell<BTreeMap<(IpAddr, Refusal), Instant>>>,
     metrics: Arc<Metrics>,
+    config: Config,
 }
 
 /// A handshake that may go on; dropped when it is over.
@@ -36,8 +45,8 @@ pub struct Admitted {
 
 impl Admission {
     /// Nobody yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { under_way: Rc::default(), told: Rc::default(), metrics }
+    pub fn new(metrics: Arc<Metrics>, config: Config) -> Self {
+        Self { under_way: Rc::default(), told: Rc::default(), metrics, config }
     }
 
     /// Whether one more from this peer may try.
@@ -45,7 +54,7 @@ impl Admission {
         let mut under_way = self.under_way.borrow_mut();
         let all: usize = under_way.values().sum();
         let own = under_way.entry(peer).or_default();
-        if all >= HANDSHAKES || *own >= OF_ONE_PEER {
+        if all >= self.config.handshakes || *own >= self.config.handshakes_of_one_peer {
             return None;
         }
         *own += 1;
@@ -84,14 +93,15 @@ mod tests {
 
     #[test]
     fn one_peer_does_not_take_every_place() {
-        let admission = Admission::new(Arc::default());
+        let config: Config = weft_process::config::defaults();
+        let admission = Admission::new(Arc::default(), config);
         let peer = |number: u16| IpAddr::from([10, 0, (number >> 8) as u8, number as u8]);
         let mut held: Vec<Admitted> =
-            (0..OF_ONE_PEER).filter_map(|_| admission.admit(peer(1))).collect();
-        assert_eq!(held.len(), OF_ONE_PEER);
+            (0..config.handshakes_of_one_peer).filter_map(|_| admission.admit(peer(1))).collect();
+        assert_eq!(held.len(), config.handshakes_of_one_peer);
         assert!(admission.admit(peer(1)).is_none());
         held.extend((2..1000).filter_map(|number| admission.admit(peer(number))));
-        assert_eq!(held.len(), HANDSHAKES);
+        assert_eq!(held.len(), config.handshakes);
         assert!(admission.admit(peer(1000)).is_none());
         drop(held);
         assert!(admission.admit(peer(1)).is_some());

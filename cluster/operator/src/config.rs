@@ -1,6 +1,6 @@
 //! What an operator is told when it starts.
 
-use crate::{leader, session};
+use crate::{admission, leader, session};
 use std::{net::SocketAddr, path::PathBuf};
 use weft_process::{logs, version::version};
 
@@ -32,6 +32,9 @@ pub struct Config {
     /// Where /metrics and /healthz are served, on loopback, as 127.0.0.1:9963; nowhere when absent.
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Who may try to connect.
+    #[command(flatten)]
+    pub admission: admission::Config,
     /// Sessions of agents.
     #[command(flatten)]
     pub sessions: session::Config,

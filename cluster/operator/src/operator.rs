@@ -2,7 +2,7 @@
 
 use crate::{
     admin::Admin,
-    admission::Admission,
+    admission::{self, Admission},
     allocator::Allocator,
     config::Config,
     founding,
@@ -39,6 +39,7 @@ pub struct Operator {
     admin: Server,
     health: Option<Health>,
     sessions: session::Config,
+    admission: admission::Config,
 }
 
 impl Operator {
@@ -76,7 +77,7 @@ impl Operator {
         };
         let admin = Server::bind(&config.admin_socket, Limits::default())?;
         let acceptor = identity.acceptor()?;
-        let sessions = config.sessions;
+        let (sessions, admission) = (config.sessions, config.admission);
         Ok(Self {
             leader,
             tip,
@@ -88,6 +89,7 @@ impl Operator {
             admin,
             health,
             sessions,
+            admission,
         })
     }
 
@@ -110,7 +112,7 @@ impl Operator {
             acceptor: self.acceptor,
             leader: leader.clone(),
             tip: self.tip,
-            admission: Admission::new(Arc::clone(&self.metrics)),
+            admission: Admission::new(Arc::clone(&self.metrics), self.admission),
             metrics: Arc::clone(&self.metrics),
             config: self.sessions,
         };

@@ -63,6 +63,7 @@ fn victim() {
         key: dir.join("keys/operator.weft.key"),
         metrics_listen: None,
         sessions: weft_process::config::defaults(),
+        admission: weft_process::config::defaults(),
         leader: weft_process::config::defaults(),
         logs: weft_process::config::defaults(),
     };

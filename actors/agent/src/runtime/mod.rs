@@ -16,7 +16,7 @@ pub use edge::{Edge, Lost, Seat};
 pub use gate::Gate;
 pub use life::Life;
 pub use queue::Queues;
-pub use supervisor::{Fault, Runtime};
+pub use supervisor::{Config, Fault, Runtime};
 
 use crate::Refusal;
 

@@ -33,6 +33,7 @@ pub(super) struct Slot<R: Role> {
     pub(super) factory: Factory<R>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) queues: Queues,
+    pub(super) mailbox: usize,
     pub(super) shed: Shed,
 }
 
@@ -149,7 +150,7 @@ impl<R: Role> Actor for Shell<R> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(R::MAILBOX);
+        ctx.set_mailbox_capacity(self.slot.mailbox);
         let life = Life {
             incarnation: self.incarnation,
             gate: self.gate(),

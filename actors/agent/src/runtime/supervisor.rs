@@ -34,6 +34,15 @@ const BEAT: Duration = Duration::from_millis(500);
 /// A thread silent for so long is replaced, so that the stalled are back within 5 s.
 const STALL: Duration = Duration::from_secs(4);
 
+/// What the runtime is told.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// Messages that may wait for an actor, from each that sends to it; 64 when absent. Who sends more waits.
+    #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u16).range(1..))]
+    pub mailbox: Option<u16>,
+}
+
 /// What can be done to an actor to see that others live on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -75,19 +84,25 @@ pub struct Runtime {
     next: Arc<std::sync::atomic::AtomicUsize>,
     rows: watch::Receiver<Vec<ActorRow>>,
     queues: Queues,
+    config: Config,
 }
 
 impl Runtime {
     /// Starts the threads and the supervisor, inside an actix system. The returned future of [`Runtime::failed`]
     /// tells when an actor cannot be kept alive.
     pub fn start() -> Self {
+        Self::start_with(Config::default())
+    }
+
+    /// The same, configured.
+    pub fn start_with(config: Config) -> Self {
         let (reports, inbox) = mpsc::unbounded_channel();
         let (show, rows) = watch::channel(Vec::new());
         let own = reports.clone();
         // Never joined: it lives as long as the process.
         let arbiter = Arbiter::new();
         arbiter.spawn(async move { Supervisor::new(own, show).run(inbox).await });
-        Self { reports, next: Arc::default(), rows, queues: Queues::default() }
+        Self { reports, next: Arc::default(), rows, queues: Queues::default(), config }
     }
 
     /// Puts a role under supervision, by the name that `weft status` and logs show; `make` makes it for
@@ -109,6 +124,7 @@ impl Runtime {
             reports: self.reports.clone(),
             queues: self.queues.clone(),
             shed: Arc::clone(&shed),
+            mailbox: self.config.mailbox.map_or(R::MAILBOX, usize::from),
         });
         let seat = Seat::new(name, seen, Arc::clone(&shed));
         let target = seat.clone();

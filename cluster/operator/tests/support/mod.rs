@@ -226,6 +226,7 @@ impl World {
             key,
             metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
             sessions: weft_process::config::defaults(),
+            admission: weft_process::config::defaults(),
             leader: weft_process::config::defaults(),
             logs: weft_process::config::defaults(),
         }
