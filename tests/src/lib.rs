@@ -1,5 +1,6 @@
 //! Network-namespace fixtures and end-to-end suites.
 
+pub mod cni;
 pub mod lab;
 pub mod load;
 pub mod oracle;

@@ -2,29 +2,24 @@
 
 use crate::{
     Refusal,
-    endpoints::{Add, Check, Delete, Endpoints, ListEndpoints},
+    cni::Cni,
+    endpoints::{Endpoints, ListEndpoints},
     flows::{Follow, Reader},
     inspect::{DumpMap, Inspector, ListMaps},
-    internal,
     ipcache::{Ipcache, ListNodes},
     metrics::Counts,
     observer::Observer,
     policy::{ListIdentities, ListPolicies, Policy},
     runtime::{Edge, Fault, Runtime, Seat},
-    try_again,
     uplink::Progress,
 };
-use std::{
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::{Duration, Instant},
-};
-use tokio::sync::{mpsc, oneshot, watch};
+use std::{rc::Rc, time::Duration};
+use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span, field::Empty};
 use weft_api::{
     Call, FailureKind,
     agent::{Answer, Request, Status},
-    cni,
+    cni::Attachment,
     transport::{Limits, Response},
 };
 use weft_process::{trace, version};
@@ -34,9 +29,6 @@ use weft_types::Revision;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// How long CNI ADD waits for a pod to become known, unless its caller waits less.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    pub cni_patience: Duration,
     /// Connections to the local socket at once; more are told to come again.
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 256)]
     pub api_connections: usize,
@@ -49,11 +41,6 @@ impl Config {
     }
 }
 
-/// How often it looks.
-const ADD_PAUSE: Duration = Duration::from_millis(20);
-/// How often the folder of DELs that came while the agent was away is looked at.
-const DRAIN: Duration = Duration::from_secs(5);
-
 /// What answers are made of besides those of actors.
 pub struct Setting {
     /// This node's name.
@@ -62,16 +49,14 @@ pub struct Setting {
     pub runtime: Runtime,
     /// How far the kernel is.
     pub progress: watch::Receiver<Progress>,
-    /// Where `weft-cni` leaves DELs while the agent is away.
-    pub queue: PathBuf,
+    /// CNI calls.
+    pub cni: Cni,
     /// How many flows there were.
     pub flows: watch::Receiver<u64>,
     /// What is counted.
     pub counts: Counts,
     /// Whether callers may make actors fail.
     pub faults: Faults,
-    /// How long callers wait.
-    pub config: Config,
 }
 
 /// Whom the socket's requests go to.
@@ -138,20 +123,14 @@ impl Api {
     }
 
     async fn dispatch(&self, call: Call<Request>) -> Result<Response<Answer>, Refusal> {
-        let edges = &self.edges;
-        let longest = self.setting.config.cni_patience;
-        let patience = call.deadline_ms.map_or(longest, Duration::from_millis);
+        let (edges, cni) = (&self.edges, &self.setting.cni);
+        let patience = call.deadline_ms.map(Duration::from_millis);
         let answer = match call.request {
-            Request::CniAdd(add) => self.add(add, patience.min(longest)).await?,
-            Request::CniDelete(attachment) => self.delete(attachment).await?,
-            Request::CniCheck(check) => {
-                edges.endpoints.ask(Check(check)).await??;
-                Answer::Done
-            }
-            Request::CniStatus if self.setting.progress.borrow().realised == Revision::ZERO => {
-                return Err(try_again("no operator has sent this node its state yet"));
-            }
-            Request::CniStatus => Answer::Done,
+            Request::CniAdd(add) => cni.add(add, patience).await?,
+            Request::CniDelete(attachment) => cni.delete(attachment, patience).await?,
+            Request::CniCheck(check) => cni.check(check).await?,
+            Request::CniStatus => cni.status(&self.setting.runtime).await?,
+            Request::CniCollect(valid) => cni.collect(valid).await?,
             Request::Status => Answer::Status(self.status()),
             Request::Endpoints => {
                 let realised = self.setting.progress.borrow().realised.to_string();
@@ -195,36 +174,6 @@ impl Api {
         Ok(Answer::Done)
     }
 
-    /// ADD; a pod that is not known yet is waited for.
-    async fn add(&self, add: cni::Add, patience: Duration) -> Result<Answer, Refusal> {
-        let start = Instant::now();
-        loop {
-            let (answer, answered) = oneshot::channel();
-            self.edges.endpoints.ask(Add(add.clone(), answer)).await?;
-            let left = patience.saturating_sub(start.elapsed());
-            let added = tokio::time::timeout(left, answered)
-                .await
-                .map_err(|_| try_again(format!("not plugged after {patience:?}")))?
-                // The actor was made anew meanwhile; the same ADD goes on from its file.
-                .unwrap_or_else(|_| Err(try_again("interrupted")));
-            match added {
-                Err(refusal)
-                    if refusal.kind == FailureKind::TryAgain && start.elapsed() < patience =>
-                {
-                    tokio::time::sleep(ADD_PAUSE).await;
-                }
-                result => return result.map(Answer::Added),
-            }
-        }
-    }
-
-    async fn delete(&self, attachment: cni::Attachment) -> Result<Answer, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.edges.endpoints.ask(Delete(attachment, answer)).await?;
-        answered.await.map_err(|_| try_again("interrupted"))??;
-        Ok(Answer::Done)
-    }
-
     fn status(&self) -> Status {
         let progress = self.setting.progress.borrow();
         let actors = self.setting.runtime.actors();
@@ -261,35 +210,11 @@ impl Api {
             .collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
-
-    /// Does the DELs that came while the agent was away, again and again: one may be left behind at any time.
-    pub async fn drain(self) {
-        loop {
-            for file in queued(&self.setting.queue) {
-                self.drain_one(&file).await;
-            }
-            tokio::time::sleep(DRAIN).await;
-        }
-    }
-
-    async fn drain_one(&self, file: &Path) {
-        let read = std::fs::read(file)
-            .map_err(internal)
-            .and_then(|bytes| serde_json::from_slice::<cni::Attachment>(&bytes).map_err(internal));
-        let done = match read {
-            Ok(attachment) => self.delete(attachment).await.map(drop),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => drop(std::fs::remove_file(file)),
-            Err(error) => tracing::warn!(file = %file.display(), %error, "queued DEL"),
-        }
-    }
 }
 
 /// What is asked, as a span: what the kubelet waits for is worth a line, what people look at is not.
 fn span(request: &Request) -> Span {
-    let plugged = |command: &'static str, attachment: &cni::Attachment| {
+    let plugged = |command: &'static str, attachment: &Attachment| {
         let (container, interface) = (&*attachment.container_id, &*attachment.interface);
         tracing::info_span!("cni", command, container, interface, pod = Empty)
     };
@@ -303,10 +228,4 @@ fn span(request: &Request) -> Span {
         Request::CniCheck(check) => plugged("CHECK", &check.attachment),
         other => tracing::debug_span!("api", request = other.name()),
     }
-}
-
-fn queued(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let files = entries.flatten().map(|entry| entry.path());
-    files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect()
 }

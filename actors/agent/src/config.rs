@@ -1,6 +1,6 @@
 //! What an agent is told when it starts.
 
-use crate::{api, mapsync, metrics, runtime, uplink};
+use crate::{api, cni, mapsync, metrics, runtime, uplink};
 use std::{net::Ipv4Addr, path::PathBuf};
 use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
 use weft_core::policy::Room;
@@ -51,6 +51,9 @@ pub struct Config {
     /// How programs are attached; the best that this kernel has when absent.
     #[arg(long, value_enum, env = "WEFT_ATTACHMENT")]
     pub attachment: Option<Attach>,
+    /// CNI.
+    #[command(flatten)]
+    pub cni: cni::Config,
     /// The local socket.
     #[command(flatten)]
     pub api: api::Config,

@@ -1,15 +1,17 @@
 //! The `Endpoints` actor: the pods of this node, from CNI ADD to DEL. What happens next is [`weft_core::endpoint`]'s; here it is done.
 
+mod steps;
+mod tables;
+
 use crate::{
     Refusal, internal,
-    ipcache::{Ipcache, SetLocal, write},
-    loader::{Inspect, Loader, Open, Plug, Plugged, Reattach, Unplug},
-    mapsync::{BumpEpoch, ClassSync, TableSync},
-    policy::{DescribeClasses, Policy, SetHeld},
+    ipcache::Ipcache,
+    loader::{Inspect, Loader, Plugged, Reattach, Unplug},
+    mapsync::{ClassSync, TableSync},
+    policy::{DescribeClasses, Policy},
     published::Advance,
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
-    state::{self, Record},
-    try_again,
+    state, try_again,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,21 +21,21 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+pub use steps::host_interface;
+use steps::{endpoint_of, find, open, plug, spec, unplug};
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
-use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC, address::Addr4};
+use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
 use weft_api::{
     Failure, FailureKind,
     agent::EndpointRow,
     cni::{self, Attachment},
 };
 use weft_core::{
-    endpoint::{Caller, Effect, Endpoint, Endpoints as Core, Event, Phase, Wire},
+    endpoint::{Caller, Effect, Endpoint, Endpoints as Core, Event, Failure as Why, Phase, Wire},
     ipcache::LocalPod,
-    mapsync::{Rows, difference},
+    mapsync::Rows,
 };
-use weft_datapath::kernel::LinkSpec;
-use weft_process::trace;
 use weft_types::{Delta, Identity, NodeName, PodEndpoint, TraceContext};
 
 /// How long tables that could not be written are left alone.
@@ -194,14 +196,21 @@ impl Endpoints {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
                 self.then(life, key.clone(), async move {
                     let wire = plug(&loader, &setting, &key, &endpoint).await;
-                    Event::Linked { key, wire: wire.map_err(|e| e.to_string()) }
+                    Event::Linked { key, wire: wire.map_err(why) }
                 });
             }
             Effect::Open { key, endpoint } => {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
                 self.then(life, key.clone(), async move {
                     let result = open(&loader, &setting, &key, &endpoint).await;
-                    Event::Opened { key, result: result.map_err(|e| e.to_string()) }
+                    Event::Opened { key, result: result.map_err(why) }
+                });
+            }
+            Effect::Find { key, wire } => {
+                let loader = Rc::clone(&self.edges.loader);
+                self.then(life, key.clone(), async move {
+                    let result = find(&loader, &key, wire).await;
+                    Event::Found { key, result: result.map_err(why) }
                 });
             }
             Effect::Unplug { key } => {
@@ -209,7 +218,7 @@ impl Endpoints {
                 let ifindex = self.core.get(&key).and_then(|e| e.wire).map(|wire| wire.ifindex);
                 self.then(life, key.clone(), async move {
                     let result = unplug(&loader, &setting, &key, ifindex).await;
-                    Event::Unplugged { key, result: result.map_err(|e| e.to_string()) }
+                    Event::Unplugged { key, result: result.map_err(why) }
                 });
             }
             Effect::Added { caller, endpoint } => self.added(caller, &endpoint),
@@ -220,8 +229,8 @@ impl Endpoints {
                 }
             }
             Effect::Failed { caller, why } => match self.waiter(caller) {
-                Some(Waiter::Add(answer)) => drop(answer.send(Err(try_again(why)))),
-                Some(Waiter::Delete(answer)) => drop(answer.send(Err(try_again(why)))),
+                Some(Waiter::Add(answer)) => drop(answer.send(Err(refusal(why)))),
+                Some(Waiter::Delete(answer)) => drop(answer.send(Err(refusal(why)))),
                 None => {}
             },
         }
@@ -272,77 +281,6 @@ impl Endpoints {
         drop(answer.send(added));
     }
 
-    /// Makes the tables hold who is in them: rows come after the class they need, and go before it does.
-    async fn settle(&mut self) -> Result<u64, Refusal> {
-        let (version, inside) = self.core.in_tables();
-        let causes = self.causes();
-        let mut now = Told::default();
-        let mut pods = BTreeMap::new();
-        for (endpoint, wire) in inside {
-            *now.held.entry(endpoint.identity).or_default() += 1;
-            now.rows.insert(wire.ifindex.to_ne_bytes().into(), row(endpoint, wire));
-            let local = LocalPod { identity: endpoint.identity, ifindex: wire.ifindex };
-            now.local.insert(endpoint.address, local);
-            let pod = PodEndpoint {
-                name: endpoint.pod.clone(),
-                address: endpoint.address,
-                identity: endpoint.identity,
-                node: self.setting.node.clone(),
-            };
-            let cause = causes.get(&endpoint.address).copied();
-            pods.insert(endpoint.address, PluggedPod { endpoint: pod, id: endpoint.id, cause });
-        }
-        let mut both = now.held.clone();
-        for (identity, count) in &self.told.held {
-            let most = both.entry(*identity).or_default();
-            *most = (*most).max(*count);
-        }
-        let changed = now.rows != self.told.rows || now.local != self.told.local;
-        self.hold(both).await?;
-        let rows = difference(&self.told.rows, &now.rows);
-        write(&self.edges.table, rows, || now.rows.clone()).await?;
-        self.told.rows = now.rows;
-        if self.edges.ipcache.is_hungry() || now.local != self.told.local {
-            let life = self.edges.ipcache.incarnation();
-            self.edges.ipcache.starve();
-            self.edges.ipcache.ask(SetLocal(now.local.clone())).await??;
-            self.edges.ipcache.fed(life);
-            self.told.local = now.local;
-        }
-        self.hold(now.held).await?;
-        if changed {
-            self.edges.classes.ask(BumpEpoch).await??;
-        }
-        self.setting.plugged.send_if_modified(|told| {
-            let differs = told.as_deref() != Some(&pods);
-            if differs {
-                *told = Some(Arc::new(pods));
-            }
-            differs
-        });
-        Ok(version)
-    }
-
-    /// The calls that endpoints are being plugged by.
-    fn causes(&self) -> BTreeMap<Ipv4Addr, TraceContext> {
-        let cause = |(key, call): (&Attachment, &Span)| {
-            Some((self.core.get(key)?.address, trace::of(call)?))
-        };
-        self.calls.iter().filter_map(cause).collect()
-    }
-
-    async fn hold(&mut self, held: BTreeMap<Identity, usize>) -> Result<(), Refusal> {
-        if !self.edges.policy.is_hungry() && held == self.told.held {
-            return Ok(());
-        }
-        let life = self.edges.policy.incarnation();
-        self.edges.policy.starve();
-        self.edges.policy.ask(SetHeld(held.clone())).await??;
-        self.edges.policy.fed(life);
-        self.told.held = held;
-        Ok(())
-    }
-
     /// Reads the files, puts this process's programs on the links, and undoes what was unfinished.
     async fn recover(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
         let records = state::read(&self.setting.folder).map_err(internal)?;
@@ -374,103 +312,21 @@ impl Endpoints {
     }
 }
 
-fn endpoint_of(record: Record, wire: Option<Wire>, phase: Phase) -> Endpoint {
-    Endpoint {
-        pod: record.pod,
-        netns: record.netns,
-        id: record.id,
-        address: record.address,
-        identity: record.identity,
-        wire,
-        phase,
+fn why(refusal: Refusal) -> Why {
+    match refusal.kind {
+        FailureKind::TryAgain => Why::Passing(refusal.message),
+        FailureKind::Invalid
+        | FailureKind::NotFound
+        | FailureKind::Refused
+        | FailureKind::Internal => Why::Lasting(refusal.message),
     }
 }
 
-fn spec(setting: &Setting, key: &Attachment, endpoint: &Endpoint) -> LinkSpec {
-    LinkSpec {
-        netns: endpoint.netns.clone().into(),
-        interface: key.interface.clone(),
-        host_interface: host_interface(key),
-        address: endpoint.address,
-        mtu: setting.mtu,
+fn refusal(why: Why) -> Refusal {
+    match why {
+        Why::Passing(why) => try_again(why),
+        Why::Lasting(why) => internal(why),
     }
-}
-
-/// The file before the link: what a crash leaves is found by its file.
-async fn keep(setting: &Setting, key: &Attachment, endpoint: &Endpoint) -> Result<(), Refusal> {
-    let record = Record {
-        version: Record::VERSION,
-        attachment: key.clone(),
-        pod: endpoint.pod.clone(),
-        netns: endpoint.netns.clone(),
-        id: endpoint.id,
-        address: endpoint.address,
-        identity: endpoint.identity,
-        link: endpoint.wire.map(|wire| (wire.ifindex, wire.mac)),
-    };
-    let (folder, name) = (setting.folder.clone(), host_interface(key));
-    let written = tokio::task::spawn_blocking(move || state::write(&folder, &name, &record));
-    written.await.map_err(internal)?.map_err(internal)
-}
-
-async fn plug(
-    loader: &Edge<Loader>,
-    setting: &Setting,
-    key: &Attachment,
-    endpoint: &Endpoint,
-) -> Result<Wire, Refusal> {
-    keep(setting, key, endpoint).await?;
-    let link = loader.ask(Plug(spec(setting, key, endpoint))).await??;
-    Ok(Wire { ifindex: link.ifindex, mac: link.mac })
-}
-
-async fn open(
-    loader: &Edge<Loader>,
-    setting: &Setting,
-    key: &Attachment,
-    endpoint: &Endpoint,
-) -> Result<(), Refusal> {
-    keep(setting, key, endpoint).await?;
-    let wire = endpoint.wire.ok_or_else(|| internal("the endpoint has no link"))?;
-    loader.ask(Open(wire.ifindex)).await?
-}
-
-async fn unplug(
-    loader: &Edge<Loader>,
-    setting: &Setting,
-    key: &Attachment,
-    ifindex: Option<u32>,
-) -> Result<(), Refusal> {
-    let name = host_interface(key);
-    loader.ask(Unplug { host_interface: name.clone(), ifindex }).await??;
-    let folder = setting.folder.clone();
-    let removed = tokio::task::spawn_blocking(move || state::remove(&folder, &name));
-    removed.await.map_err(internal)?.map_err(internal)
-}
-
-/// The name of the host side: of a length that Linux takes, the same for the same attachment.
-pub fn host_interface(attachment: &Attachment) -> String {
-    // FNV-1a, 64 bits; a name must be stable over versions of the standard library's hasher.
-    let text = [attachment.container_id.as_bytes(), b"/", attachment.interface.as_bytes()].concat();
-    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("wl{:012x}", hash & 0xffff_ffff_ffff)
-}
-
-/// An endpoint's row in the kernel.
-fn row(endpoint: &Endpoint, wire: Wire) -> Vec<u8> {
-    let row = weft_abi::endpoint::Endpoint {
-        ifindex: wire.ifindex,
-        id: endpoint.id,
-        identity: endpoint.identity.0,
-        // A class's number is its identity's.
-        class: endpoint.identity.0,
-        addr4: Addr4::new(endpoint.address.octets()),
-        mac: wire.mac,
-        ..weft_abi::endpoint::Endpoint::zeroed()
-    };
-    row.to_bytes().into()
 }
 
 fn mac(bytes: [u8; 6]) -> String {
@@ -572,14 +428,15 @@ impl Serve<Check> for Endpoints {
             message: format!("container {} is not plugged here", key.container_id),
         })?;
         let no = |message: String| Err(Failure { kind: FailureKind::Refused, message });
-        match check.address {
-            Some(address) if address != endpoint.address => {
-                return no(format!("the pod's address is {}, not {address}", endpoint.address));
-            }
-            _ if endpoint.phase != Phase::Ready => {
-                return no(format!("the endpoint is {}", endpoint.phase.as_str()));
-            }
-            _ => {}
+        if !check.addresses.contains(&endpoint.address) {
+            let (is, said) = (endpoint.address, &check.addresses);
+            return no(format!("the pod's address is {is}, not among {said:?}"));
+        }
+        if check.netns != endpoint.netns {
+            return no(format!("the pod is in {}, not in {}", endpoint.netns, check.netns));
+        }
+        if endpoint.phase != Phase::Ready {
+            return no(format!("the endpoint is {}", endpoint.phase.as_str()));
         }
         let differences =
             self.edges.loader.ask(Inspect(spec(&self.setting, key, endpoint))).await??;
@@ -597,6 +454,29 @@ impl Serve<CountEndpoints> for Endpoints {
             *counts.entry(endpoint.phase.as_str()).or_default() += 1;
             counts
         })
+    }
+}
+
+/// CNI STATUS: whether there is an address for another pod.
+pub struct CanPlug;
+request!(CanPlug => Result<(), Refusal>);
+
+impl Serve<CanPlug> for Endpoints {
+    async fn serve(&mut self, _: CanPlug, _: &Life<Self>) -> Result<(), Refusal> {
+        self.core.obstacle().map_or(Ok(()), |why| Err(refusal(why)))
+    }
+}
+
+/// Every attachment with the path of its network namespace.
+pub struct ListAttachments;
+request!(ListAttachments => Vec<(Attachment, PathBuf)>);
+
+impl Serve<ListAttachments> for Endpoints {
+    async fn serve(&mut self, _: ListAttachments, _: &Life<Self>) -> Vec<(Attachment, PathBuf)> {
+        self.core
+            .iter()
+            .map(|(key, endpoint)| (key.clone(), endpoint.netns.clone().into()))
+            .collect()
     }
 }
 

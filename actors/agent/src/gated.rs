@@ -110,8 +110,8 @@ impl<K: Links + ?Sized> Gated<K> {
     }
 
     /// Sets it up.
-    pub fn open(&self, ifindex: u32) -> Result<(), KernelError> {
-        self.pass()?.open(ifindex)
+    pub fn open(&self, spec: &LinkSpec) -> Result<(), KernelError> {
+        self.pass()?.open(spec)
     }
 
     /// Removes it.

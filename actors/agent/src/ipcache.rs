@@ -75,11 +75,15 @@ impl Ipcache {
             return Ok(());
         }
         let edits = self.core.commit();
+        // A route that another program's is in the way of is said, and keeps no address out of the tables.
+        let mut routes = Ok(());
         if edits.routes || self.loader.is_hungry() {
             let life = self.loader.incarnation();
             self.loader.starve();
-            self.loader.ask(SetRoutes(self.core.routes())).await??;
-            self.loader.fed(life);
+            routes = self.loader.ask(SetRoutes(self.core.routes())).await?;
+            if routes.is_ok() {
+                self.loader.fed(life);
+            }
         }
         let rows: Edits = edits
             .addresses
@@ -104,6 +108,7 @@ impl Ipcache {
             self.core.rows().prefixes.iter().map(|(p, e)| (key(p), e.to_bytes().into())).collect()
         })
         .await
+        .and(routes)
     }
 }
 

@@ -4,6 +4,7 @@
 //! answers, the kernel holds. `Observer` is told, and asks nobody.
 
 pub mod api;
+pub mod cni;
 pub mod config;
 pub mod conntrack;
 pub mod endpoints;
@@ -11,6 +12,7 @@ pub mod flows;
 pub mod gated;
 pub mod inspect;
 pub mod ipcache;
+pub mod journal;
 pub mod loader;
 pub mod mapsync;
 pub mod metrics;

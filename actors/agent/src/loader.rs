@@ -39,12 +39,12 @@ impl Serve<Plug> for Loader {
 }
 
 /// Let packets through a pod's link.
-pub struct Open(pub u32);
+pub struct Open(pub LinkSpec);
 request!(Open => Result<(), Refusal>);
 
 impl Serve<Open> for Loader {
-    async fn serve(&mut self, Open(ifindex): Open, _: &Life<Self>) -> Result<(), Refusal> {
-        self.links.open(ifindex).map_err(internal)
+    async fn serve(&mut self, Open(spec): Open, _: &Life<Self>) -> Result<(), Refusal> {
+        self.links.open(&spec).map_err(internal)
     }
 }
 

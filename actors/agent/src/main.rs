@@ -13,6 +13,7 @@ use weft_abi::{
 };
 use weft_agent::{
     api::{self, Answering, Api, Faults},
+    cni::Cni,
     config::Config,
     conntrack::Conntrack,
     endpoints::{self, Callees, Endpoints},
@@ -129,8 +130,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let (policy, ipcache, endpoints) = (policy.clone(), ipcache.clone(), endpoints.clone());
         let observer = observer.clone();
         let columns = Columns { policy, ipcache, endpoints, classes, observer };
-        let config = config.uplink.clone();
-        let setting = uplink::Setting { node, config, identity, progress, plugged: told };
+        let (config, state_dir) = (config.uplink.clone(), config.state_dir.clone());
+        let setting =
+            uplink::Setting { node, config, identity, progress, plugged: told, state_dir };
         move |_| Uplink::new(setting.clone(), &columns)
     });
 
@@ -141,14 +143,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         inspector: &inspector,
         observer: &observer,
     };
+    let queue = config.run_dir.join("delete-queue");
+    let cni = Cni::new(config.cni, &endpoints, seen.clone(), queue);
     let setting = api::Setting {
         node: config.node.clone(),
         runtime: runtime.clone(),
         progress: seen.clone(),
-        queue: config.run_dir.join("delete-queue"),
+        cni: cni.clone(),
         flows: flowed,
         counts: counts.clone(),
-        config: config.api,
         faults: if config.allow_faults { Faults::Allowed } else { Faults::Refused },
     };
     let api = Api::new(setting, &answering);
@@ -159,7 +162,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let (health, api) = (Health::bind(address).await?, api.clone());
         actix::spawn(health.serve(async move || metrics.render().await, move || api.healthy()));
     }
-    actix::spawn(api.clone().drain());
+    actix::spawn(cni.drain());
     let server = Server::bind(&config.run_dir.join("agent.sock"), config.api.limits())?;
     actix::spawn(server.serve(move |call| {
         let api = api.clone();

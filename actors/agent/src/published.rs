@@ -31,6 +31,12 @@ pub struct Published {
 }
 
 impl Published {
+    /// What a disk held, complete as of a revision.
+    pub fn recovered(revision: Revision, deltas: Vec<Delta>) -> Self {
+        let state = deltas.into_iter().map(|delta| (delta.key(), Arc::new(delta))).collect();
+        Self { revision, state, ..Self::default() }
+    }
+
     /// The newest complete revision; zero before the first snapshot.
     pub fn revision(&self) -> Revision {
         self.revision

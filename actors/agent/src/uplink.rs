@@ -1,16 +1,19 @@
 //! The `Uplink` actor: what operators published, on its way to everyone; and the session that it comes by.
 
+mod disk;
+
 use crate::{
     Refusal,
     endpoints::{Endpoints, PluggedPod, PluggedPods},
     ipcache::Ipcache,
+    journal::Journal,
     mapsync::{BumpEpoch, ClassSync},
     observer::Observer,
     policy::Policy,
     published::{Advance, Published},
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
     sync::{mpsc, watch},
@@ -83,6 +86,8 @@ pub struct Setting {
     pub progress: Arc<watch::Sender<Progress>>,
     /// Who is plugged here, once that is known.
     pub plugged: watch::Receiver<Option<PluggedPods>>,
+    /// Folder of what must survive the agent.
+    pub state_dir: PathBuf,
 }
 
 /// The actors that a revision goes through, in this order.
@@ -104,6 +109,8 @@ pub struct Columns {
 pub struct Uplink {
     setting: Setting,
     published: Published,
+    /// What was published, on disk; none while it is being written.
+    journal: Option<Journal>,
     policy: Edge<Policy>,
     ipcache: Edge<Ipcache>,
     endpoints: Edge<Endpoints>,
@@ -111,6 +118,8 @@ pub struct Uplink {
     observer: Edge<Observer>,
     /// The session's way out, while there is one.
     say: Option<mpsc::Sender<ToOperator>>,
+    /// The revision that is on disk.
+    recorded: Revision,
     /// Changes that some column may not have.
     pending: bool,
     /// What caused them.
@@ -122,6 +131,7 @@ impl Uplink {
     /// With nothing yet.
     pub fn new(setting: Setting, columns: &Columns) -> Self {
         Self {
+            journal: Some(Journal::new(&setting.state_dir)),
             setting,
             published: Published::default(),
             policy: columns.policy.edge(),
@@ -130,6 +140,7 @@ impl Uplink {
             classes: columns.classes.edge(),
             observer: columns.observer.edge(),
             say: None,
+            recorded: Revision::ZERO,
             pending: false,
             causes: Vec::new(),
             retrying: false,
@@ -184,7 +195,7 @@ impl Uplink {
 
     async fn realise_now(&mut self, revision: Revision, life: &Life<Self>) {
         self.setting.progress.send_modify(|p| p.received = revision);
-        match self.advance().await {
+        match self.advance(life).await {
             Ok(epoch) => {
                 self.pending = false;
                 self.causes.clear();
@@ -231,8 +242,9 @@ impl Uplink {
         }
     }
 
-    async fn advance(&mut self) -> Result<u64, Refusal> {
+    async fn advance(&mut self, life: &Life<Self>) -> Result<u64, Refusal> {
         let changes = self.published.changes();
+        let durable = self.record(&changes, life).await;
         let whole = || self.published.whole();
         // Names come before the first event that needs them.
         self.inform(if self.observer.is_hungry() { whole() } else { changes.clone() });
@@ -240,6 +252,7 @@ impl Uplink {
         let policy = tell(&self.policy, &changes, whole).await;
         let ipcache = tell(&self.ipcache, &changes, whole).await;
         let endpoints = tell(&self.endpoints, &changes, whole).await;
+        durable.wait().await;
         policy.and(ipcache).and(endpoints)?;
         self.classes.ask(BumpEpoch).await?
     }
@@ -279,6 +292,12 @@ impl Role for Uplink {
         life.refeed_after(&self.ipcache);
         life.refeed_after(&self.endpoints);
         life.refeed_after(&self.observer);
+        self.recover().await?;
+        if self.pending {
+            // Before the first session asks what is held: mailboxes keep their order.
+            let me = life.edge();
+            life.spawn(async move { drop(me.ask(Refeed).await) });
+        }
         life.spawn(sessions(self.setting.clone(), life.edge()));
         Ok(())
     }

@@ -17,6 +17,8 @@ pub enum Request {
     CniCheck(cni::Check),
     /// CNI STATUS: is ADD possible now?
     CniStatus,
+    /// CNI GC: attachments that are not among these, and whose network namespace is gone, are deleted; answered by nothing.
+    CniCollect(Vec<cni::Attachment>),
     /// Health, revision, actors.
     Status,
     /// The endpoints of this node.
@@ -58,6 +60,7 @@ impl Request {
             Self::CniDelete(_) => "cni_delete",
             Self::CniCheck(_) => "cni_check",
             Self::CniStatus => "cni_status",
+            Self::CniCollect(_) => "cni_collect",
             Self::Status => "status",
             Self::Endpoints => "endpoints",
             Self::Identities => "identities",

@@ -12,6 +12,14 @@ pub struct Attachment {
     pub interface: String,
 }
 
+impl Attachment {
+    /// The name of the file in which DEL waits while the agent is away: JSON of the attachment. A container id has
+    /// no `@`, so two attachments never share one.
+    pub fn queue_name(&self) -> String {
+        format!("{}@{}.json", self.container_id, self.interface)
+    }
+}
+
 /// ADD: plug a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Add {
@@ -49,6 +57,6 @@ pub struct Check {
     pub attachment: Attachment,
     /// Path of the network namespace.
     pub netns: String,
-    /// The address that the previous result has, when there is one.
-    pub address: Option<Ipv4Addr>,
+    /// The addresses that the previous result has for the interface; the pod's must be among them.
+    pub addresses: Vec<Ipv4Addr>,
 }

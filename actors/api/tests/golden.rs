@@ -50,13 +50,17 @@ fn cni_calls() {
         call(agent::Request::CniCheck(cni::Check {
             attachment: attachment(),
             netns: "/run/netns/a".to_owned(),
-            address: Some([10, 244, 0, 7].into()),
+            addresses: vec![[10, 244, 0, 7].into()],
         })),
-        r#"{"version":1,"deadline_ms":5000,"request":{"cni_check":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","address":"10.244.0.7"}}}"#,
+        r#"{"version":1,"deadline_ms":5000,"request":{"cni_check":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","addresses":["10.244.0.7"]}}}"#,
     );
     golden(
         call(agent::Request::CniStatus),
         r#"{"version":1,"deadline_ms":5000,"request":"cni_status"}"#,
+    );
+    golden(
+        call(agent::Request::CniCollect(vec![attachment()])),
+        r#"{"version":1,"deadline_ms":5000,"request":{"cni_collect":[{"container_id":"c0ffee","interface":"eth0"}]}}"#,
     );
 }
 

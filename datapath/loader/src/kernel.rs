@@ -121,8 +121,8 @@ pub trait Links: Send + Sync + 'static {
     /// sides. The host side is down until [`Links::open`]. Making it again is no error; a different
     /// interface of that name in the pod is.
     fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError>;
-    /// Sets the host side up: programs are attached and maps are written.
-    fn open(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Sets the host side up: programs are attached and maps are written. When it returns, both sides carry packets.
+    fn open(&self, spec: &LinkSpec) -> Result<(), KernelError>;
     /// Removes a pod's link by its host side's name; removing the absent is no error.
     fn unplug(&self, host_interface: &str) -> Result<(), KernelError>;
     /// Whether the link is as [`Links::plug`] made it; the differences in words.
@@ -131,7 +131,8 @@ pub trait Links: Send + Sync + 'static {
     fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError>;
     /// The device with this address, and its MTU.
     fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError>;
-    /// Makes the routes to other nodes' prefixes be exactly these (prefix, length, via).
+    /// Makes our routes to other nodes' prefixes be exactly these (prefix, length, via). Routes that others made are
+    /// left alone; one of them in the way of ours is an error, after all that can be done is done.
     fn set_routes(&self, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError>;
 }
 

@@ -14,9 +14,17 @@ use std::{
     fs::{self, File},
     io,
     net::Ipv4Addr,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
+
+/// How long a device may take until it sends. The kernel gathers what is not urgent over a second.
+const CARRIES_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is looked at; mostly it takes less.
+const CARRIES_PAUSE: Duration = Duration::from_micros(200);
 
 /// Links of the calling thread's network namespace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +32,7 @@ pub struct RealLinks;
 
 impl Links for RealLinks {
     fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
+        refuse_own(&spec.netns)?;
         let mac = pod_mac(spec.address);
         let host = match paired(spec)? {
             Some(host) => host,
@@ -37,9 +46,11 @@ impl Links for RealLinks {
         Ok(Link { ifindex: host.index, mac })
     }
 
-    fn open(&self, ifindex: u32) -> Result<(), KernelError> {
-        let action = || format!("open interface {ifindex}");
+    fn open(&self, spec: &LinkSpec) -> Result<(), KernelError> {
+        let action = || format!("open {}", spec.host_interface);
         let mut network = network()?;
+        let host = network.device(&spec.host_interface).map_err(failed(action()))?;
+        let ifindex = host.map_or(0, |host| host.index);
         let pods = network.neighbours(ifindex).map_err(failed(action()))?;
         let Some(&(address, mac)) = pods.first() else {
             return Err(KernelError::Unusable(format!("{}: it is no pod's link", action())));
@@ -47,7 +58,13 @@ impl Links for RealLinks {
         network.set_up(ifindex).map_err(failed(action()))?;
         let route = Route { prefix: (address, 32), via: None, device: ifindex };
         network.add_route(route).map_err(failed(action()))?;
-        network.add_neighbour(ifindex, address, mac).map_err(failed(action()))
+        network.add_neighbour(ifindex, address, mac).map_err(failed(action()))?;
+        carries(&mut network, &spec.host_interface).map_err(failed(action()))?;
+        netns::inside(&spec.netns, || {
+            Network::here()
+                .and_then(|mut pod| carries(&mut pod, &spec.interface))
+                .map_err(failed(action()))
+        })
     }
 
     fn unplug(&self, host_interface: &str) -> Result<(), KernelError> {
@@ -103,23 +120,25 @@ impl Links for RealLinks {
 
     fn set_routes(&self, routes: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError> {
         let mut network = network()?;
-        let all = network.routes().map_err(failed("list routes".to_owned()))?;
-        let present: Vec<Route> = all.into_iter().filter(|route| route.via.is_some()).collect();
-        for &(prefix, length, via) in routes {
-            let wanted = Route { prefix: (prefix, length), via: Some(via), device: 0 };
-            if !present.iter().any(|p| p.prefix == wanted.prefix && p.via == wanted.via) {
-                let action = format!("route {prefix}/{length} via {via}");
-                network.add_route(wanted).map_err(failed(action))?;
-            }
-        }
-        for route in present {
+        let ours = network.routes().map_err(failed("list routes".to_owned()))?;
+        let present: Vec<Route> = ours.into_iter().filter(|route| route.via.is_some()).collect();
+        for &route in &present {
             let (prefix, length) = route.prefix;
             if !routes.iter().any(|(p, l, _)| (*p, *l) == (prefix, length)) {
                 let action = format!("remove the route to {prefix}/{length}");
                 network.remove_route(route).map_err(failed(action))?;
             }
         }
-        Ok(())
+        // One that cannot be made keeps none of the others away.
+        let mut done = Ok(());
+        for &(prefix, length, via) in routes {
+            let wanted = Route { prefix: (prefix, length), via: Some(via), device: 0 };
+            if !present.iter().any(|p| p.prefix == wanted.prefix && p.via == wanted.via) {
+                let action = format!("route {prefix}/{length} via {via}");
+                done = done.and(network.add_route(wanted).map_err(failed(action)));
+            }
+        }
+        done
     }
 }
 
@@ -137,6 +156,37 @@ fn network() -> Result<Network, KernelError> {
 fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x57, a, b, c, d]
+}
+
+/// Waits until a device sends. The kernel gives it a queue some time after its peer was set up, on a thread of its own
+/// (`linkwatch`), and says so by its operational state; what is sent before is lost, without a trace.
+fn carries(network: &mut Network, device: &str) -> io::Result<()> {
+    let until = Instant::now() + CARRIES_WITHIN;
+    loop {
+        match network.device(device)? {
+            Some(found) if found.carries => return Ok(()),
+            Some(_) if Instant::now() < until => thread::sleep(CARRIES_PAUSE),
+            Some(_) => {
+                let problem = format!("{device} is set up and does not become operational");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+            }
+            None => return Err(io::Error::from_raw_os_error(libc::ENODEV)),
+        }
+    }
+}
+
+/// A pod's side in the node's own namespace would take the node's traffic for the pod's.
+fn refuse_own(netns: &Path) -> Result<(), KernelError> {
+    let id = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    let open = format!("open the network namespace {}", netns.display());
+    let theirs = id(netns).map_err(failed(open))?;
+    if id(Path::new("/proc/thread-self/ns/net")).is_ok_and(|ours| ours == theirs) {
+        return Err(KernelError::Unusable(format!(
+            "plug {}: it is the node's own network namespace, not a pod's",
+            netns.display()
+        )));
+    }
+    Ok(())
 }
 
 fn is_host_side(device: &Device) -> bool {

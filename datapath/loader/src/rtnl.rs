@@ -7,9 +7,12 @@ const INET: u8 = libc::AF_INET as u8;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
+/// `linux/if.h`.
+const IF_OPER_UP: u8 = 6;
 const DUMP: i32 = libc::NLM_F_DUMP;
 const MAKE: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-/// Who made a route, as `ip route` shows it: a number that nobody in `rt_protos` has.
+/// Who made a route (`rtm_protocol`; `ip route` shows `proto 87`). The kernel keeps 0 to 4 for itself and leaves the others
+/// to user space (`linux/rtnetlink.h`, `RTPROT_*`); no `RTPROT_*` there and no row of iproute2's `rt_protos` has 87, a `W`.
 const PROTOCOL: u8 = 87;
 
 /// A device.
@@ -21,6 +24,8 @@ pub struct Device {
     pub name: String,
     /// Whether it is set up.
     pub up: bool,
+    /// Whether it is operational (`IF_OPER_UP`): up, with a carrier, and with a queue to send by.
+    pub carries: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its hardware address, when it has one of six bytes.
@@ -145,18 +150,50 @@ impl Network {
         Ok(rows.iter().filter_map(read).collect())
     }
 
-    /// Adds a route, or replaces the one to the same prefix.
+    /// Adds a route, or replaces ours to the same prefix. One that others made is never touched: where theirs
+    /// leads to the same place it will do, and else this is an error.
     pub fn add_route(&mut self, route: Route) -> io::Result<()> {
-        self.ask(route_request(libc::RTM_NEWROUTE, MAKE, route))
+        let make = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        match self.ask(route_request(libc::RTM_NEWROUTE, make, route)) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            done => return done,
+        }
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            self.main_table()?.into_iter().partition(|(_, ours)| *ours);
+        if ours.iter().any(|(present, _)| present.prefix == route.prefix) {
+            return self.ask(route_request(libc::RTM_NEWROUTE, MAKE, route));
+        }
+        let same = |present: &Route| {
+            let device = route.device == 0 || present.device == route.device;
+            present.prefix == route.prefix && present.via == route.via && device
+        };
+        if theirs.iter().any(|(present, _)| same(present)) {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "another program made a route to the same prefix; remove it, or have that program leave \
+             the prefix alone",
+        ))
     }
 
-    /// Removes a route.
+    /// Removes a route that we made.
     pub fn remove_route(&mut self, route: Route) -> io::Result<()> {
-        self.ask(route_request(libc::RTM_DELROUTE, 0, route))
+        // The kernel takes the protocol for a condition: a route of others does not match.
+        match self.ask(route_request(libc::RTM_DELROUTE, 0, route)) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            done => done,
+        }
     }
 
     /// The routes of the main table that we made.
     pub fn routes(&mut self) -> io::Result<Vec<Route>> {
+        let ours = self.main_table()?.into_iter().filter(|(_, ours)| *ours);
+        Ok(ours.map(|(route, _)| route).collect())
+    }
+
+    /// Every route of the main table, and whether we made it.
+    fn main_table(&mut self) -> io::Result<Vec<(Route, bool)>> {
         let mut body = [0; 12];
         if let Some(family) = body.first_mut() {
             *family = INET;
@@ -221,6 +258,7 @@ fn read_device(row: &[u8]) -> Option<Device> {
         index: word(row, 4)?,
         name: String::from_utf8_lossy(name).trim_end_matches('\0').to_owned(),
         up: word(row, 8)? & libc::IFF_UP as u32 != 0,
+        carries: find(attributes, libc::IFLA_OPERSTATE) == Some(&[IF_OPER_UP]),
         mtu: word(find(attributes, libc::IFLA_MTU)?, 0)?,
         mac: find(attributes, libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
         peer: find(attributes, libc::IFLA_LINK).and_then(|link| word(link, 0)),
@@ -246,18 +284,20 @@ fn route_request(kind: u16, flags: i32, route: Route) -> Request {
     request
 }
 
-fn read_route(row: &[u8]) -> Option<Route> {
-    let ours = *row.get(5)? == PROTOCOL && *row.get(4)? == libc::RT_TABLE_MAIN;
+/// A route of the main table, and whether we made it. One that leads nowhere (a blackhole) has no device.
+fn read_route(row: &[u8]) -> Option<(Route, bool)> {
+    let ours = *row.get(5)? == PROTOCOL;
     let attributes = row.get(12..)?;
     let prefix = match find(attributes, libc::RTA_DST) {
         Some(bytes) => address(bytes)?,
         None => Ipv4Addr::UNSPECIFIED,
     };
-    ours.then_some(Route {
+    let route = Route {
         prefix: (prefix, *row.get(1)?),
         via: find(attributes, libc::RTA_GATEWAY).and_then(address),
-        device: find(attributes, libc::RTA_OIF).and_then(|bytes| word(bytes, 0))?,
-    })
+        device: find(attributes, libc::RTA_OIF).and_then(|bytes| word(bytes, 0)).unwrap_or(0),
+    };
+    (*row.get(4)? == libc::RT_TABLE_MAIN).then_some((route, ours))
 }
 
 fn address(bytes: &[u8]) -> Option<Ipv4Addr> {

@@ -98,8 +98,8 @@ fn pod(node: &Namespace, address: Ipv4Addr) -> Result<Namespace> {
         mtu: MTU,
     };
     node.inside(|| {
-        let link = RealLinks.plug(&spec)?;
-        Ok(RealLinks.open(link.ifindex)?)
+        RealLinks.plug(&spec)?;
+        Ok(RealLinks.open(&spec)?)
     })?;
     Ok(namespace)
 }

@@ -1,0 +1,79 @@
+//! What was published, kept on disk: before anyone is told of it, and durable before it is acknowledged.
+
+use super::Uplink;
+use crate::{Refusal, internal, journal::Journal, published::Advance, runtime::Life};
+use std::io;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// A record on its way from the page cache to the disk.
+pub(super) struct Durable(Option<JoinHandle<io::Result<()>>>);
+
+impl Durable {
+    /// Until it is there.
+    pub(super) async fn wait(self) {
+        let Some(syncing) = self.0 else { return };
+        let done = syncing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = done {
+            tracing::error!(%error, "sync the state on disk");
+        }
+    }
+}
+
+impl Uplink {
+    /// Reads what the life before held: the kernel goes on from there, whether an operator can be reached or not.
+    pub(super) async fn recover(&mut self) -> Result<(), Refusal> {
+        let journal = Journal::new(&self.setting.state_dir);
+        let (read, journal) =
+            spawn_blocking(move || (journal.read(), journal)).await.map_err(internal)?;
+        match read {
+            Ok(Some(published)) => {
+                tracing::info!(revision = %published.revision(), "going on from the state on disk");
+                self.published = published;
+                self.pending = true;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let file = journal.path().display();
+                tracing::error!(%file, %error, "the state on disk is ignored: an operator is waited for");
+            }
+        }
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    /// Writes a change down before anyone is told of it. That it cannot be keeps nobody from being told.
+    pub(super) async fn record(&mut self, changes: &Advance, life: &Life<Self>) -> Durable {
+        // Taken out while it is written; a task that died over it had its file.
+        let mut journal =
+            self.journal.take().unwrap_or_else(|| Journal::new(&self.setting.state_dir));
+        let whole = journal.wants_whole();
+        if !whole && changes.deltas.is_empty() && changes.revision == self.recorded {
+            self.journal = Some(journal);
+            return Durable(None);
+        }
+        let advance = if whole { self.published.whole() } else { changes.clone() };
+        let (revision, gate) = (advance.revision, life.gate());
+        let write = move || {
+            // Who was replaced has no say in what is on disk.
+            let done = if gate.is_open() { journal.record(&advance) } else { Ok(()) };
+            (done.and_then(|()| journal.unsynced()), journal)
+        };
+        let written = match spawn_blocking(write).await {
+            Ok((written, journal)) => {
+                self.journal = Some(journal);
+                written
+            }
+            Err(died) => Err(io::Error::other(died)),
+        };
+        match written {
+            Ok(file) => {
+                self.recorded = revision;
+                Durable(file.map(|file| spawn_blocking(move || file.sync_data())))
+            }
+            Err(error) => {
+                tracing::error!(%error, "write the state to disk: a restart without operators would know nothing");
+                Durable(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The transition function, step by step.
+
+use super::*;
+
+const WIRE: Wire = Wire { ifindex: 7, mac: [2, 0, 0, 0, 0, 1] };
+
+fn pod() -> NamespacedName {
+    NamespacedName::new("shop", "cart-0")
+}
+
+fn endpoints() -> Endpoints<&'static str> {
+    let mut endpoints = Endpoints::default();
+    endpoints.set_pod_cidrs(vec!["10.0.0.0/29".parse().unwrap()]);
+    endpoints.set_workload(&pod(), Some(Identity(300)));
+    endpoints
+}
+
+fn lasting(why: &str) -> Failure {
+    Failure::Lasting(why.to_owned())
+}
+
+fn add(key: &'static str, caller: Caller) -> Event<&'static str> {
+    Event::Add { key, pod: pod(), netns: format!("/run/netns/{key}"), caller }
+}
+
+fn settle(endpoints: &mut Endpoints<&'static str>) -> Vec<Effect<&'static str>> {
+    let (version, _) = endpoints.in_tables();
+    endpoints.step(Event::Settled { version })
+}
+
+fn plugged(endpoints: &mut Endpoints<&'static str>, key: &'static str) {
+    endpoints.step(add(key, 1));
+    assert_eq!(endpoints.step(Event::Linked { key, wire: Ok(WIRE) }), [Effect::Settle]);
+    assert!(matches!(settle(endpoints)[..], [Effect::Open { .. }]));
+    let opened = endpoints.step(Event::Opened { key, result: Ok(()) });
+    assert!(matches!(opened[..], [Effect::Added { caller: 1, .. }]), "{opened:?}");
+}
+
+#[test]
+fn from_add_to_delete() {
+    let mut endpoints = endpoints();
+    plugged(&mut endpoints, "a");
+    assert_eq!(endpoints.in_tables().1.len(), 1);
+    assert_eq!(endpoints.step(Event::Delete { key: "a", caller: 2 }), [Effect::Settle]);
+    assert_eq!(endpoints.in_tables().1.len(), 0, "out of the tables before its link goes");
+    assert_eq!(settle(&mut endpoints), [Effect::Unplug { key: "a" }]);
+    let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
+    assert_eq!(gone, [Effect::Deleted { caller: 2 }]);
+    assert_eq!(endpoints.iter().count(), 0);
+}
+
+#[test]
+fn a_repeated_add_is_one_endpoint_with_two_answers() {
+    let mut endpoints = endpoints();
+    endpoints.step(add("a", 1));
+    assert_eq!(endpoints.step(add("a", 2)), []);
+    endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
+    settle(&mut endpoints);
+    let opened = endpoints.step(Event::Opened { key: "a", result: Ok(()) });
+    assert_eq!(opened.len(), 2);
+    // Once more, when it is long plugged: its link is looked for.
+    assert_eq!(endpoints.step(add("a", 3)), [Effect::Find { key: "a", wire: Some(WIRE) }]);
+    let found = endpoints.step(Event::Found { key: "a", result: Ok(Presence::There) });
+    assert!(matches!(found[..], [Effect::Added { caller: 3, .. }]), "{found:?}");
+}
+
+#[test]
+fn a_repeated_add_whose_link_went_makes_it_anew() {
+    let mut endpoints = endpoints();
+    plugged(&mut endpoints, "a");
+    endpoints.step(add("a", 2));
+    let gone = endpoints.step(Event::Found { key: "a", result: Ok(Presence::Gone) });
+    assert!(
+        matches!(
+            gone[..],
+            [Effect::Failed { caller: 2, why: Failure::Passing(_) }, Effect::Settle]
+        ),
+        "{gone:?}"
+    );
+    assert_eq!(settle(&mut endpoints), [Effect::Unplug { key: "a" }]);
+    assert_eq!(endpoints.step(Event::Unplugged { key: "a", result: Ok(()) }), []);
+    plugged(&mut endpoints, "a");
+    // Whether it is there may be unknown: nothing is taken away then.
+    endpoints.step(add("a", 3));
+    let unknown = endpoints.step(Event::Found { key: "a", result: Err(lasting("netlink")) });
+    assert_eq!(unknown, [Effect::Failed { caller: 3, why: lasting("netlink") }]);
+    assert_eq!(endpoints.get(&"a").unwrap().phase, Phase::Ready);
+}
+
+#[test]
+fn a_container_is_one_pod_s_in_one_namespace() {
+    let mut endpoints = endpoints();
+    plugged(&mut endpoints, "a");
+    let elsewhere = Event::Add { key: "a", pod: pod(), netns: "/run/netns/b".into(), caller: 2 };
+    let refused = endpoints.step(elsewhere);
+    assert!(
+        matches!(&refused[..], [Effect::Failed { why: Failure::Lasting(why), .. }] if why.contains("/run/netns/a")),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_delete_beside_an_add_ends_both() {
+    let mut endpoints = endpoints();
+    endpoints.step(add("a", 1));
+    assert_eq!(endpoints.step(Event::Delete { key: "a", caller: 2 }), []);
+    let linked = endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
+    assert!(matches!(linked[..], [Effect::Failed { caller: 1, .. }, Effect::Settle]));
+    assert_eq!(settle(&mut endpoints), [Effect::Unplug { key: "a" }]);
+    let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
+    assert_eq!(gone, [Effect::Deleted { caller: 2 }]);
+}
+
+#[test]
+fn a_link_that_fails_is_undone_and_said() {
+    let mut endpoints = endpoints();
+    endpoints.step(add("a", 1));
+    let failed = endpoints.step(Event::Linked { key: "a", wire: Err(lasting("no netns")) });
+    assert_eq!(failed, [Effect::Unplug { key: "a" }]);
+    let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
+    assert_eq!(gone, [Effect::Failed { caller: 1, why: lasting("no netns") }]);
+    assert_eq!(endpoints.iter().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_removed_is_tried_again() {
+    let mut endpoints = endpoints();
+    plugged(&mut endpoints, "a");
+    endpoints.step(Event::Delete { key: "a", caller: 2 });
+    settle(&mut endpoints);
+    let stuck = endpoints.step(Event::Unplugged { key: "a", result: Err(lasting("busy")) });
+    assert_eq!(stuck, [Effect::Failed { caller: 2, why: lasting("busy") }]);
+    assert!(matches!(endpoints.step(add("a", 3))[..], [Effect::Failed { caller: 3, .. }]));
+    assert_eq!(endpoints.step(Event::Retry), [Effect::Unplug { key: "a" }]);
+    assert_eq!(endpoints.step(Event::Unplugged { key: "a", result: Ok(()) }), []);
+    assert_eq!(endpoints.iter().count(), 0);
+}
+
+#[test]
+fn an_older_settlement_does_not_count() {
+    let mut endpoints = endpoints();
+    endpoints.step(add("a", 1));
+    let (before, _) = endpoints.in_tables();
+    endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
+    assert_eq!(endpoints.step(Event::Settled { version: before }), []);
+}
+
+#[test]
+fn freed_addresses_rest_and_the_last_one_is_found() {
+    let mut endpoints = endpoints();
+    let mut given = Vec::new();
+    // 10.0.0.0/29 has .1 to .6; .1 is the network's own.
+    for _ in 0..5 {
+        plugged(&mut endpoints, "a");
+        given.push(endpoints.get(&"a").unwrap().address.octets()[3]);
+        endpoints.step(Event::Delete { key: "a", caller: 2 });
+        settle(&mut endpoints);
+        endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
+    }
+    assert_eq!(given, [2, 3, 4, 5, 6]);
+    for key in ["a", "b", "c", "d", "e"] {
+        plugged(&mut endpoints, key);
+    }
+    assert!(matches!(endpoints.step(add("f", 9))[..], [Effect::Failed { caller: 9, .. }]));
+}
+
+#[test]
+fn a_relabelled_pod_is_settled_anew() {
+    let mut endpoints = endpoints();
+    plugged(&mut endpoints, "a");
+    let (before, _) = endpoints.in_tables();
+    endpoints.set_workload(&pod(), Some(Identity(301)));
+    let (after, tables) = endpoints.in_tables();
+    assert!(after > before && tables[0].0.identity == Identity(301));
+    // Its file says the old identity until it is written.
+    let outdated = endpoints.outdated();
+    assert!(matches!(&outdated[..], [("a", e)] if e.identity == Identity(301)), "{outdated:?}");
+    assert_eq!(endpoints.step(Event::Retry), [Effect::Settle], "as long as it could not be");
+    endpoints.remembered(&"a");
+    assert_eq!(endpoints.outdated(), []);
+    assert_eq!(endpoints.step(Event::Retry), []);
+}
+
+#[test]
+fn a_pod_relabelled_on_its_way_in_is_remembered_with_its_last_identity() {
+    let mut endpoints = endpoints();
+    endpoints.step(add("a", 1));
+    endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
+    settle(&mut endpoints);
+    endpoints.set_workload(&pod(), Some(Identity(301)));
+    assert_eq!(endpoints.outdated(), [], "its file is being written");
+    let opened = endpoints.step(Event::Opened { key: "a", result: Ok(()) });
+    assert!(matches!(opened[..], [Effect::Added { .. }, Effect::Settle]), "{opened:?}");
+    assert_eq!(endpoints.outdated().len(), 1);
+    endpoints.step(Event::Delete { key: "a", caller: 2 });
+    assert_eq!(endpoints.outdated(), [], "who leaves is forgotten");
+}
+
+#[test]
+fn what_keeps_pods_out_is_said() {
+    let mut endpoints = endpoints();
+    assert_eq!(endpoints.obstacle(), None);
+    endpoints.set_pod_cidrs(Vec::new());
+    let Some(Failure::Passing(why)) = endpoints.obstacle() else { panic!() };
+    assert!(why.contains("no prefix"), "{why}");
+    let refused = endpoints.step(add("a", 1));
+    assert_eq!(refused, [Effect::Failed { caller: 1, why: Failure::Passing(why) }]);
+}

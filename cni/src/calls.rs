@@ -1,0 +1,129 @@
+//! The calls: what a runtime wants, asked of the agent.
+
+use crate::{
+    config::Config,
+    environment::{Environment, attachment},
+    error::{CniError, Code},
+    log, netns, queue,
+    result::{self, Previous},
+};
+use serde_json::Value;
+use std::{path::PathBuf, time::Duration};
+use weft_api::{
+    FailureKind,
+    agent::{Answer, Request},
+    cni::{Add, Attachment, Check},
+    transport::{CallError, Client, Options},
+};
+
+/// How long the agent may take for one call; kubelet gives a sandbox four minutes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// ADD.
+pub(crate) fn add(
+    config: &Config,
+    environment: &Environment,
+    attachment: Attachment,
+    netns: PathBuf,
+) -> Result<Value, CniError> {
+    let pod = environment.pod()?;
+    netns::check(&netns, environment.may_be_own_netns()?)?;
+    let previous = Previous::read(config)?;
+    let netns = text(netns)?;
+    let request = Request::CniAdd(Add {
+        attachment: attachment.clone(),
+        netns: netns.clone(),
+        pod_namespace: pod.namespace,
+        pod_name: pod.name,
+    });
+    match ask(config, request).map_err(|error| failed("ADD", &error))? {
+        Answer::Added(added) => {
+            Ok(result::of(&added, &attachment.interface, &netns, config.version, previous))
+        }
+        other => Err(CniError::new(Code::Agent, format!("the agent answered ADD with {other:?}"))),
+    }
+}
+
+/// DEL succeeds while the agent is away, or cannot do it now: it is written down and done when it can.
+pub(crate) fn delete(config: &Config, attachment: Attachment) -> Result<(), CniError> {
+    match ask(config, Request::CniDelete(attachment.clone())) {
+        Ok(_) => Ok(()),
+        Err(CallError::Failed(failure)) if failure.kind != FailureKind::TryAgain => {
+            Err(CniError::new(Code::Agent, format!("DEL: {failure}")))
+        }
+        Err(why) => queue::put(&config.queue, &attachment).map_err(|error| {
+            let folder = config.queue.display();
+            CniError::new(Code::Io, format!("DEL: {why}; leave it in {folder}: {error}"))
+        }),
+    }
+}
+
+/// CHECK.
+pub(crate) fn check(
+    config: &Config,
+    environment: &Environment,
+    attachment: Attachment,
+    netns: PathBuf,
+) -> Result<(), CniError> {
+    let previous = Previous::read(config)?.ok_or_else(|| {
+        CniError::new(Code::InvalidConfig, "CHECK: prevResult is missing: what is to be checked?")
+    })?;
+    netns::check(&netns, environment.may_be_own_netns()?)?;
+    let netns = text(netns)?;
+    let addresses = previous.addresses(&attachment.interface, &netns)?;
+    let request = Request::CniCheck(Check { attachment, netns, addresses });
+    ask(config, request).map(drop).map_err(|error| match error {
+        CallError::Failed(f) if f.kind == FailureKind::Refused => {
+            CniError::new(Code::Different, format!("CHECK: {f}"))
+        }
+        other => failed("CHECK", &other),
+    })
+}
+
+/// STATUS: would an ADD succeed?
+pub(crate) fn status(config: &Config) -> Result<(), CniError> {
+    ask(config, Request::CniStatus).map(drop).map_err(|error| {
+        let code = match &error {
+            CallError::Failed(failure) if failure.kind != FailureKind::TryAgain => Code::Limited,
+            // Pods that are plugged need no agent.
+            _ => Code::NotAvailable,
+        };
+        CniError::new(code, format!("STATUS: {error}"))
+    })
+}
+
+/// GC: the agent forgets attachments that the runtime does not have and whose network namespace is gone.
+pub(crate) fn collect(config: &Config) -> Result<(), CniError> {
+    let valid = config.valid.iter().map(|valid| {
+        attachment(&valid.container_id, &valid.interface).map_err(|error| {
+            let message = format!("cni.dev/valid-attachments: {error}");
+            CniError::new(Code::InvalidConfig, message)
+        })
+    });
+    let request = Request::CniCollect(valid.collect::<Result<_, _>>()?);
+    ask(config, request).map(drop).map_err(|error| failed("GC", &error))
+}
+
+fn ask(config: &Config, request: Request) -> Result<Answer, CallError> {
+    let options = Options { traceparent: Some(log::call().context), ..Options::within(PATIENCE) };
+    Client::connect(&config.socket, PATIENCE)?.call(request, options)
+}
+
+fn failed(command: &str, error: &CallError) -> CniError {
+    let code = match error {
+        CallError::Unreachable { .. } | CallError::Broken { .. } => Code::TryAgain,
+        CallError::Failed(failure) => match failure.kind {
+            FailureKind::TryAgain => Code::TryAgain,
+            FailureKind::NotFound => Code::UnknownContainer,
+            FailureKind::Invalid => Code::InvalidConfig,
+            FailureKind::Refused | FailureKind::Internal => Code::Agent,
+        },
+    };
+    CniError::new(code, format!("{command}: {error}"))
+}
+
+fn text(netns: PathBuf) -> Result<String, CniError> {
+    netns.into_os_string().into_string().map_err(|netns| {
+        CniError::new(Code::InvalidEnvironment, format!("CNI_NETNS {netns:?} is not UTF-8"))
+    })
+}

@@ -1,0 +1,189 @@
+//! A lab without pods of its own: its node1 as a container runtime and its operators as schedulers see it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what tests share; each uses a part"
+)]
+
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use weft_api::{
+    agent::{self, EndpointRow, MapEntry},
+    operator,
+    transport::{Client, Options},
+};
+use weft_tests::{
+    cni::{Container, Failure, Netns, Network, Runtime},
+    lab::{Lab, program},
+};
+use weft_types::{NamespacedName, NodeName, Object, object::Pod};
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Node {
+    pub lab: Lab,
+    pub runtime: Runtime,
+    pub network: Network,
+}
+
+/// A pod's sandbox: its namespace, and itself as the runtime knows it.
+pub struct Sandbox {
+    pub netns: Netns,
+    pub container: Container,
+}
+
+impl Node {
+    pub fn up(test: &str) -> Self {
+        let lab = Lab::up(test, &[]);
+        let dir = lab.dir();
+        let plugins = program("weft-cni").parent().unwrap().to_owned();
+        let socket = dir.join("node1/agent.sock");
+        Self {
+            runtime: Runtime { path: vec![plugins], cache: dir.join("results") },
+            network: Network {
+                version: "1.1.0",
+                name: "weft",
+                plugins: vec![json!({"type": "weft-cni", "socket": socket})],
+            },
+            lab,
+        }
+    }
+
+    /// Has the operator schedule pods of namespace `t` to node1, without plugging them.
+    pub fn schedule(&self, pods: &[(&str, &str)]) {
+        let objects = pods.iter().map(|(name, app)| {
+            Object::Pod(Pod {
+                name: NamespacedName::new("t", *name),
+                labels: BTreeMap::from([("app".to_owned(), (*app).to_owned())]),
+                service_account: "default".to_owned(),
+                ports: Vec::new(),
+                node: Some(NodeName("node1".to_owned())),
+                address: None,
+                command: Vec::new(),
+            })
+        });
+        let socket = self.lab.dir().join("operator.sock");
+        let mut client = Client::connect(&socket, PATIENCE).unwrap();
+        let apply = operator::Request::Apply { objects: objects.collect() };
+        client.call(apply, Options::within(PATIENCE)).unwrap();
+    }
+
+    pub fn sandbox(&self, pod: &str) -> Sandbox {
+        let netns = Netns::new(format!("{}-{pod}", self.lab.name));
+        let container = Container::of_pod(&format!("c-{pod}"), &netns.path(), "t", pod);
+        Sandbox { netns, container }
+    }
+
+    pub fn add(&self, sandbox: &Sandbox) -> Result<Ipv4Addr, Failure> {
+        self.runtime.add(&self.network, &sandbox.container).map(|result| address(&result))
+    }
+
+    #[track_caller]
+    pub fn plugged(&self, pod: &str) -> (Sandbox, Ipv4Addr) {
+        let sandbox = self.sandbox(pod);
+        let address = self.add(&sandbox).unwrap();
+        (sandbox, address)
+    }
+
+    pub fn ask(&self, request: agent::Request) -> Result<agent::Answer, String> {
+        let socket = self.lab.dir().join("node1/agent.sock");
+        let mut client = Client::connect(&socket, PATIENCE).map_err(|e| e.to_string())?;
+        client.call(request, Options::within(PATIENCE)).map_err(|e| e.to_string())
+    }
+
+    pub fn endpoints(&self) -> Vec<EndpointRow> {
+        match self.ask(agent::Request::Endpoints).unwrap() {
+            agent::Answer::Endpoints(rows) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn rows(&self, map: &str) -> Vec<MapEntry> {
+        match self.ask(agent::Request::MapDump { name: map.to_owned() }).unwrap() {
+            agent::Answer::MapDump(rows) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A folder or file of node1's agent.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.lab.dir().join("node1").join(path)
+    }
+
+    pub fn queued(&self) -> Vec<PathBuf> {
+        files(&self.file("delete-queue"))
+    }
+
+    /// Names of the host sides of pods' links.
+    pub fn links(&self) -> Vec<String> {
+        let links = self.lab.does(&["node", "exec", "node1", "--", "ip", "-br", "link"]);
+        let names = links.lines().filter_map(|line| line.split(['@', ' ']).next());
+        names.filter(|name| name.starts_with("wl")).map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    pub fn becomes(&self, what: &str, is: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is(self) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.lab.status());
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn kill_agent(&self) {
+        self.lab.does(&["agent", "kill", "--node", "node1"]);
+    }
+
+    pub fn start_agent(&self) {
+        self.lab.does(&["agent", "start", "--node", "node1"]);
+    }
+}
+
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+pub fn address(result: &Value) -> Ipv4Addr {
+    let text = result["ips"][0]["address"].as_str().unwrap();
+    text.strip_suffix("/32").unwrap().parse().unwrap()
+}
+
+/// Has a sandbox answer at TCP port 80, for as long as it is there.
+pub fn serve(sandbox: &Sandbox) {
+    let listener = sandbox.netns.inside(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            std::thread::spawn(move || {
+                let mut byte = [0];
+                while stream.read_exact(&mut byte).is_ok() && stream.write_all(&byte).is_ok() {}
+            });
+        }
+    });
+}
+
+/// A connection from one sandbox to an address; none when nobody answers.
+pub fn connect(from: &Sandbox, to: Ipv4Addr) -> Option<TcpStream> {
+    let to = SocketAddr::from((to, 80));
+    let stream = from.netns.inside(move || TcpStream::connect_timeout(&to, Duration::from_secs(1)));
+    let stream = stream.ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    Some(stream)
+}
+
+/// Whether what is sent comes back.
+pub fn echoes(stream: &mut TcpStream) -> bool {
+    let mut byte = [0];
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut byte).is_ok() && byte == *b"x"
+}
