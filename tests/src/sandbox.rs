@@ -9,7 +9,7 @@
 )]
 
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
 };
 use std::{
@@ -27,6 +27,14 @@ pub fn within<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        // What others of this machine have mounted goes when they go, here too: it goes now.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let others = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for other in
+            others.filter(|path| path.starts_with("/run/")).collect::<Vec<_>>().iter().rev()
+        {
+            let _ = umount2(*other, MntFlags::MNT_DETACH);
+        }
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
         // As `ip netns` leaves it on every machine that has used it.
         fs::create_dir("/run/netns").unwrap();

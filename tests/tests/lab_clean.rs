@@ -168,6 +168,26 @@ fn root_labs_live_side_by_side() {
     });
 }
 
+/// `ip netns add` mounts the folder over itself the first time, and hides a lab's namespaces beneath.
+#[test]
+fn root_a_lab_goes_also_when_others_made_namespaces_meanwhile() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let lab = Lab::up("beneath", &[&example("shop.yaml")]);
+        let ip = |verb| {
+            let done = std::process::Command::new("ip").args(["netns", verb, "stranger"]).status();
+            assert!(done.unwrap().success(), "ip netns {verb}");
+        };
+        ip("add");
+        lab.does(&["down"]);
+        let left = || std::fs::read_dir("/run/netns").unwrap().map(|e| e.unwrap().file_name());
+        assert_eq!(left().collect::<Vec<_>>(), ["stranger"]);
+        ip("del");
+    });
+}
+
 #[test]
 fn root_ten_pods_are_up_in_seconds() {
     if !is_root() {

@@ -46,12 +46,33 @@ pub(crate) fn delete(name: &str) -> Result<()> {
     let path = path(name);
     // Not mounted (a creation that was cut short) is fine: the file is what is left.
     let _ = umount2(&path, MntFlags::MNT_DETACH);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove network namespace {name}"))
-        }
-        _ => Ok(()),
+    let removed = match fs::remove_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => delete_beneath(path),
+        removed => removed.map_err(anyhow::Error::from),
+    };
+    match removed {
+        Err(error) if is_absent(&error) => Ok(()),
+        removed => removed.with_context(|| format!("remove network namespace {name}")),
     }
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
+/// The first `ip netns add` of a machine mounts `/run/netns` over itself, with copies of the mounts that are in
+/// it: the one of ours then lies beneath, where no path leads. In mounts of a thread's own the upper ones are
+/// taken away; a file that is mounted on nowhere here may be removed, and the kernel takes it off everywhere.
+fn delete_beneath(path: PathBuf) -> Result<()> {
+    on_own_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        umount2("/run/netns", MntFlags::MNT_DETACH)?;
+        // Beneath may be nothing, and then the removal says what is wrong.
+        let _ = umount2(&path, MntFlags::MNT_DETACH);
+        Ok(fs::remove_file(&path)?)
+    })
 }
 
 /// Runs something on a thread that is in the namespace; what it spawns is there too.

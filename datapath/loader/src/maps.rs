@@ -12,6 +12,7 @@ use std::{
 };
 use weft_abi::{
     ABI_VERSION,
+    conntrack::{FLOWS4, PENDING4},
     epoch::{NODE_STATE, NodeState},
     map::{ALL, MapSpec},
     metrics::{Counter, DIRECTIONS, METRICS},
@@ -67,7 +68,13 @@ impl RealMaps {
     fn check_version(&self) -> Result<(), KernelError> {
         let state = self.state()?;
         match state.abi_version {
-            0 => self.write_state(&NodeState { epoch: 1, abi_version: ABI_VERSION, ..state }),
+            0 => {
+                // The count begins anew; flows of another count could look current.
+                for flows in [FLOWS4, PENDING4] {
+                    self.prune(&flows, &mut |_| true)?;
+                }
+                self.write_state(&NodeState { epoch: 1, abi_version: ABI_VERSION, ..state })
+            }
             ABI_VERSION => Ok(()),
             other => Err(KernelError::Unusable(format!(
                 "the pinned maps are of ABI version {other}, this agent's is {ABI_VERSION}: \

@@ -4,8 +4,16 @@
 mod support;
 
 use support::{Bpffs, is_root};
-use weft_abi::policy::{PREFIX_ANY, PolicyEntry, PolicyKey, PolicyPrefix};
-use weft_datapath::{RealKernel, kernel::Maps};
+use weft_abi::{
+    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
+    epoch::NODE_STATE,
+    policy::{PREFIX_ANY, PolicyEntry, PolicyKey, PolicyPrefix},
+};
+use weft_datapath::{
+    RealKernel,
+    kernel::{Maps, RawEntry},
+    maps::pin_name,
+};
 
 #[test]
 fn root_objects_load_and_a_class_is_read_back() {
@@ -27,6 +35,28 @@ fn root_objects_load_and_a_class_is_read_back() {
     let again = RealKernel::open(bpffs.path(), 1).expect("open again");
     assert_eq!(again.maps.epoch().expect("epoch"), before + 1);
     assert_eq!(again.maps.classes().expect("classes"), vec![256]);
+}
+
+#[test]
+fn root_flows_of_a_lost_epoch_are_forgotten() {
+    if !is_root() {
+        return;
+    }
+    let bpffs = Bpffs::mount();
+    let kernel = RealKernel::open(bpffs.path(), 1).expect("open");
+    kernel.maps.bump_epoch().expect("bump");
+    let (key, flow) = (FlowKey4::zeroed().to_bytes(), Flow { epoch: 2, ..Flow::zeroed() });
+    let entry = RawEntry { key: key.into(), value: flow.to_bytes().into() };
+    for map in [&FLOWS4, &PENDING4] {
+        kernel.maps.update(map, std::slice::from_ref(&entry)).expect("a flow");
+    }
+    drop(kernel);
+    std::fs::remove_file(bpffs.path().join("maps").join(pin_name(&NODE_STATE))).expect("its pin");
+    let again = RealKernel::open(bpffs.path(), 1).expect("open again");
+    assert_eq!(again.maps.epoch().expect("epoch"), 1);
+    for map in [&FLOWS4, &PENDING4] {
+        assert!(again.maps.entries(map).expect("read").is_empty(), "{}", map.name);
+    }
 }
 
 #[test]
