@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "a test"
 )]
 
@@ -261,4 +262,25 @@ fn the_caller_s_trace_reaches_the_agent() {
         assert_eq!(told[..35] == trace[..35], same, "{told}");
         assert_ne!(told, trace);
     }
+}
+
+/// A note, not a promise: a runtime starts the plugin for every call of every pod.
+#[test]
+fn how_long_a_start_takes_is_said() {
+    let typical = |program: &str| {
+        let mut times: Vec<Duration> = (0..21)
+            .map(|_| {
+                let begun = Instant::now();
+                let mut command = std::process::Command::new(program);
+                command.env("CNI_COMMAND", "VERSION").stdin(std::process::Stdio::null());
+                assert!(command.output().unwrap().status.success());
+                begun.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[times.len() / 2]
+    };
+    let (plugin, nothing) = (env!("CARGO_BIN_EXE_weft-cni"), "/bin/true");
+    let size = std::fs::metadata(plugin).unwrap().len();
+    eprintln!("weft-cni {:?}, {nothing} {:?}; {size} bytes", typical(plugin), typical(nothing));
 }
