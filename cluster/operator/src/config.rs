@@ -1,6 +1,6 @@
 //! What an operator is told when it starts.
 
-use crate::{admission, leader, session};
+use crate::{admission, labels, leader, session};
 use std::{net::SocketAddr, path::PathBuf};
 use weft_process::{logs, version::version};
 
@@ -35,6 +35,9 @@ pub struct Config {
     /// Who may try to connect.
     #[command(flatten)]
     pub admission: admission::Config,
+    /// Identities.
+    #[command(flatten)]
+    pub labels: labels::Config,
     /// Sessions of agents.
     #[command(flatten)]
     pub sessions: session::Config,

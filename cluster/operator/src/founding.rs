@@ -96,15 +96,21 @@ pub fn begin(
     let (identities, objects) = (store.identities()?, store.objects()?);
     nothing_is_missing(&founded.state, &identities)?;
     if let Some(command) = adoption(&founded.state, identities, objects) {
-        let index = founded.revision.index() + 1;
-        let entry = EntryV1 { trace: None, command };
-        log.append(&[LogEntry { index, command: encode_entry(&entry)? }])?;
-        founded.take(index, &entry);
+        founded.append(log, command)?;
     }
     Ok(founded)
 }
 
 impl Founded {
+    /// Adds an entry, durable when this returns.
+    pub fn append(&mut self, log: &mut dyn Log, command: CommandV1) -> Result<(), FoundingError> {
+        let index = self.revision.index() + 1;
+        let entry = EntryV1 { trace: None, command };
+        log.append(&[LogEntry { index, command: encode_entry(&entry)? }])?;
+        self.take(index, &entry);
+        Ok(())
+    }
+
     fn take(&mut self, index: u64, entry: &EntryV1) {
         self.revision = Revision::new(self.fence.generation, index);
         self.replayed.push((self.revision, self.state.apply(&entry.command)));

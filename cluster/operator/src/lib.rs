@@ -6,6 +6,7 @@ pub mod allocator;
 pub mod config;
 pub mod founding;
 pub mod history;
+pub mod labels;
 pub mod leader;
 pub mod messages;
 pub mod metrics;

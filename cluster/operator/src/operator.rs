@@ -5,7 +5,7 @@ use crate::{
     admission::{self, Admission},
     allocator::Allocator,
     config::Config,
-    founding,
+    founding, labels,
     leader::Leader,
     messages::Applied,
     metrics::Metrics,
@@ -60,10 +60,11 @@ impl Operator {
     ) -> anyhow::Result<Self> {
         let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
         let metrics = Arc::new(Metrics::default());
-        let founded = founding::begin(&mut *store, &mut *log, &config.cluster)?;
+        let mut founded = founding::begin(&mut *store, &mut *log, &config.cluster)?;
         tracing::info!(cluster = %config.cluster, revision = %founded.revision,
             term = founded.fence.term, "the cluster's state is read");
-        let allocator = Allocator::new(store, founded.fence, Arc::clone(&metrics))?;
+        let mut allocator = Allocator::new(store, founded.fence, Arc::clone(&metrics))?;
+        labels::apply(&config.labels, &mut founded, &mut allocator, &mut *log)?;
         let (sequencer, stream) =
             LocalSequencer::start(log, founded.revision, Arc::clone(&metrics))?;
         let (leader, tip) =

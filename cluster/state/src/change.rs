@@ -6,7 +6,8 @@ use std::{
     mem::take,
 };
 use weft_types::{
-    Delta, Identity, LabelSet, NamespacedName, Node, NodeName, Object, Policy, Workload,
+    Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
+    Workload,
     object::{Namespace, ObjectKey, Pod},
     policy::PolicyId,
 };
@@ -69,14 +70,7 @@ impl ClusterState {
         remove: &[Object],
         identities: &[(Identity, LabelSet)],
     ) -> Vec<Delta> {
-        let mut deltas = Vec::new();
-        for (number, labels) in identities {
-            // One number a label set, always: a second one is not taken.
-            if !self.identities.contains_key(labels) {
-                self.identities.insert(labels.clone(), *number);
-                deltas.push(Delta::IdentityUpsert(*number, labels.clone()));
-            }
-        }
+        let mut deltas = self.number(identities);
         let mut touched = Touched { pods: take(&mut self.unnumbered), ..Touched::default() };
         remove.iter().for_each(|object| self.remove(object, &mut touched));
         put.iter().for_each(|object| self.put(object.clone(), &mut touched));
@@ -98,14 +92,61 @@ impl ClusterState {
                 None => deltas.push(Delta::PolicyDelete(id)),
             }
         }
-        for pod in touched.pods {
-            deltas.extend(self.publish_workload(&pod));
+        deltas.extend(self.publish_pods(touched.pods));
+        deltas.extend(endpoints);
+        deltas
+    }
+
+    /// The label sets that another filter needs a number for.
+    pub fn unnumbered_with(&self, filter: &LabelFilter) -> BTreeSet<LabelSet> {
+        let other = Self { labels: filter.clone(), ..Self::new(self.cluster.clone()) };
+        let labels = self.pods.values().map(|pod| {
+            let namespace = self.namespaces.get(&pod.name.namespace);
+            other.labels_of(pod, namespace)
+        });
+        labels.filter(|labels| !self.identities.contains_key(labels)).collect()
+    }
+
+    /// Gives every pod the identity of its labels as they are filtered now. Patterns that cannot be used change nothing:
+    /// who proposes them has checked them.
+    pub(crate) fn filter(
+        &mut self,
+        patterns: &[String],
+        identities: &[(Identity, LabelSet)],
+    ) -> Vec<Delta> {
+        let mut deltas = self.number(identities);
+        if let Ok(filter) = LabelFilter::parse(patterns) {
+            self.labels = filter;
+            self.unnumbered.clear();
+            let pods = self.pods.keys().cloned().collect();
+            deltas.extend(self.publish_pods(pods));
+        }
+        deltas
+    }
+
+    /// One number a label set, always: a second one is not taken.
+    fn number(&mut self, identities: &[(Identity, LabelSet)]) -> Vec<Delta> {
+        let mut deltas = Vec::new();
+        for (number, labels) in identities {
+            if !self.identities.contains_key(labels) {
+                self.identities.insert(labels.clone(), *number);
+                deltas.push(Delta::IdentityUpsert(*number, labels.clone()));
+            }
+        }
+        deltas
+    }
+
+    /// Makes what is published of pods what it should be now: workloads first, then their endpoints.
+    fn publish_pods(&mut self, pods: BTreeSet<NamespacedName>) -> Vec<Delta> {
+        let (mut workloads, mut endpoints) = (Vec::new(), Vec::new());
+        for pod in pods {
+            workloads.extend(self.publish_workload(&pod));
             for address in self.addresses.get(&pod).cloned().unwrap_or_default() {
                 endpoints.extend(self.publish_endpoint(address));
             }
         }
-        deltas.extend(endpoints);
-        deltas
+        workloads.extend(endpoints);
+        workloads
     }
 
     fn put(&mut self, object: Object, touched: &mut Touched) {

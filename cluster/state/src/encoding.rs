@@ -3,10 +3,14 @@
 use crate::{ClusterState, CommandV1, Plugged};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::Ipv4Addr;
-use weft_types::{Identity, LabelSet, NamespacedName, NodeName, Object, TraceContext, codec};
+use weft_types::{
+    Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object, TraceContext, codec,
+};
 
-/// Version of entries and snapshots here.
+/// Version of entries, and of snapshots without patterns of labels.
 const VERSION: u8 = 1;
+/// Version of snapshots with them.
+const VERSION_WITH_LABELS: u8 = 2;
 
 /// A command, with what caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,35 +40,54 @@ struct SnapshotV1 {
     plugged: Vec<(Ipv4Addr, NamespacedName, NodeName)>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct SnapshotV2 {
+    labels: Vec<String>,
+    rest: SnapshotV1,
+}
+
 /// The bytes of an entry.
 pub fn encode_entry(entry: &EntryV1) -> Result<Vec<u8>, Unreadable> {
-    encode("a log entry", entry)
+    encode("a log entry", VERSION, entry)
 }
 
 /// An entry from its bytes.
 pub fn decode_entry(bytes: &[u8]) -> Result<EntryV1, Unreadable> {
-    decode("a log entry", bytes)
+    let (_, body) = versioned("a log entry", VERSION, bytes)?;
+    decode("a log entry", body)
 }
+
+const SNAPSHOT: &str = "a snapshot of the state";
 
 impl ClusterState {
     /// The bytes of the whole state.
     pub fn encode(&self) -> Result<Vec<u8>, Unreadable> {
         let plugged = self.plugged.iter();
-        encode(
-            "a snapshot of the state",
-            &SnapshotV1 {
-                cluster: self.cluster.clone(),
-                objects: self.objects().collect(),
-                identities: self.identities.iter().map(|(l, n)| (*n, l.clone())).collect(),
-                plugged: plugged.map(|(a, p)| (*a, p.pod.clone(), p.node.clone())).collect(),
-            },
-        )
+        let rest = SnapshotV1 {
+            cluster: self.cluster.clone(),
+            objects: self.objects().collect(),
+            identities: self.identities.iter().map(|(l, n)| (*n, l.clone())).collect(),
+            plugged: plugged.map(|(a, p)| (*a, p.pod.clone(), p.node.clone())).collect(),
+        };
+        match self.labels.added() {
+            // As every release has read it.
+            [] => encode(SNAPSHOT, VERSION, &rest),
+            labels => {
+                encode(SNAPSHOT, VERSION_WITH_LABELS, &SnapshotV2 { labels: labels.to_vec(), rest })
+            }
+        }
     }
 
     /// The state from its bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let snapshot: SnapshotV1 = decode("a snapshot of the state", bytes)?;
+        let (version, body) = versioned(SNAPSHOT, VERSION_WITH_LABELS, bytes)?;
+        let SnapshotV2 { labels, rest: snapshot } = match version {
+            VERSION => SnapshotV2 { labels: Vec::new(), rest: decode(SNAPSHOT, body)? },
+            _ => decode(SNAPSHOT, body)?,
+        };
         let mut state = Self::new(snapshot.cluster);
+        state.labels = LabelFilter::parse(&labels)
+            .map_err(|error| Unreadable { what: SNAPSHOT, problem: error.to_string() })?;
         state.desire(&snapshot.objects, &[], &snapshot.identities);
         for (address, pod, node) in snapshot.plugged {
             let said = Plugged { pod: pod.clone(), node };
@@ -76,22 +99,29 @@ impl ClusterState {
     }
 }
 
-fn encode(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
-    let mut bytes = vec![VERSION];
+fn encode(what: &'static str, version: u8, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
+    let mut bytes = vec![version];
     codec::encode_into(value, &mut bytes)
         .map_err(|error| Unreadable { what, problem: error.to_string() })?;
     Ok(bytes)
 }
 
-fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Unreadable> {
+/// The version of some bytes, from 1 to the newest that is known, and what follows it.
+fn versioned<'a>(
+    what: &'static str,
+    newest: u8,
+    bytes: &'a [u8],
+) -> Result<(u8, &'a [u8]), Unreadable> {
     let unreadable = |problem: String| Unreadable { what, problem };
     match bytes.split_first() {
-        Some((&VERSION, body)) => {
-            codec::decode(body).map_err(|error| unreadable(error.to_string()))
-        }
+        Some((version, body)) if (1..=newest).contains(version) => Ok((*version, body)),
         Some((version, _)) => Err(unreadable(format!(
-            "it is of version {version}, this program knows {VERSION}: use a newer program"
+            "it is of version {version}, this program knows {newest}: use a newer program"
         ))),
         None => Err(unreadable("it is empty".to_owned())),
     }
+}
+
+fn decode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, Unreadable> {
+    codec::decode(body).map_err(|error| Unreadable { what, problem: error.to_string() })
 }

@@ -16,9 +16,8 @@ use std::{
     net::Ipv4Addr,
 };
 use weft_types::{
-    Delta, Identity, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy,
-    Workload,
-    identity_labels::identity_labels,
+    Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
+    Policy, Workload,
     object::{Namespace, Pod},
     policy::PolicyId,
 };
@@ -41,6 +40,13 @@ pub enum CommandV1 {
     Unplug(NodeName, Ipv4Addr),
     /// All addresses that a node has pods for.
     EndpointsAre(NodeName, Vec<Ipv4Addr>),
+    /// Have other labels of pods make identities. `identities` has a number for every label set that is new with it.
+    FilterLabels {
+        /// The patterns beside the defaults, as [`LabelFilter::parse`] takes them.
+        patterns: Vec<String>,
+        /// Label sets that got a number.
+        identities: Vec<(Identity, LabelSet)>,
+    },
 }
 
 /// What a node said of one of its addresses. It is published while the pod is scheduled to that node, and
@@ -55,6 +61,7 @@ struct Plugged {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterState {
     cluster: String,
+    labels: LabelFilter,
     // What sources want.
     namespaces: BTreeMap<String, Namespace>,
     pods: BTreeMap<NamespacedName, Pod>,
@@ -88,6 +95,7 @@ impl ClusterState {
                 .into_iter()
                 .flat_map(|address| self.unplug(node, address))
                 .collect(),
+            CommandV1::FilterLabels { patterns, identities } => self.filter(patterns, identities),
         }
     }
 
@@ -108,6 +116,10 @@ impl ClusterState {
                 self.plugged.get(address).is_some_and(|p| p.node == *node)
             }
             CommandV1::EndpointsAre(node, addresses) => !self.strays(node, addresses).is_empty(),
+            CommandV1::FilterLabels { patterns, identities } => {
+                LabelFilter::parse(patterns).is_ok_and(|filter| filter != self.labels)
+                    || identities.iter().any(|(_, labels)| !self.identities.contains_key(labels))
+            }
         }
     }
 
@@ -193,7 +205,7 @@ impl ClusterState {
 
     fn labels_of(&self, pod: &Pod, namespace: Option<&Namespace>) -> LabelSet {
         let absent = Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() };
-        identity_labels(pod, namespace.unwrap_or(&absent), &self.cluster)
+        self.labels.identity_labels(pod, namespace.unwrap_or(&absent), &self.cluster)
     }
 
     /// The whole published state, identities first.
@@ -214,6 +226,11 @@ impl ClusterState {
             .chain(self.nodes.values().cloned().map(Object::Node))
             .chain(self.pods.values().cloned().map(Object::Pod))
             .chain(self.policies.values().cloned().map(Object::Policy))
+    }
+
+    /// Which labels of pods make identities.
+    pub fn labels(&self) -> &LabelFilter {
+        &self.labels
     }
 
     /// The cluster's name.

@@ -12,7 +12,8 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use weft_state::{ClusterState, CommandV1, Conflict, EntryV1, decode_entry, encode_entry};
 use weft_types::{
-    Delta, Identity, LabelSet, NamespacedName, Node, NodeName, Object, Policy, Selector,
+    Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
+    Selector,
     delta::DeltaKey,
     object::{Namespace, Pod},
     policy::{Isolation, PolicyId, PolicyKind},
@@ -362,6 +363,14 @@ fn the_bytes_of_entries_and_snapshots_are_these() {
         ("unplug", CommandV1::Unplug(node1.clone(), address), trace),
         ("endpoints-are", CommandV1::EndpointsAre(node1, vec![address]), None),
         (
+            "filter-labels",
+            CommandV1::FilterLabels {
+                patterns: vec!["!team".to_owned()],
+                identities: vec![(Identity(256), LabelSet::new())],
+            },
+            None,
+        ),
+        (
             "desire",
             CommandV1::Desire {
                 put: vec![node(1), namespace("shop", "a")],
@@ -381,7 +390,42 @@ fn the_bytes_of_entries_and_snapshots_are_these() {
     world.desire(objects.into(), vec![]);
     world.apply(&plug(1, "web-0", 7));
     text += &format!("snapshot {}\n", hex(&world.state.encode().unwrap()));
+    let mut world = World::new();
+    let patterns = vec!["!team".to_owned()];
+    world.apply(&CommandV1::FilterLabels { patterns, identities: vec![] });
+    world.desire(vec![node(1)], vec![]);
+    text += &format!("snapshot-with-labels {}\n", hex(&world.state.encode().unwrap()));
     assert_eq!(text, include_str!("golden.txt"), "{text}");
+}
+
+#[test]
+fn another_filter_gives_every_pod_the_identity_of_its_labels() {
+    let mut world = World::new();
+    let web = |name: &str, app: &str| pod("shop", name, app, Some(1));
+    world.desire(
+        vec![node(1), namespace("shop", "a"), web("web-0", "web"), web("web-1", "wob")],
+        vec![],
+    );
+    world.apply(&plug(1, "web-0", 7));
+    let numbers = |world: &World| -> Vec<Identity> {
+        world.state.workloads().values().map(|workload| workload.identity).collect()
+    };
+    let before = numbers(&world);
+    let mut filter = |patterns: &[&str]| {
+        let filter = LabelFilter::parse(patterns).unwrap();
+        let sets = world.state.unnumbered_with(&filter).into_iter();
+        let identities = sets.zip(1000..).map(|(labels, n)| (Identity(n), labels)).collect();
+        let patterns = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        world.apply(&CommandV1::FilterLabels { patterns, identities });
+        world.check();
+        numbers(&world)
+    };
+    assert_eq!(filter(&["!app"]), [Identity(1000), Identity(1000)]);
+    assert_eq!(filter(&[]), before, "one label set, one number, always");
+    // What cannot be used changes nothing.
+    let bad = CommandV1::FilterLabels { patterns: vec!["!".to_owned()], identities: vec![] };
+    assert_eq!(world.apply(&bad), []);
+    assert!(!world.state.would_change(&bad));
 }
 
 #[test]

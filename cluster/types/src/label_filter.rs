@@ -2,7 +2,7 @@
 
 use crate::label::Source;
 use regex::Regex;
-use std::sync::LazyLock;
+use std::{str::FromStr, sync::LazyLock};
 
 /// Cilium's own list, so that the same pods share an identity here as there.
 const DEFAULTS: [&str; 21] = [
@@ -37,7 +37,8 @@ const DEFAULTS: [&str; 21] = [
 #[derive(Clone, Debug)]
 pub struct LabelFilter {
     patterns: Vec<Pattern>,
-    allow_list: bool,
+    /// The patterns beside the defaults, as they are written.
+    added: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ pub struct BadPattern {
 /// The defaults, parsed once; that each is a pattern is tested.
 static DEFAULT: LazyLock<LabelFilter> = LazyLock::new(|| {
     let patterns = DEFAULTS.iter().filter_map(|pattern| Pattern::parse(pattern).ok()).collect();
-    LabelFilter { patterns, allow_list: false }
+    LabelFilter { patterns, added: Vec::new() }
 });
 
 impl Default for LabelFilter {
@@ -76,11 +77,15 @@ impl LabelFilter {
     pub fn parse(patterns: &[impl AsRef<str>]) -> Result<Self, BadPattern> {
         let mut filter = Self::default();
         for pattern in patterns.iter().map(AsRef::as_ref).filter(|pattern| !pattern.is_empty()) {
-            let pattern = Pattern::parse(pattern)?;
-            filter.allow_list |= !pattern.excludes;
-            filter.patterns.push(pattern);
+            filter.patterns.push(Pattern::parse(pattern)?);
+            filter.added.push(pattern.to_owned());
         }
         Ok(filter)
+    }
+
+    /// The patterns beside the defaults, as [`LabelFilter::parse`] was given them.
+    pub fn added(&self) -> &[String] {
+        &self.added
     }
 
     /// Whether a label with this source and key makes an identity.
@@ -97,7 +102,27 @@ impl LabelFilter {
         };
         let included = lengths(false).max().unwrap_or(0);
         let excluded = lengths(true).filter(|length| *length > 0).min().unwrap_or(0);
-        (!self.allow_list && excluded == 0) || included > excluded
+        let mut added = self.patterns.iter().rev().take(self.added.len());
+        let is_allow_list = added.any(|pattern| !pattern.excludes);
+        (!is_allow_list && excluded == 0) || included > excluded
+    }
+}
+
+/// Filters with the same patterns beside the defaults are the same.
+impl PartialEq for LabelFilter {
+    fn eq(&self, other: &Self) -> bool {
+        self.added == other.added
+    }
+}
+
+impl Eq for LabelFilter {}
+
+impl FromStr for LabelFilter {
+    type Err = BadPattern;
+
+    /// Patterns between spaces, as Cilium's `labels` has them.
+    fn from_str(text: &str) -> Result<Self, BadPattern> {
+        Self::parse(&text.split_whitespace().collect::<Vec<_>>())
     }
 }
 
@@ -212,6 +237,16 @@ mod tests {
         assert_eq!(kept(&["!foo", "foo.bar"], &["foo", "foo.bar", "foo.baz"]), ["foo.bar"]);
         assert_eq!(kept(&["foo", "!foo"], &["foo"]), [""; 0], "at equal length it is dropped");
         assert_eq!(kept(&["kubernetes.io/arch"], &["kubernetes.io/arch"]), ["kubernetes.io/arch"]);
+    }
+
+    #[test]
+    fn a_list_is_written_with_spaces() {
+        let filter: LabelFilter = " k8s:!team  !tier ".parse().unwrap();
+        assert_eq!(filter.added(), ["k8s:!team", "!tier"]);
+        assert_eq!(filter, LabelFilter::parse(&["k8s:!team", "!tier"]).unwrap());
+        assert_ne!(filter, LabelFilter::default());
+        assert_eq!("".parse(), Ok(LabelFilter::default()));
+        assert_eq!("app !".parse::<LabelFilter>().unwrap_err().pattern, "!");
     }
 
     #[test]

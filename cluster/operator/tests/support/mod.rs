@@ -225,6 +225,7 @@ impl World {
             cert,
             key,
             metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
+            labels: weft_process::config::defaults(),
             sessions: weft_process::config::defaults(),
             admission: weft_process::config::defaults(),
             leader: weft_process::config::defaults(),
