@@ -129,7 +129,7 @@ impl Api {
             Request::CniAdd(add) => cni.add(add, patience).await?,
             Request::CniDelete(attachment) => cni.delete(attachment, patience).await?,
             Request::CniCheck(check) => cni.check(check).await?,
-            Request::CniStatus => cni.status(&self.setting.runtime).await?,
+            Request::CniStatus => cni.status().await?,
             Request::CniCollect(valid) => cni.collect(valid).await?,
             Request::Status => Answer::Status(self.status()),
             Request::Endpoints => {

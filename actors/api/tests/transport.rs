@@ -252,3 +252,51 @@ fn nobody_there_names_the_socket() {
         "connect to /nonexistent/agent.sock: No such file or directory (os error 2)"
     );
 }
+
+/// A line of anything, or of a request with one thing wrong.
+fn line() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    let word = prop_oneof![
+        Just("\"maps\"".to_owned()),
+        Just("{\"flows\":{}}".to_owned()),
+        Just("{\"cni_add\":{\"container_id\":1}}".to_owned()),
+        "[-a-z0-9\\[\\]{}\":, .]{0,40}",
+        any::<i64>().prop_map(|number| number.to_string()),
+    ];
+    let version = prop_oneof![Just("1".to_owned()), "[-0-9\"e.]{1,6}"];
+    let nearly = (word, version, "[-0-9a-f]{0,60}").prop_map(|(request, version, parent)| {
+        format!("{{\"version\":{version},\"traceparent\":\"{parent}\",\"request\":{request}}}")
+            .into_bytes()
+    });
+    prop_oneof![prop::collection::vec(any::<u8>(), 0..300), nearly].prop_map(|mut bytes| {
+        bytes.retain(|byte| *byte != b'\n');
+        bytes
+    })
+}
+
+#[test]
+fn any_line_gets_one_answer_and_harms_nobody() {
+    use proptest::{
+        strategy::{Strategy, ValueTree},
+        test_runner::TestRunner,
+    };
+    let fixture = Fixture::new(Limits::default());
+    let mut runner = TestRunner::default();
+    for _ in 0..500 {
+        let line = line().new_tree(&mut runner).unwrap().current();
+        let mut socket = BufReader::new(UnixStream::connect(&fixture.path).unwrap());
+        socket.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.get_mut().write_all(&[&line[..], b"\n"].concat()).unwrap();
+        let mut answer = String::new();
+        socket.read_line(&mut answer).unwrap();
+        let shown = String::from_utf8_lossy(&line);
+        let answer: serde_json::Value = serde_json::from_str(&answer)
+            .unwrap_or_else(|error| panic!("{shown:?} was answered {answer:?}: {error}"));
+        let failed = answer.get("error").is_some_and(|error| error["message"].is_string());
+        assert!(
+            failed || answer.get("ok").is_some() || answer.get("item").is_some(),
+            "{shown:?}: {answer}"
+        );
+    }
+    assert!(fixture.client().call(Request::CniStatus, Options::within(PATIENCE)).is_ok());
+}
