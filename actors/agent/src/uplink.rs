@@ -396,6 +396,9 @@ async fn session(
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         other => anyhow::bail!("the first message was {other:?}"),
     };
+    if setting.progress.borrow().cluster != cluster {
+        disk::keep_cluster(setting, &cluster).await;
+    }
     setting.progress.send_modify(|p| {
         (p.operator, p.refusal) = (Some(operator), None);
         p.cluster = cluster;

@@ -1,9 +1,26 @@
 //! What was published, kept on disk: before anyone is told of it, and durable before it is acknowledged.
 
-use super::Uplink;
+use super::{Setting, Uplink};
 use crate::{Refusal, internal, journal::Journal, published::Advance, runtime::Life};
-use std::io;
+use std::{fs, io};
 use tokio::task::{JoinHandle, spawn_blocking};
+
+/// The file with the cluster's name, which flows carry before the first session.
+const CLUSTER: &str = "cluster";
+
+/// Keeps the cluster's name, as an operator said it, for the next life.
+pub(super) async fn keep_cluster(setting: &Setting, name: &str) {
+    let (path, name) = (setting.state_dir.join(CLUSTER), name.to_owned());
+    let write = move || {
+        let new = path.with_extension("new");
+        fs::write(&new, name)?;
+        fs::rename(&new, &path)
+    };
+    let written = spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    if let Err(error) = written {
+        tracing::warn!(%error, "write the cluster's name to disk: flows lack it after a restart");
+    }
+}
 
 /// A record on its way from the page cache to the disk.
 pub(super) struct Durable(Option<JoinHandle<io::Result<()>>>);
@@ -22,6 +39,10 @@ impl Durable {
 impl Uplink {
     /// Reads what the life before held: the kernel goes on from there, whether an operator can be reached or not.
     pub(super) async fn recover(&mut self) -> Result<(), Refusal> {
+        let path = self.setting.state_dir.join(CLUSTER);
+        if let Ok(Ok(cluster)) = spawn_blocking(|| fs::read_to_string(path)).await {
+            self.setting.progress.send_modify(|progress| progress.cluster = cluster);
+        }
         let journal = Journal::new(&self.setting.state_dir);
         let (read, journal) =
             spawn_blocking(move || (journal.read(), journal)).await.map_err(internal)?;
