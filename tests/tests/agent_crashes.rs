@@ -87,6 +87,9 @@ fn root_every_actor_crashes_in_turn_under_load() {
     lab.change("apply", LONELY);
     let actors = status(&lab, "node1").unwrap().actors;
     assert!(actors.len() >= 9, "{actors:?}");
+    for name in ["conntrack", "observer", "uplink", "map-classes"] {
+        assert!(actors.iter().any(|actor| actor.name == name), "no {name} among {actors:?}");
+    }
     let load = Load::over(&lab);
     sleep(Duration::from_millis(500));
     for (number, actor) in (0..ROUNDS).flat_map(|_| &actors).enumerate() {
