@@ -7,11 +7,11 @@
     reason = "a test"
 )]
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +19,10 @@ use weft_api::{
     agent::Request,
     transport::{Client, Options},
 };
-use weft_tests::lab::{Lab, example, is_root, weft};
+use weft_tests::{
+    cni::{Container, Network, Runtime},
+    lab::{Lab, example, is_root, program, weft},
+};
 
 /// For lines that are written after the command has returned: the last span of each process.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,9 +68,25 @@ impl Trace {
         assert!(line["parent_id"].is_null(), "it begins here: {line}");
         let id = line["trace_id"].as_str().unwrap().to_owned();
         assert!(id.len() == 32 && line["span_id"].as_str().unwrap().len() == 16, "{line}");
-        let dir = lab.dir();
-        let logs = ["operator.log", "node1.log", "node2.log", "node1/cni.log", "node2/cni.log"];
-        Self { id, command, logs: logs.map(|log| dir.join(log)).to_vec() }
+        Self { id, command, logs: logs(lab) }
+    }
+
+    /// Of CNI DEL of a pod of node1, called as a runtime does: the trace begins in the plugin.
+    fn of_delete(lab: &Lab, pod: &str) -> Self {
+        let (node, log) = (lab.dir().join("node1"), lab.dir().join("node1/cni.log"));
+        let netns = Path::new("/run/netns").join(lab.pod(pod)["netns"].as_str().unwrap());
+        let (namespace, name) = pod.split_once('/').unwrap();
+        let container = Container::of_pod(&container(&log), &netns, namespace, name);
+        let plugins = program("weft-cni").parent().unwrap().to_owned();
+        let runtime = Runtime { path: vec![plugins], cache: node.join("results") };
+        let plugin =
+            json!({"type": "weft-cni", "socket": node.join("agent.sock"), "log-file": log});
+        let network = Network { version: "1.1.0", name: "weft", plugins: vec![plugin] };
+        runtime.delete(&network, &container).unwrap();
+        let line = last_call(&log);
+        assert!(line["span"]["command"] == "DEL" && line["parent_id"].is_null(), "{line}");
+        let id = line["trace_id"].as_str().unwrap().to_owned();
+        Self { id, command: String::new(), logs: logs(lab) }
     }
 
     /// `grep ID` over all logs: the spans by their ids.
@@ -132,6 +151,21 @@ impl Trace {
             }
         }
     }
+}
+
+fn logs(lab: &Lab) -> Vec<PathBuf> {
+    let logs = ["operator.log", "node1.log", "node2.log", "node1/cni.log", "node2/cni.log"];
+    logs.map(|log| lab.dir().join(log)).to_vec()
+}
+
+/// What the plugin said last.
+fn last_call(log: &Path) -> Value {
+    serde_json::from_str(fs::read_to_string(log).unwrap().lines().last().unwrap()).unwrap()
+}
+
+/// The container that was plugged last.
+fn container(log: &Path) -> String {
+    last_call(log)["span"]["container"].as_str().unwrap().to_owned()
 }
 
 fn writes(map: &str, log: &str) -> impl Fn(&Span) -> bool {
@@ -199,6 +233,32 @@ fn a_cni_add_is_one_trace_from_the_plugin_to_the_maps_of_the_other_node() {
         tail.contains(&"operator.log commit") && tail.contains(&"node2.log realise"),
         "{way:?}"
     );
+    a_cni_del_is_one_trace_too(&lab);
+}
+
+/// From the plugin to the maps of the other node, which the pod is still scheduled beside: its operator hears of the address alone.
+fn a_cni_del_is_one_trace_too(lab: &Lab) {
+    let trace = Trace::of_delete(lab, "shop/traced");
+    let begin = ["cni.log cni", "node1.log cni", "node1.log endpoints"];
+    let removes = |map: &'static str, log: &'static str| {
+        move |span: &Span| writes(map, log)(span) && span.says["deletes"] == 1
+    };
+    for map in ["weft_endpoints", "weft_addresses4"] {
+        let way = trace.leads_to(map, removes(map, "node1.log"));
+        assert_eq!(way[..3], begin, "{way:?}");
+    }
+    let unplug = |span: &Span| span.says["actor"] == "loader" && span.says["message"] == "Unplug";
+    assert_eq!(trace.leads_to("the link's end", unplug)[..3], begin);
+    let way = trace.leads_to("the other node", removes("weft_addresses4", "node2.log"));
+    assert_eq!(way[..3], begin, "{way:?}");
+    let tail: Vec<&str> = way.iter().skip(3).map(String::as_str).collect();
+    assert_eq!(tail[..2], ["operator.log commit", "node2.log realise"], "{way:?}");
+    for node in ["node1", "node2"] {
+        let says = |span: &Span| span.says["name"] == "acknowledge" && span.says["node"] == node;
+        let way = trace.leads_to("the acknowledgement", says);
+        let realise = format!("{node}.log realise");
+        assert_eq!(way[3..], ["operator.log commit", &*realise, "operator.log acknowledge"]);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The `Endpoints` actor: the pods of this node, from CNI ADD to DEL. What happens next is [`weft_core::endpoint`]'s; here it is done.
 
+mod plugged;
 mod steps;
 mod tables;
 
@@ -13,6 +14,7 @@ use crate::{
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
     state, try_again,
 };
+pub use plugged::{PluggedHere, PluggedPod, PluggedPods};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -36,32 +38,12 @@ use weft_core::{
     ipcache::LocalPod,
     mapsync::Rows,
 };
-use weft_types::{Delta, Identity, NodeName, PodEndpoint, TraceContext};
+use weft_types::{Delta, Identity, NodeName};
 
 /// How long tables that could not be written are left alone.
 const SETTLE_AGAIN: Duration = Duration::from_millis(200);
 /// How often links that could not be removed are tried again.
 const RETRY: Duration = Duration::from_secs(10);
-
-/// A plugged pod and the call that plugged it, where that is known.
-#[derive(Clone, Debug)]
-pub struct PluggedPod {
-    /// As operators are told.
-    pub endpoint: PodEndpoint,
-    /// Its number on this node.
-    pub id: u32,
-    /// CNI ADD's trace; it makes no difference to what the pod is.
-    pub cause: Option<TraceContext>,
-}
-
-impl PartialEq for PluggedPod {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.endpoint, self.id) == (&other.endpoint, other.id)
-    }
-}
-
-/// The pods that are plugged here, as operators are told and flows name them.
-pub type PluggedPods = Arc<BTreeMap<Ipv4Addr, PluggedPod>>;
 
 /// What does not change over the lives of this actor.
 #[derive(Clone)]

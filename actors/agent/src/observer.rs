@@ -80,7 +80,7 @@ impl Observer {
         // Their senders live as long as the process.
         if plugged.has_changed().unwrap_or_default() {
             let local = plugged.borrow_and_update().clone().unwrap_or_default();
-            let named = local.iter().map(|(address, pod)| {
+            let named = local.pods.iter().map(|(address, pod)| {
                 (*address, LocalName { name: pod.endpoint.name.clone(), endpoint: pod.id })
             });
             self.directory.set_local(named.collect());

@@ -4,7 +4,7 @@ mod disk;
 
 use crate::{
     Refusal,
-    endpoints::{Endpoints, PluggedPod, PluggedPods},
+    endpoints::{Endpoints, PluggedPods},
     ipcache::Ipcache,
     journal::Journal,
     mapsync::{BumpEpoch, ClassSync},
@@ -209,7 +209,7 @@ impl Uplink {
                     }
                     p.problem = None;
                 });
-                self.answer(ToOperator::Acknowledge { revision });
+                self.answer(ToOperator::Acknowledge { revision, trace: trace::current() });
             }
             Err(error) => {
                 tracing::warn!(%revision, %error, "not realised yet");
@@ -407,7 +407,7 @@ async fn session(
     uplink.ask(Begin(say, newest)).await?;
     if let Some(revision) = held {
         // The kernel holds what was claimed: said again, since an operator may have forgotten.
-        send(&mut to, &ToOperator::Acknowledge { revision }).await?;
+        send(&mut to, &ToOperator::Acknowledge { revision, trace: None }).await?;
     }
     let (batch, batches) = mpsc::channel(BATCH);
     tokio::select! {
@@ -447,7 +447,7 @@ async fn speak<S: AsyncWrite + Unpin>(
     mut says: mpsc::Receiver<ToOperator>,
     mut plugged: watch::Receiver<Option<PluggedPods>>,
 ) -> anyhow::Result<()> {
-    let mut told = None;
+    let mut told: Option<PluggedPods> = None;
     plugged.mark_changed();
     loop {
         tokio::select! {
@@ -459,26 +459,14 @@ async fn speak<S: AsyncWrite + Unpin>(
                 changed?;
                 let Some(now) = plugged.borrow_and_update().clone() else { continue };
                 if told.is_none() {
-                    let addresses = now.keys().copied().collect();
+                    let addresses = now.pods.keys().copied().collect();
                     send(to, &ToOperator::EndpointsAre { addresses }).await?;
                 }
-                for message in differences(&told.unwrap_or_default(), &now) {
+                for message in now.since(&told.unwrap_or_default()) {
                     send(to, &message).await?;
                 }
                 told = Some(now);
             }
         }
     }
-}
-
-fn differences(told: &PluggedPods, now: &PluggedPods) -> Vec<ToOperator> {
-    let gone = told.keys().filter(|address| !now.contains_key(*address));
-    let gone = gone.map(|address| ToOperator::EndpointUnplugged { address: *address });
-    let new: BTreeMap<_, _> =
-        now.iter().filter(|(address, pod)| told.get(*address) != Some(*pod)).collect();
-    let plugged = |pod: &PluggedPod| ToOperator::EndpointPlugged {
-        endpoint: pod.endpoint.clone(),
-        trace: pod.cause,
-    };
-    gone.chain(new.into_values().map(plugged)).collect()
 }

@@ -22,7 +22,7 @@ use weft_abi::{
     policy::INGRESS,
 };
 use weft_agent::{
-    endpoints::{PluggedPod, PluggedPods},
+    endpoints::{PluggedHere, PluggedPod, PluggedPods},
     flows::{Follow, Reader},
     metrics::Counts,
     observer::{Observer, Read, Setting},
@@ -156,8 +156,8 @@ fn pod(name: &str, last: u8) -> PodEndpoint {
 async fn events_become_flows_with_the_names_that_owners_published() {
     let world = world().await;
     let endpoint = pod("cart-0", 3);
-    let plugged = [(endpoint.address, PluggedPod { endpoint, id: 7, cause: None })];
-    world.plugged.send_replace(Some(Arc::new(plugged.into())));
+    let pods = [(endpoint.address, PluggedPod { endpoint, id: 7, cause: None })].into();
+    world.plugged.send_replace(Some(Arc::new(PluggedHere { pods, ..PluggedHere::default() })));
     let policy = PolicyId {
         kind: PolicyKind::NetworkPolicy,
         name: NamespacedName::new("shop", "cart-from-frontend"),

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use weft_types::{Identity, Label, LabelSet, Source, delta::DeltaKey};
-    use weft_wire::frame::decode;
+    use weft_wire::{WIRE_VERSION, frame::decode};
 
     const R: fn(u64) -> Revision = |index| Revision::new(1, index);
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn deltas(frame: &[u8]) -> Vec<Delta> {
-        match decode(1, &frame[6..]).expect("a message") {
+        match decode(WIRE_VERSION, &frame[6..]).expect("a message") {
             ToAgent::Deltas { deltas, .. } => deltas,
             _ => Vec::new(),
         }

@@ -391,9 +391,9 @@ impl Handler<Heard> for Leader {
             return Box::pin(async { Ok(()) });
         }
         let (command, trace) = match said {
-            Said::Holds(revision) => {
+            Said::Holds(revision, trace) => {
                 let span = tracing::debug_span!("acknowledge", %node, %revision);
-                let span = trace::adopt(span, self.history.cause(revision));
+                let span = trace::adopt(span, trace.or_else(|| self.history.cause(revision)));
                 span.in_scope(|| tracing::debug!("the node's kernel holds it"));
                 self.progress.acknowledge(&node, revision, self.newest());
                 self.settle();
@@ -413,7 +413,7 @@ impl Handler<Heard> for Leader {
                 }
                 (CommandV1::Plug(node.clone(), pod, address), trace)
             }
-            Said::Unplugged(address) => (CommandV1::Unplug(node.clone(), address), None),
+            Said::Unplugged(address, trace) => (CommandV1::Unplug(node.clone(), address), trace),
             Said::Endpoints(addresses) => (CommandV1::EndpointsAre(node.clone(), addresses), None),
         };
         let told = self.propose(Some(node), EntryV1 { trace, command });

@@ -145,8 +145,8 @@ pub struct Heard {
 /// What an agent can say once its session stands.
 #[derive(Debug)]
 pub enum Said {
-    /// Its kernel holds a revision.
-    Holds(Revision),
+    /// Its kernel holds a revision; and the agent's part in that.
+    Holds(Revision, Option<TraceContext>),
     /// A pod was plugged.
     Plugged {
         /// The pod.
@@ -156,8 +156,8 @@ pub enum Said {
         /// The CNI call.
         trace: Option<TraceContext>,
     },
-    /// An address is free.
-    Unplugged(Ipv4Addr),
+    /// An address is free; and the CNI call.
+    Unplugged(Ipv4Addr, Option<TraceContext>),
     /// All addresses it has pods for.
     Endpoints(Vec<Ipv4Addr>),
     /// The session is over.

@@ -268,7 +268,7 @@ impl Sessions {
                 match timeout(self.config.session_silence, receive_within(&mut from, HEARD_MAX))
                     .await??
                 {
-                    ToOperator::Acknowledge { revision } => Said::Holds(revision),
+                    ToOperator::Acknowledge { revision, trace } => Said::Holds(revision, trace),
                     ToOperator::EndpointPlugged { endpoint, .. } if endpoint.node != *node => {
                         let why = format!("node {node} speaks for a pod of node {}", endpoint.node);
                         return Err(End::Refused(Refusal::OtherNode, why));
@@ -276,7 +276,9 @@ impl Sessions {
                     ToOperator::EndpointPlugged { endpoint, trace } => {
                         Said::Plugged { pod: endpoint.name, address: endpoint.address, trace }
                     }
-                    ToOperator::EndpointUnplugged { address } => Said::Unplugged(address),
+                    ToOperator::EndpointUnplugged { address, trace } => {
+                        Said::Unplugged(address, trace)
+                    }
                     ToOperator::EndpointsAre { addresses } => Said::Endpoints(addresses),
                     ToOperator::Pong => continue,
                     ToOperator::Hello { .. } => {

@@ -16,6 +16,7 @@ use weft_api::{
     transport::{Client, Options},
 };
 use weft_types::{Revision, TraceContext};
+use weft_wire::ToOperator;
 
 /// A pod with a label as long as this.
 fn long(number: usize) -> weft_types::Object {
@@ -123,6 +124,15 @@ fn the_trace_of_a_call_goes_with_the_push() {
         operator.apply(vec![pod("web-1", "web", 1)]);
         agent.reach(operator.revision()).await;
         assert_eq!(agent.trace, None);
+        // A call that took a pod away is as much a cause as one that brought it.
+        let address = [10, 244, 1, 7].into();
+        agent.plug("web-0", address).await;
+        agent.reach(Revision(operator.revision().0.max(agent.revision.0 + 1))).await;
+        assert_eq!((agent.endpoints().len(), agent.trace), (1, None));
+        let plugged = agent.revision;
+        agent.say(ToOperator::EndpointUnplugged { address, trace: Some(trace) }).await;
+        agent.reach(Revision(plugged.0 + 1)).await;
+        assert_eq!((agent.endpoints().len(), agent.trace), (0, Some(trace)));
     });
 }
 

@@ -68,7 +68,7 @@ fn a_superseded_session_has_no_say() {
         let mut new = world.agent(operator.address, "node1", None).await;
         new.reach(revision).await;
         // It may find its session closed already, or not yet.
-        let late = ToOperator::Acknowledge { revision };
+        let late = ToOperator::Acknowledge { revision, trace: None };
         drop(weft_wire::frame::send(&mut old.stream, &late).await);
         assert!(!operator.wait(None, 300).enforced);
         new.acknowledge().await;
@@ -85,7 +85,7 @@ fn an_acknowledgement_of_the_future_counts_as_now() {
     block_on(async {
         let mut agent = world.agent(operator.address, "node1", None).await;
         agent.reach(revision).await;
-        agent.say(ToOperator::Acknowledge { revision: Revision::new(9, 9) }).await;
+        agent.say(ToOperator::Acknowledge { revision: Revision::new(9, 9), trace: None }).await;
         assert!(operator.wait(None, 30_000).enforced);
         operator.apply(vec![policy("p", Isolation::Open)]);
         assert!(!operator.wait(None, 0).enforced);
@@ -161,7 +161,8 @@ fn what_an_agent_says_again_makes_no_revision() {
             let addresses = vec![[10, 244, 1, 7].into()];
             agent.say(ToOperator::EndpointsAre { addresses }).await;
             agent.plug("web-0", [10, 244, 1, 7].into()).await;
-            agent.say(ToOperator::EndpointUnplugged { address: [10, 244, 1, 9].into() }).await;
+            let address = [10, 244, 1, 9].into();
+            agent.say(ToOperator::EndpointUnplugged { address, trace: None }).await;
         }
         agent.acknowledge().await;
         assert!(operator.wait(None, 30_000).enforced);

@@ -21,7 +21,9 @@ pub enum FrameError {
     #[error("a frame of {0} bytes is longer than may be")]
     TooLong(usize),
     /// Of another version.
-    #[error("the peer speaks wire version {0}, this one {WIRE_VERSION}")]
+    #[error(
+        "the peer speaks wire version {0}, this one {WIRE_VERSION}: agents and operators are to be of one release"
+    )]
     Version(u16),
     /// Not a message of this version.
     #[error("a frame is no message: {0}")]
@@ -97,19 +99,22 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_frame_are_these() {
-        let message = ToOperator::Acknowledge { revision: Revision::new(1, 2) };
+        let message = ToOperator::Acknowledge { revision: Revision::new(1, 2), trace: None };
         let frame = encode(&message).expect("short");
-        assert_eq!(frame, [0, 0, 0, 10, 0, 1, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0]);
-        assert_eq!(decode::<ToOperator>(1, &frame[6..]).expect("valid"), message);
+        assert_eq!(frame, [0, 0, 0, 11, 0, 2, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(decode::<ToOperator>(2, &frame[6..]).expect("valid"), message);
     }
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        assert!(matches!(decode::<ToAgent>(2, &[]), Err(FrameError::Version(2))));
-        assert!(decode::<ToAgent>(1, &[]).is_err());
-        assert!(decode::<ToAgent>(1, &[200, 1, 2]).is_err());
+        for version in [0, 1, 3] {
+            let refused = decode::<ToAgent>(version, &[]);
+            assert!(matches!(refused, Err(FrameError::Version(said)) if said == version));
+        }
+        assert!(decode::<ToAgent>(2, &[]).is_err());
+        assert!(decode::<ToAgent>(2, &[200, 1, 2]).is_err());
         let mut long = encode(&ToAgent::Ping).expect("short")[6..].to_vec();
         long.push(0);
-        assert!(decode::<ToAgent>(1, &long).is_err());
+        assert!(matches!(decode::<ToAgent>(2, &long), Err(FrameError::Malformed(_))));
     }
 }

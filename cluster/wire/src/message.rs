@@ -18,6 +18,8 @@ pub enum ToOperator {
     Acknowledge {
         /// The revision read back from the kernel.
         revision: Revision,
+        /// The agent's part in it; none when it is said again.
+        trace: Option<TraceContext>,
     },
     /// A pod was plugged here. Sent again with every new session until it appears in the state.
     EndpointPlugged {
@@ -30,6 +32,8 @@ pub enum ToOperator {
     EndpointUnplugged {
         /// The address that is free now.
         address: Ipv4Addr,
+        /// The CNI call that freed it, where that is known.
+        trace: Option<TraceContext>,
     },
     /// All endpoints of the node, sent once after each snapshot: what the operator has beyond them is gone.
     EndpointsAre {

@@ -86,9 +86,13 @@ fn to_operator() -> Vec<(&'static str, ToOperator)> {
     vec![
         ("hello", ToOperator::Hello { node: node.clone(), held: None }),
         ("hello-held", ToOperator::Hello { node, held: Some(revision) }),
-        ("acknowledge", ToOperator::Acknowledge { revision }),
+        ("acknowledge", ToOperator::Acknowledge { revision, trace }),
+        ("acknowledge-again", ToOperator::Acknowledge { revision, trace: None }),
         ("endpoint-plugged", ToOperator::EndpointPlugged { endpoint: endpoint(), trace }),
-        ("endpoint-unplugged", ToOperator::EndpointUnplugged { address: [10, 244, 1, 7].into() }),
+        (
+            "endpoint-unplugged",
+            ToOperator::EndpointUnplugged { address: endpoint().address, trace },
+        ),
         ("endpoints-are", ToOperator::EndpointsAre { addresses: vec![[10, 244, 1, 7].into()] }),
         ("pong", ToOperator::Pong),
     ]
@@ -143,14 +147,14 @@ fn lengths_are_checked_before_anything_is_read() {
         bytes.extend(version.to_be_bytes());
         bytes
     };
-    let refused = read::<ToAgent>(&header(FRAME_MAX + 1, 1), usize::MAX);
+    let refused = read::<ToAgent>(&header(FRAME_MAX + 1, WIRE_VERSION), usize::MAX);
     assert!(matches!(refused, Err(FrameError::TooLong(_))), "{refused:?}");
-    let refused = read::<ToOperator>(&header(1001, 1), 1000);
+    let refused = read::<ToOperator>(&header(1001, WIRE_VERSION), 1000);
     assert!(matches!(refused, Err(FrameError::TooLong(1001))), "{refused:?}");
     let refused = read::<ToAgent>(&header(usize::MAX >> 32, 7), usize::MAX);
     assert!(matches!(refused, Err(FrameError::Version(7))), "{refused:?}");
     // What does not come is not waited for with memory in hand.
-    let refused = read::<ToAgent>(&header(FRAME_MAX, 1), usize::MAX);
+    let refused = read::<ToAgent>(&header(FRAME_MAX, WIRE_VERSION), usize::MAX);
     assert!(matches!(refused, Err(FrameError::Io(_))), "{refused:?}");
 }
 

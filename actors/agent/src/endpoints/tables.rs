@@ -1,6 +1,6 @@
 //! What the kernel's tables, the other actors and the operators are told of the endpoints.
 
-use super::{Endpoints, PluggedPod, Told, steps::keep};
+use super::{Endpoints, PluggedHere, PluggedPod, Told, steps::keep};
 use crate::{
     Refusal,
     ipcache::{SetLocal, write},
@@ -75,16 +75,17 @@ impl Endpoints {
             self.edges.classes.ask(BumpEpoch).await??;
         }
         self.setting.plugged.send_if_modified(|told| {
-            let differs = told.as_deref() != Some(&pods);
+            let differs = told.as_ref().is_none_or(|told| told.pods != pods);
             if differs {
-                *told = Some(Arc::new(pods));
+                let before = told.take().unwrap_or_default();
+                *told = Some(Arc::new(PluggedHere::next(&before, pods, &causes)));
             }
             differs
         });
         Ok(version)
     }
 
-    /// The calls that endpoints are being plugged by.
+    /// The calls that endpoints are being plugged and unplugged by.
     fn causes(&self) -> BTreeMap<Ipv4Addr, TraceContext> {
         let cause = |(key, call): (&Attachment, &Span)| {
             Some((self.core.get(key)?.address, trace::of(call)?))

@@ -292,7 +292,7 @@ impl Agent {
 
     pub async fn acknowledge(&mut self) {
         let revision = self.revision;
-        self.say(ToOperator::Acknowledge { revision }).await;
+        self.say(ToOperator::Acknowledge { revision, trace: None }).await;
     }
 
     pub async fn plug(&mut self, pod: &str, address: Ipv4Addr) {
