@@ -13,18 +13,21 @@ mod agents;
 
 use agents::{ask, comes_to, is_well, status};
 use std::{
+    collections::BTreeMap,
     net::TcpStream,
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
-use weft_api::agent::{Answer, Request};
+use weft_api::agent::{Answer, Request, Status};
 use weft_tests::{
     lab::{Lab, is_root, weft_reads},
     load::{Load, bed},
 };
 
-/// Within a second, on a machine that does nothing else; on one that builds a compiler at the side, within this.
-const BACK: Duration = Duration::from_secs(3);
+/// What is promised: the median of an actor's lives is back in less. It takes 12-50 ms where nothing else runs.
+const BACK: Duration = Duration::from_secs(1);
+/// Once in a while the machine does something else for so long; no life and no answer takes longer.
+const ONCE: Duration = Duration::from_secs(3);
 /// A packet that passes is back within microseconds; on a busy machine this is a long time all the same.
 const SILENCE: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,8 +72,15 @@ fn all_answer(lab: &Lab, down: &str) {
         }
         let took = begun.elapsed();
         assert!(answer.is_ok(), "{question:?} while {down} is down: {answer:?}");
-        assert!(took < BACK, "{question:?} took {took:?} while {down} is down");
+        assert!(took < ONCE, "{question:?} took {took:?} while {down} is down");
     }
+}
+
+/// Whether an actor lives after the fault that ended this life of it.
+fn is_anew(status: &Status, actor: &str, before: u64) -> bool {
+    let row = status.actors.iter().find(|row| row.name == actor).unwrap();
+    let why = row.last_failure.as_deref().unwrap_or_default();
+    row.incarnation > before && row.state == "running" && why.contains("fault injection")
 }
 
 fn incarnation(lab: &Lab, actor: &str) -> u64 {
@@ -92,18 +102,20 @@ fn root_every_actor_crashes_in_turn_under_load() {
     }
     let load = Load::over(&lab);
     sleep(Duration::from_millis(500));
+    let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for (number, actor) in (0..ROUNDS).flat_map(|_| &actors).enumerate() {
         let before = incarnation(&lab, &actor.name);
         let begun = Instant::now();
         let crash = Request::Crash { actor: actor.name.clone() };
         assert_eq!(ask(&lab, "node1", crash), Ok(Answer::Done), "{}", actor.name);
-        all_answer(&lab, &actor.name);
-        let back = comes_to(&lab, "node1", |status| {
-            let row = status.actors.iter().find(|row| row.name == actor.name).unwrap();
-            let why = row.last_failure.as_deref().unwrap_or_default();
-            row.incarnation > before && row.state == "running" && why.contains("fault injection")
+        let back_after = thread::scope(|scope| {
+            let back = scope.spawn(|| {
+                comes_to(&lab, "node1", |status| is_anew(status, &actor.name, before));
+                begun.elapsed()
+            });
+            all_answer(&lab, &actor.name);
+            back.join().unwrap()
         });
-        let back_after = begun.elapsed();
         // A change right after it: enforced when the wait returns, as ever.
         let verb = if number % 2 == 0 { "apply" } else { "delete" };
         lab.change(verb, STRANGERS);
@@ -111,9 +123,14 @@ fn root_every_actor_crashes_in_turn_under_load() {
         let allowed = opens(&lab, if verb == "apply" { PATIENCE } else { SILENCE });
         assert_eq!(allowed, verb == "apply", "after {} crashed", actor.name);
         let well = is_well(&lab, "node1");
-        eprintln!("{}: back after {back_after:?} ({back:?}), well {well:?} later", actor.name);
-        assert!(back_after < BACK, "{} was back after {back_after:?}", actor.name);
+        eprintln!("{}: back after {back_after:?}, well {well:?} later", actor.name);
+        assert!(back_after < ONCE, "{} was back after {back_after:?}", actor.name);
+        times.entry(actor.name.as_str()).or_default().push(back_after);
         load.goes_on(&format!("when {} crashed", actor.name));
+    }
+    for (actor, times) in &mut times {
+        times.sort();
+        assert!(times[ROUNDS / 2] < BACK, "{actor} was back after {times:?}");
     }
     let rows = status(&lab, "node1").unwrap().actors;
     for (before, after) in actors.iter().zip(&rows) {
