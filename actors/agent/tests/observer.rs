@@ -12,7 +12,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
 use weft_abi::{
@@ -284,4 +284,28 @@ async fn a_crash_loses_the_ring_and_nothing_else() {
     assert_eq!(flows.len(), 1, "a new life begins with an empty ring");
     assert_eq!(flows[0].source.as_ref().unwrap().pod_name, "frontend-0");
     assert_eq!(world.edge.incarnation(), 2);
+}
+
+/// A wake-up of the reader is what costs a packet most, and its reader is woken when it had read all: a reader that is always
+/// quick would be woken by each packet.
+#[actix::test]
+async fn events_that_come_one_by_one_are_gathered() {
+    let world = world().await;
+    let begun = Instant::now();
+    let mut end = world.end.clone();
+    let reads = tokio::spawn(async move {
+        let mut reads = 0_u128;
+        while *end.borrow_and_update() < 200 {
+            end.changed().await.unwrap();
+            reads += 1;
+        }
+        reads
+    });
+    for each in 0..200 {
+        world.tell(numbered(each));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let reads = tokio::time::timeout(PATIENCE, reads).await.unwrap().unwrap();
+    let most = begun.elapsed().as_millis() / 20 + 2;
+    assert!(reads <= most, "read {reads} times in {:?}", begun.elapsed());
 }
