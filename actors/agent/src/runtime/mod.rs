@@ -4,6 +4,9 @@
 //! arbiter and is the one seam where panics end; the [`supervisor`] makes it anew from its factory, with back-off and a
 //! new *incarnation*; an [`edge`] is how others reach whichever incarnation lives; a [`gate`] keeps the dead
 //! from touching the kernel.
+//!
+//! Three verbs: [`Edge::ask`] waits for an answer; [`Edge::offer`] is shed when there is no room, and counted; what coalesces is a state that
+//! its owner publishes in a [`tokio::sync::watch`] channel, of which readers see the newest.
 
 pub mod edge;
 pub mod gate;
