@@ -1,6 +1,6 @@
 //! What an agent is told when it starts.
 
-use crate::{api, cni, mapsync, metrics, runtime, uplink};
+use crate::{api, cni, loader, mapsync, metrics, runtime, uplink};
 use std::{net::Ipv4Addr, path::PathBuf};
 use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
 use weft_core::policy::Room;
@@ -63,6 +63,9 @@ pub struct Config {
     /// Maps.
     #[command(flatten)]
     pub maps: mapsync::Config,
+    /// Programs.
+    #[command(flatten)]
+    pub programs: loader::Config,
     /// Metrics.
     #[command(flatten)]
     pub metrics: metrics::Config,

@@ -92,9 +92,19 @@ impl<K: Maps + ?Sized> Gated<K> {
 }
 
 impl<K: Programs + ?Sized> Gated<K> {
-    /// Puts programs on a pod's link.
-    pub fn attach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
+    /// Puts programs on a pod's link; how many were not there.
+    pub fn attach_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
         self.pass()?.attach_pod(ifindex)
+    }
+
+    /// Puts the faster ones before them; how many were not there.
+    pub fn link_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
+        self.pass()?.link_pod(ifindex)
+    }
+
+    /// Puts the program on the node's device; 1 when it was not there.
+    pub fn attach_net(&self, ifindex: u32) -> Result<usize, KernelError> {
+        self.pass()?.attach_net(ifindex)
     }
 
     /// Removes their pins.

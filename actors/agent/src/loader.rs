@@ -4,36 +4,167 @@ use crate::{
     Refusal,
     gated::Gated,
     internal,
+    metrics::Counts,
     runtime::{Life, Role, Serve, Thread, request},
 };
-use std::net::Ipv4Addr;
-use weft_datapath::kernel::{Link, LinkSpec, Links, Programs};
+use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Programs};
+
+/// What the owner of programs is told.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Config {
+    /// How often programs that somebody removed are attached again; looking costs some 0.3 ms a pod.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub program_sweep: Duration,
+    /// How long no pod was plugged before TCX links are made and programs looked at. Making one keeps all others from
+    /// the kernel's links for some 10 ms, and a runtime that starts many pods at once waits for each.
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = humantime::parse_duration)]
+    pub program_lull: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        weft_process::config::defaults()
+    }
+}
+
+/// What is done when no pod waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chore {
+    /// Make the TCX links of a pod that was plugged; until then its filters judge.
+    Link(u32),
+    /// See that all programs of a pod are in their place.
+    Mend(u32),
+    /// See that the node's device has its own.
+    MendDevice,
+}
 
 /// Owns programs and links.
 pub struct Loader {
+    config: Config,
+    /// The node's own.
+    device: u32,
     programs: Gated<dyn Programs>,
     links: Gated<dyn Links>,
+    counts: Counts,
+    chores: VecDeque<Chore>,
+    /// How many pods were plugged in this life.
+    plugs: u64,
 }
 
 impl Loader {
-    /// Over a kernel.
-    pub fn new(programs: Gated<dyn Programs>, links: Gated<dyn Links>) -> Self {
-        Self { programs, links }
+    /// Over a kernel; `device` is the node's.
+    pub fn new(
+        config: Config,
+        device: u32,
+        (programs, links): (Gated<dyn Programs>, Gated<dyn Links>),
+        counts: Counts,
+    ) -> Self {
+        Self { config, device, programs, links, counts, chores: VecDeque::new(), plugs: 0 }
+    }
+
+    /// Every program of a pod's link; how many were not there.
+    fn attach(&self, ifindex: u32) -> Result<usize, KernelError> {
+        Ok(self.programs.attach_pod(ifindex)? + self.programs.link_pod(ifindex)?)
+    }
+
+    /// Adds chores, and begins with them after a lull if there were none.
+    fn later(&mut self, chores: impl IntoIterator<Item = Chore>, life: &Life<Self>) {
+        let idle = self.chores.is_empty();
+        self.chores.extend(chores);
+        if idle && !self.chores.is_empty() {
+            self.after_a_lull(life);
+        }
+    }
+
+    fn after_a_lull(&self, life: &Life<Self>) {
+        let (me, plugs, lull) = (life.edge(), self.plugs, self.config.program_lull);
+        life.spawn(async move {
+            tokio::time::sleep(lull).await;
+            drop(me.ask(NextChore { plugs }).await);
+        });
+    }
+
+    /// Does one.
+    fn work(&self, chore: Chore) -> Result<(), KernelError> {
+        let (ifindex, attached) = match chore {
+            Chore::Link(ifindex) => return self.programs.link_pod(ifindex).map(drop),
+            Chore::Mend(ifindex) => (ifindex, self.attach(ifindex)),
+            Chore::MendDevice => (self.device, self.programs.attach_net(self.device)),
+        };
+        let missing = attached?;
+        if missing > 0 {
+            self.counts.programs_mended(missing);
+            tracing::warn!(ifindex, missing, "programs were removed, and are attached again");
+        }
+        Ok(())
     }
 }
 
 impl Role for Loader {
     const THREAD: Thread = Thread::Loader;
+
+    async fn born(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        life.every(self.config.program_sweep, || Sweep);
+        Ok(())
+    }
 }
 
-/// Make a pod's link, with the programs attached and its host side still down.
+/// See that all programs are in their place.
+pub struct Sweep;
+request!(Sweep => ());
+
+impl Serve<Sweep> for Loader {
+    async fn serve(&mut self, _: Sweep, life: &Life<Self>) {
+        // As long as there is something to do, it is too early to look for more.
+        if !self.chores.is_empty() {
+            return;
+        }
+        match self.links.plugged() {
+            Ok(links) => {
+                let pods = links.into_iter().map(|(_, ifindex)| Chore::Mend(ifindex));
+                self.later(pods.chain([Chore::MendDevice]), life);
+            }
+            Err(error) => tracing::error!(%error, "sweep of the programs: list the links"),
+        }
+    }
+}
+
+/// Do one chore, if no pod was plugged meanwhile.
+pub struct NextChore {
+    /// How many had been.
+    plugs: u64,
+}
+request!(NextChore => ());
+
+impl Serve<NextChore> for Loader {
+    async fn serve(&mut self, NextChore { plugs }: NextChore, life: &Life<Self>) {
+        if plugs != self.plugs {
+            return self.after_a_lull(life);
+        }
+        let Some(chore) = self.chores.pop_front() else { return };
+        if let Err(error) = self.work(chore) {
+            tracing::warn!(?chore, %error, "it is tried again with the next sweep");
+        }
+        if !self.chores.is_empty() {
+            // One a message: whoever waits is served in between.
+            let me = life.edge();
+            life.spawn(async move { drop(me.ask(NextChore { plugs }).await) });
+        }
+    }
+}
+
+/// Make a pod's link, with programs that judge its packets and its host side still down.
 pub struct Plug(pub LinkSpec);
 request!(Plug => Result<Link, Refusal>);
 
 impl Serve<Plug> for Loader {
-    async fn serve(&mut self, Plug(spec): Plug, _: &Life<Self>) -> Result<Link, Refusal> {
+    async fn serve(&mut self, Plug(spec): Plug, life: &Life<Self>) -> Result<Link, Refusal> {
         let link = self.links.plug(&spec).map_err(internal)?;
         self.programs.attach_pod(link.ifindex).map_err(internal)?;
+        self.plugs += 1;
+        self.later([Chore::Link(link.ifindex)], life);
         Ok(link)
     }
 }
@@ -60,7 +191,10 @@ request!(Unplug => Result<(), Refusal>);
 impl Serve<Unplug> for Loader {
     async fn serve(&mut self, unplug: Unplug, _: &Life<Self>) -> Result<(), Refusal> {
         self.links.unplug(&unplug.host_interface).map_err(internal)?;
-        unplug.ifindex.map_or(Ok(()), |ifindex| self.programs.detach_pod(ifindex)).map_err(internal)
+        let Some(ifindex) = unplug.ifindex else { return Ok(()) };
+        self.chores
+            .retain(|chore| !matches!(chore, Chore::Link(i) | Chore::Mend(i) if *i == ifindex));
+        self.programs.detach_pod(ifindex).map_err(internal)
     }
 }
 
@@ -70,7 +204,7 @@ request!(Reattach => Result<(), Refusal>);
 
 impl Serve<Reattach> for Loader {
     async fn serve(&mut self, Reattach(links): Reattach, _: &Life<Self>) -> Result<(), Refusal> {
-        links.into_iter().try_for_each(|i| self.programs.attach_pod(i)).map_err(internal)
+        links.into_iter().try_for_each(|i| self.attach(i).map(drop)).map_err(internal)
     }
 }
 

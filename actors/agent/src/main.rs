@@ -106,9 +106,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let (node, classes) = (config.node.clone(), classes.clone());
         move |_| Inspector::new(node.clone(), Arc::clone(&maps), &tables, &classes)
     });
-    let loader = runtime.role("loader", move |life| {
-        let programs = Gated::new(Arc::clone(&programs), life.gate());
-        Loader::new(programs, Gated::new(Arc::clone(&links), life.gate()))
+    let loader = runtime.role("loader", {
+        let (config, counts) = (config.programs, counts.clone());
+        move |life| {
+            let programs = Gated::new(Arc::clone(&programs), life.gate());
+            let links = Gated::new(Arc::clone(&links), life.gate());
+            Loader::new(config, device, (programs, links), counts.clone())
+        }
     });
     let ipcache = runtime.role("ipcache", {
         let (node, prefixes, loader) = (node.clone(), prefixes.clone(), loader.clone());

@@ -45,6 +45,7 @@ pub struct Counts {
     flows: Family<Labels<2>, Counter>,
     malformed: Family<Labels<1>, Counter>,
     lost: Family<Labels<1>, Counter>,
+    programs_mended: Counter,
 }
 
 impl Counts {
@@ -74,12 +75,19 @@ impl Counts {
         self.lost.get_or_create(&[("source", "hubble_ring_buffer".to_owned())]).inc_by(lost);
     }
 
+    /// Programs were not in their places.
+    pub fn programs_mended(&self, missing: usize) {
+        self.programs_mended.inc_by(missing as u64);
+    }
+
     /// Has a registry render them.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { flows, malformed, lost } = self.clone();
+        let Self { flows, malformed, lost, programs_mended } = self.clone();
         registry.register("flows_processed", "Flows seen, by type and verdict", flows);
         registry.register("events_malformed", "Records that are no event", malformed);
         registry.register("lost_events", "Flows that readers missed, by where", lost);
+        let help = "Programs that somebody removed, and that were attached again";
+        registry.register("bpf_programs_mended", help, programs_mended);
     }
 }
 

@@ -1,7 +1,9 @@
-//! How a program is put in front of an interface: a pinned TCX link, or a clsact filter where the kernel has no TCX.
+//! How a program is put in front of an interface: as a filter of a clsact qdisc, as a pinned TCX link, or both.
 //!
-//! Either outlives the agent, and either is replaced in one step: the link is given another program, the
-//! filter of the same priority and handle is changed.
+//! Either outlives the agent, and either is replaced in one step: the link is given another program, the filter of
+//! the same priority and handle is changed. A filter is there in some 0.15 ms and lives as long as the interface. A link
+//! comes before the filters and costs a packet less, but the kernel makes it in a grace period of RCU (some 10 ms),
+//! and it ends with its pin, which whoever cleans bpffs removes.
 
 use crate::kernel::KernelError;
 use aya::{
@@ -14,7 +16,7 @@ use aya::{
     },
     util::KernelVersion,
 };
-use std::{error::Error, ffi::CString, fs, mem, path::Path};
+use std::{error::Error, ffi::CString, fs, io, mem, path::Path};
 
 /// The first kernel with TCX.
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
@@ -26,7 +28,7 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// TCX links, pinned in bpffs (Linux 6.6 or later).
+    /// TCX links, pinned in bpffs (Linux 6.6 or later); behind those of a pod there are filters.
     Tcx,
     /// Filters of a clsact qdisc, which the interface keeps (Linux 4.5 or later).
     Clsact,
@@ -39,52 +41,81 @@ impl Attachment {
         if tcx { Self::Tcx } else { Self::Clsact }
     }
 
-    /// Puts a program in front of an interface, or in the place of the one that was put there before.
-    /// `pin` is where a TCX link is kept.
-    pub(crate) fn attach(
+    /// Has a TCX link to a program, kept by `pin`, or none where this is not how programs are attached.
+    pub(crate) fn link(
         self,
         program: &mut SchedClassifier,
         ifindex: u32,
         direction: TcAttachType,
         pin: &Path,
-    ) -> Result<(), KernelError> {
-        let attached = match self {
-            Self::Tcx => attach_tcx(program, ifindex, direction, pin),
-            Self::Clsact => attach_clsact(program, ifindex, direction),
-        };
-        attached.map_err(|e| unusable(format!("attach to interface {ifindex} by {self:?}"), &*e))
+    ) -> Result<Placed, KernelError> {
+        match self {
+            Self::Tcx => link_tcx(program, ifindex, direction, pin)
+                .map_err(|e| unusable(format!("link to interface {ifindex} by TCX"), &*e)),
+            // That of an agent that attached the other way would judge first.
+            Self::Clsact => unlink(pin).map(|()| Placed::Over),
+        }
     }
 }
 
-type Attached = Result<(), Box<dyn Error + Send + Sync>>;
+/// Puts a program in front of an interface as a filter, or in the place of the one that was put there before.
+pub(crate) fn filter(
+    program: &mut SchedClassifier,
+    ifindex: u32,
+    direction: TcAttachType,
+) -> Result<Placed, KernelError> {
+    filter_clsact(program, ifindex, direction)
+        .map_err(|e| unusable(format!("attach to interface {ifindex} by clsact"), &*e))
+}
 
-fn attach_tcx(
+/// How a program came to its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// Over the one of its name, in one step.
+    Over,
+    /// There was none.
+    Anew,
+}
+
+type Attached = Result<Placed, Box<dyn Error + Send + Sync>>;
+
+fn link_tcx(
     program: &mut SchedClassifier,
     ifindex: u32,
     direction: TcAttachType,
     pin: &Path,
 ) -> Attached {
-    if pin.exists() {
-        match replace_in_link(program, pin) {
-            Ok(()) => return Ok(()),
-            // The interface of that index is another one now, and the link is dead.
-            Err(_) => fs::remove_file(pin)?,
-        }
+    if let Ok(placed) = replace_in_link(program, pin) {
+        return Ok(placed);
     }
+    // There is none, or a dead one: the interface of that index is another now, or somebody detached it. What comes
+    // until the new one is there is judged behind it.
+    unlink(pin)?;
     let options = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program.attach_with_options(&interface_name(ifindex)?, direction, options)?;
-    let link = FdLink::try_from(program.take_link(id)?)?;
-    link.pin(pin)?;
-    Ok(())
+    FdLink::try_from(program.take_link(id)?)?.pin(pin)?;
+    Ok(Placed::Anew)
+}
+
+/// Removes the pin of a TCX link, and the link with it.
+pub(crate) fn unlink(pin: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(unusable(format!("remove {}", pin.display()), &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn replace_in_link(program: &mut SchedClassifier, pin: &Path) -> Attached {
     let link = SchedClassifierLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
-    program.attach_to_link(link)?;
-    Ok(())
+    let id = program.attach_to_link(link)?;
+    // The pin keeps the link.
+    drop(program.take_link(id)?);
+    Ok(Placed::Over)
 }
 
-fn attach_clsact(program: &mut SchedClassifier, ifindex: u32, direction: TcAttachType) -> Attached {
+fn filter_clsact(program: &mut SchedClassifier, ifindex: u32, direction: TcAttachType) -> Attached {
     let interface = interface_name(ifindex)?;
     match qdisc_add_clsact(&interface) {
         Ok(()) => {}
@@ -92,18 +123,18 @@ fn attach_clsact(program: &mut SchedClassifier, ifindex: u32, direction: TcAttac
         Err(error) => return Err(error.into()),
     }
     let present = SchedClassifierLink::attached(&interface, direction, PRIORITY, HANDLE, None)?;
-    let id = match program.attach_to_link(present) {
-        Ok(id) => id,
+    let (id, placed) = match program.attach_to_link(present) {
+        Ok(id) => (id, Placed::Over),
         // There is no filter of ours yet.
         Err(_) => {
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
             let options = TcAttachOptions::Netlink(options);
-            program.attach_with_options(&interface, direction, options)?
+            (program.attach_with_options(&interface, direction, options)?, Placed::Anew)
         }
     };
     // Dropped, it would take the filter away, and the pods' packets with it when the agent ends.
     mem::forget(program.take_link(id)?);
-    Ok(())
+    Ok(placed)
 }
 
 fn interface_name(ifindex: u32) -> std::io::Result<String> {

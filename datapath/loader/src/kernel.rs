@@ -83,10 +83,14 @@ pub trait Maps: Send + Sync + 'static {
 
 /// Programs and their links, pinned so that they outlive the agent.
 pub trait Programs: Send + Sync + 'static {
-    /// Attaches `from_pod` and `to_pod` to the host side of a pod's link; replaces what is there atomically.
-    fn attach_pod(&self, ifindex: u32) -> Result<(), KernelError>;
-    /// Attaches `from_net` to a device of the node; replaces what is there atomically.
-    fn attach_net(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Has `from_pod` and `to_pod` judge what goes through the host side of a pod's link, for as long as it is there; replaces
+    /// what is there atomically. Says how many were not.
+    fn attach_pod(&self, ifindex: u32) -> Result<usize, KernelError>;
+    /// Has them judge by links that come first and cost a packet less, where the kernel has such (TCX). Making these takes
+    /// some 10 ms each. Says how many were not there.
+    fn link_pod(&self, ifindex: u32) -> Result<usize, KernelError>;
+    /// Attaches `from_net` to a device of the node; replaces what is there atomically. 1 when it was not there.
+    fn attach_net(&self, ifindex: u32) -> Result<usize, KernelError>;
     /// Removes the pins of a pod's links; the interface itself may be gone already.
     fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError>;
 }

@@ -1,7 +1,7 @@
 //! [`Programs`]: loads the embedded objects over the pinned maps and attaches their programs.
 
 use crate::{
-    attachment::{Attachment, unusable},
+    attachment::{Attachment, Placed, filter, unlink, unusable},
     kernel::{KernelError, Programs},
     maps::pin_name,
     objects,
@@ -17,6 +17,10 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 use weft_abi::map::ALL;
+
+/// The programs of a pod's link, and which of its host side's packets they see.
+const POD: [(&str, TcAttachType); 2] =
+    [("from_pod", TcAttachType::Ingress), ("to_pod", TcAttachType::Egress)];
 
 /// The loaded programs and the folder of their links' pins.
 pub struct RealPrograms {
@@ -45,23 +49,11 @@ impl RealPrograms {
         }
         let mut pod = load_object("pod", objects::POD, maps, uplink)?;
         let mut net = load_object("net", objects::NET, maps, uplink)?;
-        load_program(&mut pod, "from_pod")?;
-        load_program(&mut pod, "to_pod")?;
+        for (name, _) in POD {
+            load_program(&mut pod, name)?;
+        }
         load_program(&mut net, "from_net")?;
         Ok(Self { objects: Mutex::new(Objects { pod, net }), links: links.to_owned(), attachment })
-    }
-
-    /// Attaches a program, or puts it in the place of the one of its name that is there already.
-    fn attach(
-        &self,
-        object: impl FnOnce(&mut Objects) -> &mut Ebpf,
-        name: &str,
-        ifindex: u32,
-        direction: TcAttachType,
-    ) -> Result<(), KernelError> {
-        let mut objects = self.objects()?;
-        let program = classifier(object(&mut objects), name)?;
-        self.attachment.attach(program, ifindex, direction, &self.pin(name, ifindex))
     }
 
     /// A descriptor of one of the programs.
@@ -108,25 +100,42 @@ fn classifier<'o>(
 }
 
 impl Programs for RealPrograms {
-    fn attach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
-        self.attach(|objects| &mut objects.pod, "from_pod", ifindex, TcAttachType::Ingress)?;
-        self.attach(|objects| &mut objects.pod, "to_pod", ifindex, TcAttachType::Egress)
+    fn attach_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
+        let mut objects = self.objects()?;
+        let place = |(name, way)| filter(classifier(&mut objects.pod, name)?, ifindex, way);
+        missing(POD.into_iter().map(place))
     }
 
-    fn attach_net(&self, ifindex: u32) -> Result<(), KernelError> {
-        self.attach(|objects| &mut objects.net, "from_net", ifindex, TcAttachType::Ingress)
+    fn link_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
+        let mut objects = self.objects()?;
+        let link = |(name, way)| {
+            let program = classifier(&mut objects.pod, name)?;
+            self.attachment.link(program, ifindex, way, &self.pin(name, ifindex))
+        };
+        missing(POD.into_iter().map(link))
+    }
+
+    fn attach_net(&self, ifindex: u32) -> Result<usize, KernelError> {
+        let mut objects = self.objects()?;
+        let (name, way) = ("from_net", TcAttachType::Ingress);
+        let program = classifier(&mut objects.net, name)?;
+        // What it does not take goes by the node's stack, and `to_pod` judges it: there is nothing behind its link.
+        let filtered = match self.attachment {
+            Attachment::Clsact => filter(program, ifindex, way),
+            Attachment::Tcx => Ok(Placed::Over),
+        };
+        let linked = self.attachment.link(program, ifindex, way, &self.pin(name, ifindex));
+        missing([filtered, linked].into_iter())
     }
 
     fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
-        for name in ["from_pod", "to_pod"] {
-            let pin = self.pin(name, ifindex);
-            match fs::remove_file(&pin) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(unusable(format!("remove {}", pin.display()), &e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        POD.iter().try_for_each(|(name, _)| unlink(&self.pin(name, ifindex)))
     }
+}
+
+/// How many programs were not in their place before; the first error ends it.
+fn missing(
+    mut placed: impl Iterator<Item = Result<Placed, KernelError>>,
+) -> Result<usize, KernelError> {
+    placed.try_fold(0, |missing, placed| Ok(missing + usize::from(placed? == Placed::Anew)))
 }

@@ -1,6 +1,7 @@
 //! The programs of a pod's link, on the host side: `from_pod` at tcx (or clsact) ingress sees what the
 //! pod sends; `to_pod` at egress sees what the node's own stack sends to it (what `from_pod` and
-//! `from_net` deliver bypasses it). Linux 6.1 or later.
+//! `from_net` deliver bypasses it). Linux 6.1 or later. Each is there twice, as a TCX link and as the filter behind
+//! it: a TCX program's answer ends the way, but for "next", which ours never gives, so a packet is judged once.
 #![no_std]
 #![no_main]
 

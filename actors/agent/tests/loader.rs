@@ -1,0 +1,194 @@
+//! The owner of programs over a kernel in memory (`root_attach` taught it): no pod waits for a TCX link, and what
+//! somebody removed is put back and counted.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use weft_agent::{
+    gated::Gated,
+    loader::{Config, Loader, Plug, Sweep, Unplug},
+    metrics::Counts,
+    runtime::{Edge, Runtime},
+};
+use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Programs};
+
+/// The node's own device.
+const DEVICE: u32 = 1;
+
+/// What stands before packets, by interface.
+#[derive(Default)]
+struct State {
+    plugged: Vec<(String, u32)>,
+    filters: BTreeSet<u32>,
+    links: BTreeSet<u32>,
+    detached: Vec<u32>,
+    /// Linked though they were gone.
+    stray: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Kernel(Mutex<State>);
+
+impl Kernel {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Programs for Kernel {
+    fn attach_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
+        Ok(if self.state().filters.insert(ifindex) { 2 } else { 0 })
+    }
+
+    fn link_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
+        let mut state = self.state();
+        if !state.plugged.iter().any(|(_, plugged)| *plugged == ifindex) {
+            state.stray.push(ifindex);
+        }
+        Ok(if state.links.insert(ifindex) { 2 } else { 0 })
+    }
+
+    fn attach_net(&self, ifindex: u32) -> Result<usize, KernelError> {
+        Ok(usize::from(self.state().links.insert(ifindex)))
+    }
+
+    fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
+        self.state().detached.push(ifindex);
+        Ok(())
+    }
+}
+
+impl Links for Kernel {
+    fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
+        let ifindex = u32::from(spec.address);
+        self.state().plugged.push((spec.host_interface.clone(), ifindex));
+        Ok(Link { ifindex, mac: [2; 6] })
+    }
+
+    fn open(&self, _: &LinkSpec) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn unplug(&self, host_interface: &str) -> Result<(), KernelError> {
+        self.state().plugged.retain(|(name, _)| name != host_interface);
+        Ok(())
+    }
+
+    fn inspect(&self, _: &LinkSpec) -> Result<Vec<String>, KernelError> {
+        Ok(Vec::new())
+    }
+
+    fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
+        Ok(self.state().plugged.clone())
+    }
+
+    fn device_of(&self, _: Ipv4Addr) -> Result<(u32, u32), KernelError> {
+        Ok((DEVICE, 1500))
+    }
+
+    fn set_routes(&self, _: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError> {
+        Ok(())
+    }
+}
+
+struct World {
+    kernel: Arc<Kernel>,
+    counts: Counts,
+    loader: Edge<Loader>,
+    _runtime: Runtime,
+}
+
+fn world(lull: Duration) -> World {
+    let (kernel, counts, runtime) =
+        (Arc::new(Kernel::default()), Counts::default(), Runtime::start());
+    kernel.state().links.insert(DEVICE);
+    let config = Config { program_lull: lull, ..Config::default() };
+    let seat = runtime.role("loader", {
+        let (kernel, counts) = (Arc::clone(&kernel), counts.clone());
+        move |life| {
+            let programs: Arc<dyn Programs> = kernel.clone();
+            let links: Arc<dyn Links> = kernel.clone();
+            let kernel = (Gated::new(programs, life.gate()), Gated::new(links, life.gate()));
+            Loader::new(config, DEVICE, kernel, counts.clone())
+        }
+    });
+    World { kernel, counts, loader: seat.edge(), _runtime: runtime }
+}
+
+impl World {
+    async fn plug(&self, ifindex: u32) {
+        let spec = LinkSpec {
+            netns: "/run/netns/pod".into(),
+            interface: "eth0".to_owned(),
+            host_interface: format!("weft{ifindex}"),
+            address: ifindex.into(),
+            mtu: 1500,
+        };
+        self.loader.ask(Plug(spec)).await.unwrap().unwrap();
+    }
+
+    async fn becomes(&self, what: &str, holds: impl Fn(&State) -> bool) {
+        for _ in 0..10_000 {
+            if holds(&self.kernel.state()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    fn mended(&self) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.counts.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let line = text.lines().find(|line| line.starts_with("bpf_programs_mended_total"));
+        line.unwrap().to_owned()
+    }
+}
+
+#[actix::test]
+async fn a_pod_has_its_filters_at_once_and_its_links_when_no_pod_waits() {
+    let busy = world(Duration::from_secs(3600));
+    let quiet = world(Duration::from_millis(1));
+    for ifindex in [10, 11, 12] {
+        busy.plug(ifindex).await;
+        assert!(busy.kernel.state().filters.contains(&ifindex));
+        quiet.plug(ifindex).await;
+    }
+    assert_eq!(busy.kernel.state().links, [DEVICE].into());
+    quiet.becomes("linked", |state| state.links == [DEVICE, 10, 11, 12].into()).await;
+    assert_eq!(quiet.mended(), "bpf_programs_mended_total 0", "nobody removed anything");
+}
+
+#[actix::test]
+async fn what_somebody_removed_is_put_back_and_counted() {
+    let world = world(Duration::from_millis(1));
+    for ifindex in [10, 11] {
+        world.plug(ifindex).await;
+    }
+    world.becomes("linked", |state| state.links.len() == 3).await;
+    world.kernel.state().links.clear();
+    world.kernel.state().filters.remove(&11);
+    world.loader.ask(Sweep).await.unwrap();
+    world.becomes("all is back", |state| state.links.len() == 3 && state.filters.len() == 2).await;
+    // The count comes after the deed.
+    world.becomes("counted", |_| world.mended() == "bpf_programs_mended_total 7").await;
+}
+
+#[actix::test]
+async fn a_pod_that_is_gone_is_not_linked() {
+    let world = world(Duration::from_millis(30));
+    world.plug(10).await;
+    let host_interface = "weft10".to_owned();
+    world.loader.ask(Unplug { host_interface, ifindex: Some(10) }).await.unwrap().unwrap();
+    world.plug(11).await;
+    world.becomes("the other is", |state| state.links.contains(&11)).await;
+    let state = world.kernel.state();
+    assert_eq!(state.detached, [10]);
+    assert!(state.stray.is_empty(), "{:?}", state.stray);
+}
