@@ -15,8 +15,10 @@ use std::{
 
 const TARGET: &str = "bpfel-unknown-none";
 const OBJECTS: [&str; 2] = ["pod", "net"];
-/// Debian's compiler with the standard library's source beside it (packages rustc-web, rust-web-src).
+/// Debian's compiler (package rustc-web).
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The standard library's source beside it (package rust-web-src); a compiler without it builds nothing for eBPF.
+const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library";
 
 fn main() -> ExitCode {
     match objects() {
@@ -66,7 +68,7 @@ fn build(source: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
             cargo.env_remove(&name);
         }
     }
-    if Path::new(DEBIAN_RUSTC).exists() {
+    if [DEBIAN_RUSTC, DEBIAN_SOURCE].iter().all(|path| Path::new(path).exists()) {
         cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
     } else {
         cargo.env("RUSTUP_TOOLCHAIN", "nightly");

@@ -164,6 +164,17 @@ fn elsewhere_than_on_debian_a_nightly_with_its_source_is_needed() {
     assert_eq!(machine.setup(&[]), (Some(0), String::new()));
 }
 
+#[test]
+fn a_nightly_with_its_source_does_for_debians_compiler() {
+    let lacks = "rustc-web rust-web-src llvm-22-dev libpolly-22-dev";
+    let machine = Machine::debian(1000, lacks, &["cargo"]);
+    machine.with("rustup", "echo rust-src");
+    assert_eq!(machine.setup(&[]).0, Some(0));
+    let install = machine.calls().lines().last().unwrap().to_owned();
+    let (linker, features) = ("cargo install --quiet bpf-linker", "--features");
+    assert!(install.starts_with(linker) && !install.contains(features), "{install}");
+}
+
 /// The build script of the eBPF objects, compiled; and what it said with these programs and variables.
 fn build_script(machine: &Machine, environment: &[(&str, &Path)]) -> (bool, String) {
     let script = machine.at("build-script");
