@@ -3,7 +3,9 @@
 mod commands;
 mod grid;
 mod lab;
+mod manifests;
 mod output;
+mod port;
 mod target;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};

@@ -26,11 +26,20 @@ pub(crate) fn rows<T: serde::Serialize, const N: usize>(
             say(&format!("{}\n", serde_json::to_string_pretty(rows)?))?;
         }
         Format::Table => {
-            let lines: Vec<[String; N]> = rows.iter().map(cells).collect();
-            say(&table(headings, &lines, width()))?;
+            columns(headings, rows, cells)?;
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Prints rows for people; `cells` are a row's columns.
+pub(crate) fn columns<T, const N: usize>(
+    headings: [&str; N],
+    rows: &[T],
+    cells: impl Fn(&T) -> [String; N],
+) -> io::Result<Reader> {
+    let lines: Vec<[String; N]> = rows.iter().map(cells).collect();
+    say(&table(headings, &lines, width()))
 }
 
 /// Says a line on standard error, to whoever watches. That nobody does is no error, and no reason to stop half-way.
@@ -51,7 +60,11 @@ pub(crate) fn say(text: &str) -> io::Result<Reader> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        written => written.map(|()| Reader::There),
+        Err(error) => {
+            let what = format!("write to standard output: {error}");
+            Err(io::Error::new(error.kind(), what))
+        }
+        Ok(()) => Ok(Reader::There),
     }
 }
 
@@ -128,7 +141,7 @@ pub(crate) fn exit_code(result: anyhow::Result<Outcome>) -> ExitCode {
 }
 
 /// An error with its causes, each once: many spell out their own.
-fn told(error: &anyhow::Error) -> String {
+pub(crate) fn told(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |text, cause| match cause.to_string() {
         cause if text.ends_with(&cause) => text,
         cause => format!("{text}: {cause}"),

@@ -1,6 +1,6 @@
 //! Whom a command speaks to: the agents and operators of a lab, or of this node.
 
-use crate::lab::record;
+use crate::lab::record::{self, Lab, Node, Operator};
 use crate::output::{Usage, note};
 use anyhow::{Context, Result};
 use std::{
@@ -11,6 +11,8 @@ use weft_api::transport::{CallError, Client, Options, Request};
 use weft_process::trace;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Where the sockets of a fabric that is no lab are.
+const RUN_DIR: &str = "/run/weft";
 
 /// `--lab` and `--node`.
 #[derive(clap::Args)]
@@ -18,30 +20,81 @@ pub(crate) struct Target {
     /// Which lab; the only one by default, and without any lab this machine's own fabric.
     #[arg(long, value_name = "NAME")]
     lab: Option<String>,
-    /// Folder of this machine's sockets, for a fabric that is no lab.
-    #[arg(long, value_name = "DIR", env = "WEFT_RUN_DIR", default_value = "/run/weft")]
-    run_dir: PathBuf,
+    /// Ask this machine's own fabric, whose sockets are in this folder (/run/weft), and no lab.
+    #[arg(long, value_name = "DIR", env = "WEFT_RUN_DIR")]
+    run_dir: Option<PathBuf>,
     /// Ask this node's agent alone; all agents' answers are merged without it.
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
 }
 
+/// Somebody who answers at a socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// Where.
+    pub(crate) socket: PathBuf,
+    /// `node1`, or `operator1`; the socket's path where nobody has named it.
+    pub(crate) name: String,
+    /// What to do when nobody answers there.
+    advice: String,
+}
+
+impl Server {
+    /// The agent of a lab's node.
+    pub(crate) fn agent(lab: &Lab, node: &Node) -> Self {
+        let start = format!("weft lab agent start --lab {} --node {}", lab.name, node.name);
+        let advice = advice(lab, &node.name, node.process.is_some_and(|p| p.runs()), &start);
+        Self { socket: node.agent_socket.clone(), name: node.name.clone(), advice }
+    }
+
+    /// An operator of a lab.
+    pub(crate) fn operator(lab: &Lab, operator: &Operator) -> Self {
+        let start = format!("weft lab operator start --lab {}", lab.name);
+        let advice = advice(lab, "operator", operator.process.is_some_and(|p| p.runs()), &start);
+        Self { socket: operator.admin_socket.clone(), name: operator.name.clone(), advice }
+    }
+
+    /// One of this machine.
+    fn here(socket: PathBuf) -> Self {
+        let advice = "is it running on this machine? `weft lab list` names the labs".to_owned();
+        Self { name: socket.display().to_string(), socket, advice }
+    }
+
+    /// The error of a call, and what to do about one that is no answer.
+    pub(crate) fn advised(&self, error: CallError) -> anyhow::Error {
+        match &error {
+            CallError::Unreachable { .. } | CallError::Broken { .. } => {
+                anyhow::anyhow!("{error}; {}", self.advice)
+            }
+            CallError::Failed(_) => error.into(),
+        }
+    }
+}
+
+fn advice(lab: &Lab, log: &str, runs: bool, start: &str) -> String {
+    if runs {
+        format!("its process runs; its log is {}/{log}.log", lab.dir().display())
+    } else {
+        format!("it does not run: start it with `{start}`")
+    }
+}
+
 impl Target {
-    /// The sockets of the agents that are meant, in the nodes' order.
-    pub(crate) fn agents(&self) -> Result<Vec<PathBuf>> {
-        if self.is_this_machine()? {
+    /// The agents that are meant, in the nodes' order.
+    pub(crate) fn agents(&self) -> Result<Vec<Server>> {
+        if let Some(dir) = self.this_machine()? {
             if let Some(node) = &self.node {
                 let problem = format!(
-                    "--node {node}: no lab is up; leave it out to ask this machine's agent"
+                    "--node {node}: that chooses a node of a lab; leave it out to ask this machine's agent"
                 );
                 return Err(Usage(problem).into());
             }
-            return Ok(vec![self.run_dir.join("agent.sock")]);
+            return Ok(vec![Server::here(dir.join("agent.sock"))]);
         }
         let lab = record::find(self.lab.as_deref())?;
         match &self.node {
-            Some(node) => Ok(vec![lab.node(node)?.agent_socket.clone()]),
-            None => Ok(lab.nodes.into_iter().map(|node| node.agent_socket).collect()),
+            Some(node) => Ok(vec![Server::agent(&lab, lab.node(node)?)]),
+            None => Ok(lab.nodes.iter().map(|node| Server::agent(&lab, node)).collect()),
         }
     }
 
@@ -50,39 +103,36 @@ impl Target {
         self.node.as_deref()
     }
 
-    /// The admin socket of the first operator.
-    pub(crate) fn operator(&self) -> Result<PathBuf> {
-        if self.is_this_machine()? {
-            return Ok(self.run_dir.join("operator.sock"));
+    /// The first operator.
+    pub(crate) fn operator(&self) -> Result<Server> {
+        if let Some(dir) = self.this_machine()? {
+            return Ok(Server::here(dir.join("operator.sock")));
         }
         let lab = record::find(self.lab.as_deref())?;
-        let operator = lab.operators.into_iter().next();
-        operator
-            .map(|operator| operator.admin_socket)
-            .with_context(|| format!("find an operator of lab {}: it has none", lab.name))
+        let operator = lab.operators.first();
+        let operator = operator
+            .with_context(|| format!("find an operator of lab {}: it has none", lab.name))?;
+        Ok(Server::operator(&lab, operator))
     }
 
-    fn is_this_machine(&self) -> Result<bool> {
-        Ok(self.lab.is_none() && record::names()?.is_empty())
+    /// The folder of this machine's sockets, when no lab is meant.
+    fn this_machine(&self) -> Result<Option<PathBuf>> {
+        match (&self.lab, &self.run_dir) {
+            (Some(_), _) => Ok(None),
+            (None, Some(dir)) => Ok(Some(dir.clone())),
+            (None, None) => {
+                Ok(record::names()?.is_empty().then(|| Path::new(RUN_DIR).to_path_buf()))
+            }
+        }
     }
 }
 
-/// Asks one socket; `work` is the time that the request itself may take.
-pub(crate) fn ask<R: Request>(socket: &Path, request: R, work: Duration) -> Result<R::Answer> {
+/// Asks one server; `work` is the time that the request itself may take.
+pub(crate) fn ask<R: Request>(server: &Server, request: R, work: Duration) -> Result<R::Answer> {
     let options = Options { traceparent: trace::current(), ..Options::within(PATIENCE + work) };
-    Client::connect(socket, PATIENCE)
+    Client::connect(&server.socket, PATIENCE)
         .and_then(|mut client| client.call(request, options))
-        .map_err(advised)
-}
-
-/// The error, and what to do about one that is no answer.
-pub(crate) fn advised(error: CallError) -> anyhow::Error {
-    let advice = match &error {
-        CallError::Unreachable { .. } => "; is the fabric up? `weft lab list` names the labs",
-        CallError::Broken { .. } => "; `weft lab status` says whether it still runs",
-        CallError::Failed(_) => "",
-    };
-    anyhow::anyhow!("{error}{advice}")
+        .map_err(|error| server.advised(error))
 }
 
 /// Asks every agent that is meant and takes their answers together. One that cannot be reached is warned of;
@@ -95,23 +145,20 @@ pub(crate) fn ask_all<T>(
 ) -> Result<Vec<T>> {
     let mut rows = Vec::new();
     let mut failures = Vec::new();
-    let sockets = target.agents()?;
-    for socket in &sockets {
-        let answer = ask(socket, request.clone(), Duration::ZERO).and_then(|answer| {
+    let servers = target.agents()?;
+    for server in &servers {
+        let answer = ask(server, request.clone(), Duration::ZERO).and_then(|answer| {
             take(answer).context("it answered something else; is it of another version?")
         });
-        match answer.with_context(|| format!("{what} of {}", socket.display())) {
+        match answer.with_context(|| format!("{what} of {}", server.name)) {
             Ok(some) => rows.extend(some),
             Err(error) => failures.push(error),
         }
     }
-    if failures.len() == sockets.len()
-        && let Some(error) = failures.pop()
-    {
-        return Err(error);
-    }
+    let none_answered = failures.len() == servers.len();
+    let last = failures.pop_if(|_| none_answered);
     for failure in failures {
         note!("weft: warning: {failure:#}");
     }
-    Ok(rows)
+    last.map_or(Ok(rows), Err)
 }

@@ -78,6 +78,8 @@ fn answer(request: &Value, node: usize) -> Vec<String> {
         "nodes" => {
             json!({"nodes": [{"name": "n0", "address": "172.30.0.11", "pod_cidrs": ["10.244.1.0/24"]}]})
         }
+        "status" => json!({"status": {"node": format!("n{node}"), "version": "1", "healthy": true,
+            "received": "1.1", "realised": "1.1", "epoch": 1, "operator": null, "actors": [], "problems": []}}),
         other => panic!("{other}"),
     };
     vec![json!({"ok": answer}).to_string()]
@@ -131,12 +133,44 @@ fn an_agent_that_is_away_is_a_warning_and_all_of_them_an_error() {
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap().as_array().unwrap().len(), 2);
     assert!(err.contains("warning") && err.contains("n1.sock"), "{err}");
     let root = lab(2, 0);
-    for command in ["flows", "flows -f", "identity list", "node list", "map list", "map dump x"] {
+    let commands =
+        ["flows", "flows -f", "identity list", "node list", "map list", "map dump x", "status"];
+    for command in commands {
         let (code, out, err) = run(&root, command);
         assert_eq!((code, out.as_str()), (Some(3), ""), "{command}: {err}");
         assert!(err.contains(".sock"), "{command}: {err}");
     }
+    // Of one agent alone, that is one error and not a warning beside it.
+    let (_, _, err) = run(&root, "flows --node n1");
+    assert_eq!(err.matches("n1.sock").count(), 1, "{err}");
     assert_eq!(run(&root, "flows --verdict maybe").0, Some(2), "wrong usage");
+}
+
+#[test]
+fn the_status_has_a_row_for_an_agent_that_is_away() {
+    let root = lab(2, 1);
+    let (code, out, _) = run(&root, "status");
+    assert_eq!(code, Some(1), "{out}");
+    let row = |node: &str| out.lines().find(|line| line.starts_with(node)).map(str::to_owned);
+    assert!(row("n0").is_some_and(|row| row.contains("ok")), "{out}");
+    assert!(row("n1").is_some_and(|row| row.contains("away")), "{out}");
+    assert!(out.contains("weft lab agent start --lab t --node n1"), "{out}");
+    let (code, out, _) = run(&root, "status -o json");
+    let rows: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &rows[0]["healthy"], &rows[1]["healthy"]),
+        (Some(1), &json!(true), &json!(false))
+    );
+    assert_eq!(rows[1]["node"], "n1");
+    assert!(rows[1]["problems"][0].as_str().unwrap().contains("n1.sock"), "{out}");
+}
+
+#[test]
+fn that_there_is_nothing_to_show_is_said() {
+    let root = lab(2, 2);
+    let (code, out, err) = run(&root, "flows --to-port 1");
+    assert_eq!((code, out.as_str()), (Some(0), ""));
+    assert_eq!(err, "no flows to show, of 10 that the nodes have\n");
 }
 
 #[test]
@@ -206,7 +240,8 @@ fn what_to_do_about_it_follows_what_went_wrong() {
     let root = lab(1, 0);
     let (code, _, err) = run(&root, "node list");
     assert_eq!(code, Some(3));
-    assert!(err.contains("connect to") && err.contains("is the fabric up?"), "{err}");
+    let start = "it does not run: start it with `weft lab agent start --lab t --node n0`";
+    assert!(err.contains("connect to") && err.contains(start), "{err}");
     // Who answered that it cannot is up.
     let socket = root.path().join("t/n0.sock");
     let listener = UnixListener::bind(socket).unwrap();
@@ -220,7 +255,7 @@ fn what_to_do_about_it_follows_what_went_wrong() {
     });
     let (code, _, err) = run(&root, "node list");
     assert_eq!(code, Some(3));
-    assert!(err.contains("not now") && !err.contains("fabric"), "{err}");
+    assert!(err.contains("not now") && !err.contains("start it"), "{err}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{fmt::Write, process::Command};
 
 const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/shop.yaml");
 
-/// Exit code, what standard error or output must say, the arguments; SHOP, BAD and DIR stand for paths.
+/// Exit code, what standard error or output must say, the arguments; SHOP, BAD, NOTHING and DIR stand for paths.
 const TABLE: &str = "
 0 weft                   | --version
 0 Usage                  | --help
@@ -28,7 +28,9 @@ const TABLE: &str = "
 0 denied                 | policy explain -f SHOP --from shop/frontend-0 --to shop/db-0 --port TCP/5432
 2 --port                 | policy explain -f SHOP --from shop/frontend-0 --to shop/db-0
 3 nobody                 | policy explain -f SHOP --from nobody --to shop/db-0 --port TCP/5432
-0                        | policy validate -f SHOP
+0 objects: 2 Namespace, 4 NetworkPolicy, 6 Pod | policy validate -f SHOP
+0 objects: none          | policy validate -f NOTHING
+0 \"port\":7000          | policy matrix -f SHOP --port TCP/443,UDP/7000 ICMP/8 -o json
 1 spec.bogus             | policy validate -f BAD
 1 \"field\"              | policy validate -f BAD -o json
 1 /nowhere.yaml          | policy validate -f /nowhere.yaml
@@ -40,6 +42,7 @@ const TABLE: &str = "
 3 agent.sock             | policy list
 3 agent.sock             | status
 2 leave it out           | status --node node1
+2 leave it out           | flows --node node1 --run-dir DIR/run
 3 is lab none up?        | status --lab none
 3 agent.sock             | endpoint list
 3 DIR/run/agent.sock     | identity list --run-dir DIR/run
@@ -53,14 +56,19 @@ const TABLE: &str = "
 2 before the filter      | flows --not
 2 cannot be used with    | flows --first 1 --last 1
 0                        | lab list
+0 []                     | lab list -o json
 0 no lab                 | lab down
 0 no lab none            | lab down --name none
 2 lower-case             | lab up --name NO_SUCH_NAME
 2 1..=200                | lab up --nodes 0
 2 no level               | lab up --log-level ,=
+2 no level               | lab up --log-level noise
+2 no level               | lab up --log-level info,noise
 3 none is up             | lab status
 3 none is up             | lab probe
 2 PROTOCOL/PORT          | lab probe --port x
+2 ICMP/8 can             | lab probe --port ICMP/13
+3 none is up             | lab probe --port TCP/443,UDP/7000 ICMP/8
 2 <TO>                   | lab stream shop/a
 3 none is up             | lab stream shop/a shop/b
 2 <COMMAND>              | lab exec shop/a
@@ -78,11 +86,14 @@ fn every_command_ends_with_the_code_that_the_interface_fixes() {
     let bad = dir.path().join("bad.yaml");
     let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec: {podSelector: {}, bogus: 1}\n";
     std::fs::write(&bad, policy).unwrap();
+    let nothing = dir.path().join("nothing.yaml");
+    std::fs::write(&nothing, "# a comment\n").unwrap();
     let mut wrong = String::new();
     for line in TABLE.lines().filter(|line| !line.is_empty()) {
         let place = |text: &str| {
             text.replace("SHOP", SHOP)
                 .replace("BAD", bad.to_str().unwrap())
+                .replace("NOTHING", nothing.to_str().unwrap())
                 .replace("DIR", dir.path().to_str().unwrap())
         };
         let (expected, arguments) = line.split_once('|').expect("a column");
@@ -103,4 +114,77 @@ fn every_command_ends_with_the_code_that_the_interface_fixes() {
         assert!(!said.contains('\u{1b}'), "colours where no terminal is: {line}");
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Labs of nothing, as far as their records go.
+fn labs(names: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for name in names {
+        let dir = root.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let lab = serde_json::json!({"version": 1, "name": name, "operators": [], "nodes": [], "pods": [], "server": null});
+        std::fs::write(dir.join("lab.json"), lab.to_string()).unwrap();
+    }
+    root
+}
+
+#[track_caller]
+fn says(root: &tempfile::TempDir, arguments: &str, code: i32, part: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(arguments.split_whitespace())
+        .env("WEFT_LAB_ROOT", root.path())
+        .env_remove("WEFT_RUN_DIR")
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
+    assert!(said.contains(part), "{arguments}: {said}");
+    said
+}
+
+#[test]
+fn who_does_not_say_which_of_several_labs_is_told_the_flag_that_says_it() {
+    let root = labs(&["one", "two"]);
+    for command in ["status", "flows", "policy wait", "lab status", "lab probe", "lab down"] {
+        let said = says(&root, command, 3, "--lab: one, two");
+        assert!(!said.contains("--name"), "{said}");
+    }
+    // The advice is good: each has the flag.
+    for command in ["lab status --lab one", "status --lab one", "flows --lab one"] {
+        let said = says(&root, command, if command.starts_with("lab") { 1 } else { 0 }, "");
+        assert!(!said.contains("unexpected"), "{said}");
+    }
+    says(&root, "lab list -o json", 0, "\"name\": \"two\"");
+}
+
+#[test]
+fn a_folder_of_sockets_that_is_named_is_asked_whatever_labs_there_are() {
+    let root = labs(&["one"]);
+    let said = says(&root, "status --run-dir /nowhere", 3, "/nowhere/agent.sock");
+    assert!(!said.contains("--lab one"), "{said}");
+    says(&root, "policy wait --run-dir /nowhere", 3, "/nowhere/operator.sock");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_told_with_the_way_out() {
+    let root = labs(&["one"]);
+    let record = root.path().join("one/lab.json");
+    std::fs::write(&record, "{").unwrap();
+    says(&root, "lab status", 3, "`weft lab down --lab one` takes it down");
+    says(&root, "lab list", 0, "one");
+    std::fs::remove_file(&record).unwrap();
+    says(&root, "lab status", 3, "`weft lab down --lab one` tidies up");
+}
+
+#[test]
+fn a_full_disk_is_told_of_as_what_it_is() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let output = Command::new(env!("CARGO_BIN_EXE_weft"))
+        .args(["policy", "matrix", "-f", SHOP])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("write to standard output: No space left"), "{said}");
 }

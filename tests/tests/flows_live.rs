@@ -200,6 +200,43 @@ fn root_a_connection_is_one_flow_with_the_rule_that_decided() {
 }
 
 #[test]
+fn root_a_ping_is_a_flow_with_its_type() {
+    if !is_root() {
+        return;
+    }
+    let live = live("ping");
+    // The policies name ports, which ICMP has not; nobody isolates the clients.
+    let found = live.lab.probe(&["ICMP/8"]);
+    assert_eq!(found.len(), 6, "{found:?}");
+    for ((from, to, protocol, kind), allowed) in &found {
+        assert_eq!((protocol.as_str(), *kind), ("ICMP", 8));
+        assert_eq!(*allowed, to != "live/server", "{from} -> {to}");
+    }
+    let pings = |filters: &str| {
+        let filters = format!("--protocol icmp {filters}");
+        live.flows(&filters, |flows| !flows.is_empty())
+    };
+    let flows = pings("--from-pod live/client --to-pod live/server");
+    for flow in &flows {
+        assert_eq!(
+            (text(flow, "/verdict"), text(flow, "/traffic_direction")),
+            ("DROPPED", "INGRESS")
+        );
+        assert_eq!(text(flow, "/drop_reason_desc"), "POLICY_DENIED");
+        assert_eq!(flow["l4"]["ICMPv4"]["type"], 8, "{flow:#}");
+        assert_eq!(names(flow, "ingress_denied_by"), ["live/clients-may", "live/server-is-closed"]);
+        assert_eq!(text(flow, "/Summary"), "ICMPv4 EchoRequest");
+    }
+    let flows = pings("--from-pod live/server --to-pod live/client");
+    let [flow] = flows.as_slice() else { panic!("{flows:#?}") };
+    assert_eq!(
+        (text(flow, "/verdict"), text(flow, "/IP/source")),
+        ("FORWARDED", &*live.server.to_string())
+    );
+    assert_eq!(flow["l4"]["ICMPv4"]["type"], 8, "{flow:#}");
+}
+
+#[test]
 fn root_filters_choose_and_formats_say_the_same() {
     if !is_root() {
         return;

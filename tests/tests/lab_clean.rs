@@ -205,3 +205,52 @@ fn root_ten_pods_are_up_in_seconds() {
     assert!(took < Duration::from_secs(15), "{took:?}");
     assert_eq!(lab.probe(&[]).len(), 90);
 }
+
+#[test]
+fn root_a_lab_whose_record_is_damaged_goes_too_and_another_of_a_longer_name_stays() {
+    if !is_root() {
+        return;
+    }
+    within(|| {
+        let before = everything();
+        let lab = Lab::up("damaged", &[&example("shop.yaml")]);
+        let longer = Lab { name: format!("{}-p-x", lab.name) };
+        longer.does(&["up", "--nodes", "1"]);
+        std::fs::write(lab.dir().join("lab.json"), "{").unwrap();
+        lab.does(&["down"]);
+        longer.does(&["status"]);
+        longer.does(&["down"]);
+        comes_to_be(&before, everything, "left of a lab whose record is damaged");
+    });
+}
+
+/// Its agent ends at once: the reason is told, and no file that went with the lab is pointed at.
+#[test]
+fn root_a_lab_that_does_not_come_up_says_why_and_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let programs = tempfile::tempdir().unwrap();
+    let here = |name: &str| programs.path().join(name);
+    for name in ["weft-operator", "weft-cni"] {
+        std::os::unix::fs::symlink(program(name), here(name)).unwrap();
+    }
+    std::fs::copy(program("weft"), here("weft")).unwrap();
+    std::fs::write(here("weft-agent"), "#!/bin/sh\necho the kernel is too old\nexit 1\n").unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(here("weft-agent"), executable).unwrap();
+    let weft = here("weft");
+    within(move || {
+        let before = everything();
+        let lab = Lab::named("fails");
+        let up = Command::new(weft).args(["lab", "up", "--name", &lab.name]).output();
+        let up = up.unwrap();
+        let said = String::from_utf8(up.stderr).unwrap();
+        assert_eq!(up.status.code(), Some(3), "{said}");
+        for part in [" ended", "node1.log", "the kernel is too old", "nothing of it is left"] {
+            assert!(said.contains(part), "{part:?} is not in: {said}");
+        }
+        assert!(!said.contains(&format!("{}/node1.log", lab.dir().display())), "{said}");
+        comes_to_be(&before, everything, "left of a lab that did not come up");
+    });
+}

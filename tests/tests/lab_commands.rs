@@ -115,3 +115,27 @@ fn root_without_the_flag_no_command_runs() {
     assert!(!lab.dir().join("pod-x-told.log").exists());
     assert_eq!(lab.reaches("x/other", "x/told", "TCP", 80), Some(true));
 }
+
+#[test]
+fn root_a_pod_whose_command_ended_or_whose_namespace_is_gone_is_not_well() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::named("unwell");
+    weft_reads(&["lab", "up", "--name", &lab.name, "--run-commands", "-f", "-"], &pods("exit 1"));
+    let told = || lab.pod("x/told")["problem"].clone();
+    let until = Instant::now() + Duration::from_secs(20);
+    while told() != "its command ended" {
+        assert!(Instant::now() < until, "{}", lab.status());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(lab.pod("x/other")["problem"], serde_json::Value::Null);
+    let namespace = lab.pod("x/other")["netns"].as_str().unwrap().to_owned();
+    let gone = std::process::Command::new("ip").args(["netns", "delete", &namespace]).status();
+    assert!(gone.unwrap().success());
+    let status = lab.run(&["status"]);
+    let table = String::from_utf8(status.stdout).unwrap();
+    assert_eq!(status.status.code(), Some(1), "{table}");
+    let row = table.lines().find(|line| line.starts_with("x/other")).unwrap();
+    assert!(row.ends_with("its network namespace is gone"), "{table}");
+}

@@ -387,11 +387,14 @@ async fn session(
 ) -> anyhow::Result<()> {
     let (silence, connecting) = (setting.config.session_silence, setting.config.session_retry_max);
     let connector = setting.identity.connector()?;
-    let stream = timeout(connecting, tls::connect(operator, &connector)).await??;
+    let stream = timeout(connecting, tls::connect(operator, &connector)).await;
+    let stream = stream.map_err(|_| anyhow::anyhow!("connect: no answer in {connecting:?}"))??;
     let (mut from, mut to) = split(stream);
     let held = uplink.ask(Held).await?;
     send(&mut to, &ToOperator::Hello { node: setting.node.clone(), held }).await?;
-    let (cluster, newest) = match timeout(silence, receive(&mut from)).await?? {
+    let welcome = timeout(silence, receive(&mut from)).await;
+    let welcome = welcome.map_err(|_| anyhow::anyhow!("no welcome in {silence:?}"))??;
+    let (cluster, newest) = match welcome {
         ToAgent::Welcome { cluster, revision } => (cluster, revision),
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         other => anyhow::bail!("the first message was {other:?}"),

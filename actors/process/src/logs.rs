@@ -5,7 +5,7 @@ use std::{fmt, io, panic};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::FilterFn,
+    filter::{FilterFn, LevelFilter},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{FmtSpan, JsonFields, Writer, format},
@@ -49,9 +49,13 @@ impl fmt::Display for Format {
 
 /// A level, or levels by part.
 pub fn level(text: &str) -> Result<String, String> {
+    // A word alone may be the name of a part, and then all of that part is logged: `noise` would be taken for one.
+    let meant = |word: &str| {
+        word.contains('=') || word.starts_with("weft") || word.parse::<LevelFilter>().is_ok()
+    };
     match text.parse::<EnvFilter>() {
-        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
-        _ => Err("no level: error, warn, info, debug, trace, or PART=LEVEL,…".to_owned()),
+        Ok(_) if text.split(',').all(meant) => Ok(text.to_owned()),
+        _ => Err("no level: off, error, warn, info, debug, trace, or PART=LEVEL,…".to_owned()),
     }
 }
 

@@ -3,13 +3,12 @@
 use crate::{
     commands::flow_filters::FilterArguments,
     output::{Outcome, Reader, note, say},
-    target::{Target, advised},
+    target::{Server, Target},
 };
 use anyhow::{Result, bail};
 use std::{
     collections::VecDeque,
     io::IsTerminal,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -83,44 +82,44 @@ pub(crate) struct Arguments {
 /// What the threads tell.
 enum News {
     Flow(Arc<Flow>),
-    Lost(PathBuf, u64),
+    Lost(String, u64),
     Ended(Result<()>),
     Interrupted,
 }
 
 /// Exit 0 at the end of the flows, at Ctrl-C, and when nobody reads on.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let sockets = arguments.target.agents()?;
+    let agents = arguments.target.agents()?;
     let (tell, news) = channel();
-    for socket in sockets.clone() {
+    for agent in agents.clone() {
         let (tell, follow, span) = (tell.clone(), arguments.follow, tracing::Span::current());
         let none =
             follow && arguments.last.is_none() && arguments.since.is_none() && !arguments.all;
         thread::spawn(move || {
-            let ended = span.in_scope(|| stream(&socket, none.then_some(0), follow, &tell));
+            let ended = span.in_scope(|| stream(&agent, none.then_some(0), follow, &tell));
             drop(tell.send(News::Ended(ended)));
         });
     }
     watch_interrupts(tell)?;
-    let mut merge = Merge { arguments, waiting: VecDeque::new(), past: arguments.follow };
-    merge.run(&news, sockets.len())
+    let mut merge = Merge { arguments, waiting: VecDeque::new(), past: arguments.follow, seen: 0 };
+    merge.run(&news, agents.len())
 }
 
 /// Reads one agent's flows to their end.
-fn stream(socket: &Path, last: Option<u64>, follow: bool, tell: &Sender<News>) -> Result<()> {
+fn stream(agent: &Server, last: Option<u64>, follow: bool, tell: &Sender<News>) -> Result<()> {
     let failed = |error| {
-        let what = format!("read the flows of {}", socket.display());
-        advised(error).context(what)
+        let what = format!("read the flows of {}", agent.name);
+        agent.advised(error).context(what)
     };
-    let client = Client::connect(socket, PATIENCE).map_err(failed)?;
+    let client = Client::connect(&agent.socket, PATIENCE).map_err(failed)?;
     let deadline = (!follow).then_some(PATIENCE);
     let options = Options { deadline, traceparent: weft_process::trace::current() };
     let answers = client.stream(Request::Flows { last, follow }, options).map_err(failed)?;
     for answer in answers {
         let news = match answer.map_err(failed)? {
             Answer::Flow(flow) => News::Flow(flow),
-            Answer::FlowsLost(lost) => News::Lost(socket.to_owned(), lost),
-            _ => bail!("read the flows of {}: it answered something else", socket.display()),
+            Answer::FlowsLost(lost) => News::Lost(agent.name.clone(), lost),
+            _ => bail!("read the flows of {}: it answered something else", agent.name),
         };
         if tell.send(news).is_err() {
             break;
@@ -149,25 +148,30 @@ struct Merge<'a> {
     waiting: VecDeque<(Instant, Arc<Flow>)>,
     /// Whether what is printed is printed as it comes.
     past: bool,
+    /// How many were shown to the filters.
+    seen: usize,
 }
 
 impl Merge<'_> {
     fn run(&mut self, news: &Receiver<News>, agents: usize) -> Result<Outcome> {
-        let (mut left, mut failures) = (agents, Vec::new());
+        let (mut left, mut failed) = (agents, 0);
         while left > 0 {
             match news.recv_timeout(REORDER) {
-                Ok(News::Flow(flow)) if self.shows(&flow) => {
-                    self.waiting.push_back((Instant::now(), flow));
+                Ok(News::Flow(flow)) => {
+                    self.seen += 1;
+                    if self.shows(&flow) {
+                        self.waiting.push_back((Instant::now(), flow));
+                    }
                 }
-                Ok(News::Flow(_)) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(News::Lost(socket, lost)) => {
-                    note!("{}", self.lost(&socket, lost));
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(News::Lost(node, lost)) => note!("{}", self.lost(&node, lost)),
                 Ok(News::Ended(Ok(()))) => left -= 1,
                 Ok(News::Ended(Err(error))) => {
-                    left -= 1;
+                    (left, failed) = (left - 1, failed + 1);
+                    if failed == agents {
+                        return Err(error);
+                    }
                     note!("weft: warning: {error:#}");
-                    failures.push(error);
                 }
                 Ok(News::Interrupted) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -175,12 +179,10 @@ impl Merge<'_> {
                 return Ok(Outcome::Done);
             }
         }
-        if failures.len() == agents
-            && let Some(error) = failures.pop()
-        {
-            return Err(error);
-        }
         self.cut();
+        if self.waiting.is_empty() && !self.past {
+            note!("no flows to show, of {} that the nodes have", self.seen);
+        }
         self.print(Duration::ZERO)?;
         Ok(Outcome::Done)
     }
@@ -192,11 +194,11 @@ impl Merge<'_> {
         since && until && self.arguments.filters.0.matches(flow)
     }
 
-    fn lost(&self, socket: &Path, lost: u64) -> String {
+    fn lost(&self, node: &str, lost: u64) -> String {
         let now = now_ns();
         match self.arguments.output.as_str() {
             "compact" => print::lost_line(now, lost),
-            _ => print::lost_json(now, &socket.display().to_string(), lost),
+            _ => print::lost_json(now, node, lost),
         }
     }
 

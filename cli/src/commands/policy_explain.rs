@@ -3,10 +3,11 @@
 use crate::{
     commands::{
         policy_matrix,
-        policy_offline::{Cluster, Endpoint, Judge, Port, Whom, question, verdict},
+        policy_offline::{Cluster, Endpoint, Judge, Whom, question, verdict},
         policy_words as words,
     },
     output::{Outcome, say},
+    port::Port,
 };
 use weft_core::policy::offline::{Answer, Side};
 use weft_types::policy::Direction;

@@ -1,9 +1,10 @@
 //! `weft policy matrix`: who reaches whom, computed from manifests by the verdict code of the kernel.
 
 use crate::{
-    commands::policy_offline::{Cluster, Judge, Port, SideRow, verdict},
+    commands::policy_offline::{Cluster, Judge, SideRow, verdict},
     grid::{self, Row},
     output::{self, Outcome, note, say},
+    port::Port,
 };
 use std::collections::BTreeSet;
 
@@ -14,9 +15,9 @@ use std::collections::BTreeSet;
 pub(crate) struct Matrix {
     #[command(flatten)]
     cluster: Cluster,
-    /// Ports to ask about, PROTOCOL/PORT or ICMP/TYPE; by default those that the destination declares, and
-    /// for nodes and outsiders those that any pod declares.
-    #[arg(long = "port", num_args = 1.., value_name = "PROTO/PORT")]
+    /// Ports to ask about, PROTOCOL/PORT or ICMP/TYPE, several with commas or spaces; by default those that the
+    /// destination declares, and for nodes and outsiders those that any pod declares.
+    #[arg(long = "port", num_args = 1.., value_delimiter = ',', value_name = "PROTO/PORT")]
     ports: Vec<Port>,
     /// How to print.
     #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Grid)]

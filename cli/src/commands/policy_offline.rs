@@ -1,11 +1,15 @@
 //! What `policy matrix` and `policy explain` share: manifests judged offline, endpoints and ports by name.
 
-use crate::output::{Usage, note};
+use crate::{
+    manifests,
+    output::Usage,
+    port::{Port, PortProtocol},
+};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
-use std::{collections::BTreeSet, fmt, net::Ipv4Addr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, str::FromStr};
 use weft_core::policy::offline::{Answer, Offline, Question, Side};
-use weft_types::{Object, object::Pod, policy::Protocol};
+use weft_types::{Object, object::Pod};
 
 /// What every offline command can be told.
 #[derive(clap::Args)]
@@ -36,63 +40,6 @@ impl FromStr for External {
     }
 }
 
-/// `PROTOCOL/PORT`, and `ICMP/TYPE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Port {
-    protocol: PortProtocol,
-    pub(crate) number: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PortProtocol {
-    Transport(Protocol),
-    Icmp,
-}
-
-impl Port {
-    pub(crate) fn protocol(self) -> &'static str {
-        match self.protocol {
-            PortProtocol::Transport(protocol) => protocol.as_str(),
-            PortProtocol::Icmp => "ICMP",
-        }
-    }
-
-    fn protocol_number(self) -> u8 {
-        match self.protocol {
-            PortProtocol::Transport(protocol) => protocol.number(),
-            PortProtocol::Icmp => 1,
-        }
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.protocol(), self.number)
-    }
-}
-
-impl FromStr for Port {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = || format!("{text:?} is not PROTOCOL/PORT, such as TCP/80, or ICMP/TYPE");
-        let (protocol, number) = text.split_once('/').ok_or_else(wanted)?;
-        let number: u16 = number.parse().map_err(|_| wanted())?;
-        let protocol = match protocol.to_ascii_uppercase().as_str() {
-            "TCP" => PortProtocol::Transport(Protocol::Tcp),
-            "UDP" => PortProtocol::Transport(Protocol::Udp),
-            "SCTP" => PortProtocol::Transport(Protocol::Sctp),
-            "ICMP" if number <= 255 => PortProtocol::Icmp,
-            "ICMP" => return Err(format!("{text:?}: an ICMP type is from 0 to 255")),
-            _ => return Err(format!("{protocol:?} is not TCP, UDP, SCTP or ICMP")),
-        };
-        if number == 0 && protocol != PortProtocol::Icmp {
-            return Err(format!("{text:?}: a port is from 1 to 65535"));
-        }
-        Ok(Self { protocol, number })
-    }
-}
-
 /// Someone that rows name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Endpoint {
@@ -112,18 +59,9 @@ pub(crate) struct Judge {
 }
 
 impl Cluster {
-    /// Reads the manifests; what is skipped is said on standard error.
+    /// Reads the manifests.
     pub(crate) fn judge(&self) -> Result<Judge> {
-        let manifests = weft_manifests::read(&self.files).map_err(|errors| {
-            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the manifests cannot be used:\n  {}", lines.join("\n  "))
-        })?;
-        for (kind, count) in &manifests.skipped {
-            note!("skipped {count} {kind}: not a kind that Weft uses");
-        }
-        for warning in &manifests.warnings {
-            note!("warning: {warning}");
-        }
+        let manifests = manifests::read(&self.files)?;
         let addresses = weft_manifests::addresses(&manifests.objects);
         let cluster = Offline::new(&manifests.objects, &addresses);
         let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -283,17 +221,6 @@ fn pods_of(objects: &[Object]) -> impl Iterator<Item = &Pod> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ports_have_a_protocol() {
-        for good in ["TCP/80", "UDP/53", "SCTP/1", "ICMP/0", "ICMP/255"] {
-            assert_eq!(good.parse::<Port>().map(|port| port.to_string()), Ok(good.to_owned()));
-        }
-        assert_eq!("tcp/80".parse::<Port>().map(|port| port.to_string()), Ok("TCP/80".to_owned()));
-        for bad in ["80", "TCP", "TCP/", "TCP/0", "TCP/65536", "ICMP/256", "GRE/1", "TCP/-1"] {
-            assert!(bad.parse::<Port>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn outsiders_have_a_name_and_an_address() {

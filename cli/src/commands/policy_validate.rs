@@ -1,6 +1,9 @@
 //! `weft policy validate`: says of manifests what the API server, and Weft, would refuse.
 
-use crate::output::{Outcome, note, say};
+use crate::{
+    manifests,
+    output::{Outcome, note, say},
+};
 use std::path::PathBuf;
 use weft_manifests::ManifestError;
 
@@ -19,12 +22,8 @@ pub(crate) struct Validate {
 pub(crate) fn run(command: &Validate) -> anyhow::Result<Outcome> {
     let (errors, outcome) = match weft_manifests::read(&command.files) {
         Ok(manifests) => {
-            for (kind, count) in &manifests.skipped {
-                note!("skipped {count} {kind}: not used by Weft");
-            }
-            for warning in &manifests.warnings {
-                note!("warning: {warning}");
-            }
+            manifests::remarks(&manifests);
+            note!("valid objects: {}", manifests::summary(&manifests.objects));
             (Vec::new(), Outcome::Done)
         }
         Err(errors) => (errors, Outcome::No),

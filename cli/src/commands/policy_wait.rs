@@ -4,7 +4,7 @@ use crate::{
     output::{Outcome, say},
     target::{Target, ask},
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use std::time::Duration;
 use weft_api::operator::{Answer, Request};
 use weft_types::Revision;
@@ -28,10 +28,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let node = arguments.target.node().map(str::to_owned);
     let everywhere = node.as_ref().map_or("every node".to_owned(), |node| format!("node {node}"));
     let request = Request::Wait { revision: arguments.revision, timeout_ms, node };
-    let socket = arguments.target.operator()?;
-    let waited = match ask(&socket, request, arguments.timeout)? {
+    let operator = arguments.target.operator()?;
+    let what = || format!("ask {} whether policies are enforced", operator.name);
+    let waited = match ask(&operator, request, arguments.timeout).with_context(what)? {
         Answer::Waited(waited) => waited,
-        other => bail!("wait for a revision at {}: it answered {other:?}", socket.display()),
+        other => bail!("{}: it answered {other:?}", what()),
     };
     if waited.enforced {
         say(&format!("revision {} is enforced on {everywhere}\n", waited.revision))?;

@@ -1,10 +1,10 @@
 //! `weft status`: health of agents and operators.
 
 use crate::{
-    output::{self, Format, Outcome},
-    target::{Target, ask, ask_all},
+    output::{self, Format, Outcome, say},
+    target::{Server, Target, ask},
 };
-use anyhow::bail;
+use anyhow::{Result, bail};
 use std::time::Duration;
 use weft_api::{
     agent::{Answer, Request, Status},
@@ -21,18 +21,55 @@ pub(crate) struct Arguments {
     output: Format,
 }
 
+/// An agent's answer, or what became of the question.
+type Told = (Server, Result<Status>);
+
 /// Exit 1 when an agent says that it is not healthy, or says nothing.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let take = |answer| match answer {
-        Answer::Status(status) => Some(vec![status]),
-        _ => None,
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let mut agents: Vec<Told> = Vec::new();
+    for server in arguments.target.agents()? {
+        let told = status(&server);
+        agents.push((server, told));
+    }
+    if agents.iter().all(|(_, told)| told.is_err())
+        && let Some((server, Err(error))) = agents.pop()
+    {
+        return Err(error.context(format!("ask for the status of {}", server.name)));
+    }
+    match arguments.output {
+        Format::Json => json(&agents)?,
+        Format::Table => table(&agents, &arguments.target)?,
+    }
+    let well = |(_, told): &Told| told.as_ref().is_ok_and(|status| status.healthy);
+    Ok(if agents.iter().all(well) { Outcome::Done } else { Outcome::No })
+}
+
+fn status(server: &Server) -> Result<Status> {
+    match ask(server, Request::Status, Duration::ZERO)? {
+        Answer::Status(status) => Ok(status),
+        _ => bail!("it answered something else; is it of another version?"),
+    }
+}
+
+/// An object an agent; of one that is away, who it is and why.
+fn json(agents: &[Told]) -> Result<()> {
+    let row = |(server, told): &Told| match told {
+        Ok(status) => serde_json::to_value(status),
+        Err(error) => Ok(serde_json::json!({
+            "node": server.name, "healthy": false, "problems": [format!("{error:#}")],
+        })),
     };
-    let agents: Vec<Status> =
-        ask_all(&arguments.target, &Request::Status, "ask for the status", take)?;
-    let operator = operator(&arguments.target);
+    let rows = agents.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    say(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+    Ok(())
+}
+
+/// A line an agent, what is wrong with each, and the operator, which may well be out of reach from here, on another
+/// machine: whether it is there for the agents they say themselves.
+fn table(agents: &[Told], target: &Target) -> Result<()> {
     let headings = ["NODE", "HEALTH", "RECEIVED", "REALISED", "EPOCH", "OPERATOR", "VERSION"];
-    output::rows(arguments.output, headings, &agents, |agent| {
-        [
+    output::columns(headings, agents, |(server, told)| match told {
+        Ok(agent) => [
             agent.node.clone(),
             if agent.healthy { "ok".to_owned() } else { "degraded".to_owned() },
             agent.received.clone(),
@@ -40,27 +77,27 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
             agent.epoch.to_string(),
             agent.operator.clone().unwrap_or_else(|| "none".to_owned()),
             agent.version.clone(),
-        ]
+        ],
+        Err(_) => [server.name.as_str(), "away", "", "", "", "", ""].map(str::to_owned),
     })?;
-    // The rows of JSON are the agents'. An operator may well be out of reach from here, on another machine:
-    // whether it is there for the agents they say themselves.
-    if arguments.output == Format::Table {
-        for agent in agents.iter().filter(|agent| !agent.healthy) {
-            output::say(&format!("\n{}: {}\n", agent.node, agent.problems.join("; ")))?;
+    for (server, told) in agents {
+        match told {
+            Ok(agent) if agent.healthy => {}
+            Ok(agent) => drop(say(&format!("\n{}: {}\n", agent.node, agent.problems.join("; ")))?),
+            Err(error) => drop(say(&format!("\n{}: {error:#}\n", server.name))?),
         }
-        let line = operator.unwrap_or_else(|error| format!("operator: {error:#}"));
-        output::say(&format!("\n{line}\n"))?;
     }
-    let all = agents.len() == arguments.target.agents()?.len();
-    Ok(if all && agents.iter().all(|agent| agent.healthy) { Outcome::Done } else { Outcome::No })
+    let line = operator(target).unwrap_or_else(|error| format!("operator: {error:#}"));
+    say(&format!("\n{line}\n"))?;
+    Ok(())
 }
 
 /// The operator's state in a line.
-fn operator(target: &Target) -> anyhow::Result<String> {
-    let socket = target.operator()?;
-    let status = match ask(&socket, operator::Request::Status, Duration::ZERO)? {
+fn operator(target: &Target) -> Result<String> {
+    let server = target.operator()?;
+    let status = match ask(&server, operator::Request::Status, Duration::ZERO)? {
         operator::Answer::Status(status) => status,
-        other => bail!("ask {} for its status: it answered {other:?}", socket.display()),
+        other => bail!("ask {} for its status: it answered {other:?}", server.name),
     };
     let behind: Vec<&str> = status
         .nodes

@@ -6,9 +6,11 @@ mod change;
 mod contain;
 mod desired;
 mod down;
+mod echo;
 mod exec;
 mod interrupt;
 mod link;
+mod list;
 mod netns;
 mod node;
 mod pods;
@@ -21,7 +23,7 @@ mod status;
 mod stream;
 mod up;
 
-use crate::output::{Outcome, say};
+use crate::output::Outcome;
 use weft_process::logs::Format;
 
 /// Subcommands of `weft lab`.
@@ -41,7 +43,7 @@ pub(crate) enum Command {
     Delete(change::Delete),
     /// Try every ordered pair of pods for real and print who reaches whom.
     ///
-    /// Example: weft lab probe --port TCP/8080 UDP/53 -o json
+    /// Example: weft lab probe --port TCP/8080,UDP/53,ICMP/8 -o json
     Probe(probe::Arguments),
     Stream(stream::Arguments),
     /// Run a command in a pod's network namespace.
@@ -69,10 +71,10 @@ pub(crate) enum Command {
     /// Work on a node.
     #[command(subcommand)]
     Node(node::Node),
-    /// Name the labs that are up.
+    /// The labs that are there.
     ///
-    /// Example: weft lab list
-    List,
+    /// Example: weft lab list -o json
+    List(list::Arguments),
     /// Take a lab down; nothing of it is left.
     ///
     /// Example: weft lab down --name demo
@@ -102,11 +104,7 @@ pub(crate) fn run(command: Command, log_format: Format) -> anyhow::Result<Outcom
         Command::Agent(command) => node::agent(&command),
         Command::Operator(command) => node::operator(&command),
         Command::Node(command) => node::node(&command),
-        Command::List => {
-            let names: String = record::names()?.iter().map(|name| format!("{name}\n")).collect();
-            say(&names)?;
-            Ok(Outcome::Done)
-        }
+        Command::List(arguments) => list::run(&arguments),
         Command::Down(arguments) => down::run(&arguments),
         Command::Serve { name } => serve::run(&name),
         Command::Contain(arguments) => contain::run(&arguments),

@@ -89,6 +89,12 @@ pub(crate) fn inside<T: Send + 'static>(
     })
 }
 
+/// The names of all namespaces of this machine that have one.
+pub(crate) fn names() -> Vec<String> {
+    let entries = fs::read_dir(path("")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// What tells a namespace from all others.
 pub(crate) fn inode(name: &str) -> Option<(u64, u64)> {
     inode_at(&path(name))

@@ -7,9 +7,9 @@ use super::{
     start,
 };
 use crate::output::{Outcome, note};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// Which lab.
 #[derive(clap::Args)]
@@ -93,7 +93,8 @@ pub(crate) fn agent(command: &Agent) -> Result<Outcome> {
         Agent::Start(which) => {
             let mut lab = Held::of(which.lab.name.as_deref())?;
             let nodes = which.nodes(&lab)?;
-            start::agents(&mut lab, &nodes)?;
+            let dir = lab.dir();
+            start::agents(&mut lab, &nodes).with_context(|| logs_in(&dir))?;
             note!("serving: the agent of {}", nodes.join(", "));
         }
     }
@@ -110,7 +111,9 @@ pub(crate) fn operator(command: &Operator) -> Result<Outcome> {
             }
         }
         Operator::Start(which) => {
-            start::operator(&mut Held::of(which.name.as_deref())?)?;
+            let mut lab = Held::of(which.name.as_deref())?;
+            let dir = lab.dir();
+            start::operator(&mut lab).with_context(|| logs_in(&dir))?;
             note!("serving: the operator");
         }
     }
@@ -122,6 +125,10 @@ pub(crate) fn node(command: &Node) -> Result<Outcome> {
     let Node::Exec { node, command, lab } = command;
     let lab = super::record::find(lab.name.as_deref())?;
     exec::inside(&lab.node(node)?.netns, command)
+}
+
+fn logs_in(dir: &Path) -> String {
+    format!("start it; its log is in {}", dir.display())
 }
 
 fn kill(process: Option<ProcessId>, whose: &str) -> Result<()> {

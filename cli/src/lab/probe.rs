@@ -1,21 +1,21 @@
 //! `weft lab probe`: every ordered pair of pods, with real connections.
 
 use super::{
-    answer, netns,
+    answer, echo, netns,
     record::{self, Lab},
-    serve::{self, Control, Order, Port},
+    serve::{self, Control, Order},
 };
 use crate::{
     grid::{self, Row},
     output::{self, Outcome, note},
+    port::{Port, PortProtocol},
 };
 use anyhow::{Context, Result, anyhow};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr, TcpStream as StdTcpStream, UdpSocket as StdUdpSocket},
     os::fd::OwnedFd,
-    str::FromStr,
     time::Duration,
 };
 use tokio::{
@@ -43,9 +43,10 @@ const AT_ONCE: usize = 4000;
 /// Arguments of `weft lab probe`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Ports to try at every pod, PROTOCOL/PORT; by default those that the destination declares.
-    #[arg(long, num_args = 1.., value_name = "PROTO/PORT")]
-    port: Vec<PortArgument>,
+    /// Ports to try at every pod, PROTOCOL/PORT, or ICMP/8 for a ping, several with commas or spaces; by default
+    /// those that the destination declares.
+    #[arg(long, num_args = 1.., value_delimiter = ',', value_name = "PROTO/PORT", value_parser = port)]
+    port: Vec<Port>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Grid)]
     output: Format,
@@ -62,25 +63,13 @@ enum Format {
     Json,
 }
 
-#[derive(Clone, Copy)]
-struct PortArgument(Protocol, u16);
-
-impl FromStr for PortArgument {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = || format!("{text:?} is not PROTOCOL/PORT, such as TCP/80");
-        let (protocol, port) = text.split_once('/').ok_or_else(wanted)?;
-        let protocol = match protocol.to_ascii_uppercase().as_str() {
-            "TCP" => Protocol::Tcp,
-            "UDP" => Protocol::Udp,
-            "SCTP" => Protocol::Sctp,
-            _ => return Err(format!("{protocol:?} cannot be probed: TCP, UDP and SCTP can")),
-        };
-        match port.parse() {
-            Ok(port) if port > 0 => Ok(Self(protocol, port)),
-            _ => Err(wanted()),
+/// Pods answer ICMP's echo request, and of all the other types none for certain.
+fn port(text: &str) -> Result<Port, String> {
+    match text.parse()? {
+        Port { protocol: PortProtocol::Icmp, number } if number != u16::from(echo::REQUEST) => {
+            Err(format!("{text:?} cannot be probed: of ICMP, ICMP/8 can (a ping)"))
         }
+        port => Ok(port),
     }
 }
 
@@ -106,14 +95,16 @@ enum Answerer {
 /// Probes and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let lab = record::find(arguments.name.as_deref())?;
-    let mut asked: Vec<Port> = arguments.port.iter().map(|p| (p.0, p.1)).collect();
-    asked.sort();
-    asked.dedup();
+    let asked: BTreeSet<Port> = arguments.port.iter().copied().collect();
     let attempts = attempts(&lab, &asked)?;
     // Listeners on the asked ports are there for as long as this connection.
     let mut servers = Control::of(&lab)?;
-    asked.retain(|(protocol, _)| serve::is_known(*protocol));
-    let problems = servers.ask(&Order::Open(asked))?;
+    let listeners = asked.iter().filter_map(|port| match port.protocol {
+        PortProtocol::Transport(protocol) => Some((protocol, port.number)),
+        PortProtocol::Icmp => None,
+    });
+    let listeners = listeners.filter(|(protocol, _)| serve::is_known(*protocol)).collect();
+    let problems = servers.ask(&Order::Open(listeners))?;
     anyhow::ensure!(problems.is_empty(), "open listeners to probe: {}", problems.join("; "));
     serve::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -130,19 +121,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn attempts(lab: &Lab, asked: &[Port]) -> Result<Vec<Attempt>> {
+fn attempts(lab: &Lab, asked: &BTreeSet<Port>) -> Result<Vec<Attempt>> {
     let mut attempts = Vec::new();
-    let mut unknown = BTreeMap::<Protocol, usize>::new();
+    let mut unknown = BTreeMap::<&str, usize>::new();
     for (from, to) in lab.pods.iter().flat_map(|from| lab.pods.iter().map(move |to| (from, to))) {
         if from.name == to.name {
             continue;
         }
         let address = to.address.with_context(|| format!("{} has no address yet", to.name))?;
-        let ports = if asked.is_empty() { to.declared() } else { asked.to_vec() };
+        let declared = || to.declared().into_iter().map(Port::from).collect();
+        let ports: BTreeSet<Port> = if asked.is_empty() { declared() } else { asked.clone() };
         let answered_by = if to.command.is_empty() { Answerer::Server } else { Answerer::Command };
         for port in ports {
-            if !serve::is_known(port.0) {
-                *unknown.entry(port.0).or_default() += 1;
+            if let PortProtocol::Transport(protocol) = port.protocol
+                && !serve::is_known(protocol)
+            {
+                *unknown.entry(port.protocol()).or_default() += 1;
                 continue;
             }
             let from = from.name.clone();
@@ -172,8 +166,8 @@ fn row(attempt: Attempt, verdict: &str) -> Row {
     Row {
         from: attempt.from,
         to: attempt.to,
-        protocol: attempt.port.0.to_string(),
-        port: attempt.port.1,
+        protocol: attempt.port.protocol().to_owned(),
+        port: attempt.port.number,
         verdict: verdict.to_owned(),
     }
 }
@@ -187,7 +181,7 @@ async fn round(
     let mut trying = JoinSet::new();
     let mut silent: BTreeMap<usize, Attempt> = attempts.into_iter().enumerate().collect();
     for (at, attempt, socket) in sockets(lab, &silent)? {
-        trying.spawn(async move { (at, reached(&attempt, socket).await) });
+        trying.spawn(async move { (at, reached(&attempt, socket, echo::name(at)).await) });
     }
     let mut answered = Vec::new();
     let end = Instant::now() + ROUND_MAX;
@@ -226,7 +220,10 @@ fn sockets(lab: &Lab, attempts: &BTreeMap<usize, Attempt>) -> Result<Vec<Ready>>
     for (source, attempts) in by_source {
         ready.extend(netns::inside(&lab.pod(source)?.netns, move || {
             let open = |(at, attempt): (usize, Attempt)| {
-                let socket = serve::open(attempt.port.0);
+                let socket = match attempt.port.protocol {
+                    PortProtocol::Transport(protocol) => serve::open(protocol),
+                    PortProtocol::Icmp => echo::open(),
+                };
                 (at, attempt, socket)
             };
             Ok(attempts.into_iter().map(open).collect::<Vec<_>>())
@@ -238,13 +235,19 @@ fn sockets(lab: &Lab, attempts: &BTreeMap<usize, Attempt>) -> Result<Vec<Ready>>
     Ok(ready)
 }
 
-/// Whether the right pod answered; false as soon as that is known.
-async fn reached(attempt: &Attempt, socket: io::Result<OwnedFd>) -> bool {
+/// Whether the right pod answered; false as soon as that is known. `name` tells its pings from others'.
+async fn reached(attempt: &Attempt, socket: io::Result<OwnedFd>, name: u16) -> bool {
     let Ok(socket) = socket else { return false };
-    let address = SocketAddr::from((attempt.address, attempt.port.1));
-    let answer = match attempt.port.0 {
-        Protocol::Tcp | Protocol::Sctp => connection(socket, address, attempt.answered_by).await,
-        Protocol::Udp => datagrams(socket, address).await,
+    let address = SocketAddr::from((attempt.address, attempt.port.number));
+    let answer = match attempt.port.protocol {
+        PortProtocol::Transport(Protocol::Tcp | Protocol::Sctp) => {
+            connection(socket, address, attempt.answered_by).await
+        }
+        PortProtocol::Transport(Protocol::Udp) => datagrams(socket, address).await,
+        // The kernel of the pod with that address answers, whatever runs in it.
+        PortProtocol::Icmp => {
+            return echo::answered(socket, attempt.address, name, AGAIN).await.is_ok();
+        }
     };
     match (answer, attempt.answered_by) {
         (Ok(answer), Answerer::Server) => answer == attempt.to.as_bytes(),

@@ -114,11 +114,16 @@ pub(crate) fn inside(namespaces: &[String]) -> Vec<ProcessId> {
     .collect()
 }
 
-/// The last lines of a log, for an error.
+/// The last lines of a log, for an error; without the backtrace that `RUST_BACKTRACE` puts after the cause.
 pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
+    let told = text.lines().take_while(|line| *line != "Stack backtrace:");
+    let lines: Vec<&str> = told.collect();
     let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default();
-    format!("last lines of {}:\n  {}", log.display(), last.join("\n  "))
+    let name = log.file_name().unwrap_or_default().to_string_lossy();
+    match last {
+        [] => format!("{name} is empty"),
+        last => format!("last lines of {name}:\n  {}", last.join("\n  ")),
+    }
 }

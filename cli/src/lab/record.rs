@@ -2,7 +2,7 @@
 
 use super::{interrupt, process::ProcessId};
 use crate::output::note;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -10,7 +10,7 @@ use std::{
     net::Ipv4Addr,
     ops::{Deref, DerefMut},
     os::unix::fs::{DirBuilderExt, MetadataExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -143,10 +143,24 @@ impl Lab {
     /// Reads one.
     pub(crate) fn load(name: &str) -> Result<Self> {
         let path = dir(name).join("lab.json");
-        let text = fs::read(&path).with_context(|| {
-            format!("read {}: is lab {name} up? see `weft lab list`", path.display())
+        let text = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                anyhow!("read {}: labs are root's: run it as root, with sudo", path.display())
+            }
+            io::ErrorKind::NotFound if path.parent().is_some_and(Path::exists) => anyhow!(
+                "lab {name} has no record: its `up` was ended at its beginning; `weft lab down --lab {name}` tidies up"
+            ),
+            _ => {
+                let what = format!("read {}: is lab {name} up? see `weft lab list`", path.display());
+                anyhow::Error::new(error).context(what)
+            }
         })?;
-        serde_json::from_slice(&text).with_context(|| format!("understand {}", path.display()))
+        serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "understand {}, a lab of another version? `weft lab down --lab {name}` takes it down",
+                path.display()
+            )
+        })
     }
 }
 
@@ -179,7 +193,10 @@ impl Held {
         match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let name = &lab.name;
-                bail!("lab {name} is up already: take it down with `weft lab down --name {name}`")
+                bail!(
+                    "there is a lab {name} already: change it with `weft lab apply --lab {name} -f FILE`, or take it \
+                     down with `weft lab down --lab {name}`"
+                )
             }
             made => made.with_context(|| format!("make {}", dir.display()))?,
         }
@@ -211,7 +228,7 @@ impl Held {
 }
 
 /// Waits for the right to change a lab.
-fn turn(name: &str) -> Result<File> {
+pub(crate) fn turn(name: &str) -> Result<File> {
     let path = dir(name).join("lock");
     let until = Instant::now() + TURN;
     let mut said = false;
@@ -276,7 +293,7 @@ pub(crate) fn find(name: Option<&str>) -> Result<Lab> {
         (Some(name), _) => Lab::load(checked(name)?),
         (None, [only]) => Lab::load(only),
         (None, []) => bail!("find the lab: none is up; start one with `weft lab up -f FILE`"),
-        (None, several) => bail!("find the lab: say which with --name: {}", several.join(", ")),
+        (None, several) => bail!("find the lab: say which with --lab: {}", several.join(", ")),
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
     };
     operator.process = Some(process);
     lab.save()?;
-    serving(&socket, process, &dir.join("operator.log"))
+    serving(&socket, process)
 }
 
 /// Starts the agents of these nodes, those that do not run; returns when all of them answer.
@@ -88,7 +88,7 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
     lab.save()?;
     for node in lab.nodes.iter().filter(|node| nodes.contains(&node.name)) {
         if let Some(process) = node.process {
-            serving(&node.agent_socket, process, &dir.join(format!("{}.log", node.name)))?;
+            serving(&node.agent_socket, process)?;
         }
     }
     Ok(())
@@ -103,7 +103,7 @@ pub(crate) fn servers(lab: &mut Held) -> Result<()> {
         let process = process::start(&lab.underlay(), command, &log)?;
         lab.server = Some(process);
         lab.save()?;
-        serving(&serve::socket(lab), process, &log)?;
+        serving(&serve::socket(lab), process)?;
     }
     for problem in serve::Control::of(lab)?.ask(&serve::Order::Reload)? {
         note!("warning: {problem}");
@@ -143,7 +143,7 @@ fn credentials(command: &mut Command, dir: &Path, process: &str) {
 }
 
 /// Waits until something listens at a socket.
-fn serving(socket: &Path, process: ProcessId, log: &Path) -> Result<()> {
+fn serving(socket: &Path, process: ProcessId) -> Result<()> {
     let serves = interrupt::poll(PATIENCE, || {
         if UnixStream::connect(socket).is_ok() {
             return Ok(true);
@@ -153,7 +153,7 @@ fn serving(socket: &Path, process: ProcessId, log: &Path) -> Result<()> {
     });
     serves
         .and_then(|serves| serves.then_some(()).context("nothing listens there"))
-        .with_context(|| format!("wait for {}; see {}", socket.display(), log.display()))
+        .with_context(|| format!("wait for {}", socket.display()))
 }
 
 /// Every node's name.

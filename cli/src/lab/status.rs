@@ -1,12 +1,13 @@
 //! `weft lab status`: what a lab is made of, and whether all of it lives.
 
 use super::{
+    netns,
     process::ProcessId,
     record::{self, Lab},
 };
 use crate::{
     output::{self, Format, Outcome},
-    target::ask,
+    target::{Server, ask},
 };
 use anyhow::Result;
 use serde::Serialize;
@@ -58,20 +59,23 @@ struct Pod {
     netns: String,
     /// `runs` or `ended`, of its command; none when it has none.
     command: Option<&'static str>,
+    /// What is wrong with it.
+    problem: Option<&'static str>,
 }
 
 /// Exit 1 when something does not run or says that it is not well.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let lab = record::find(arguments.name.as_deref())?;
     let report = report(&lab);
-    let well = report.processes.iter().all(|p| p.state == RUNS && p.problem.is_none());
+    let well = report.processes.iter().all(|p| p.state == RUNS && p.problem.is_none())
+        && report.pods.iter().all(|pod| pod.problem.is_none());
     match arguments.output {
         Format::Json => {
             output::say(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
         }
         Format::Table => {
             let headings = ["PROCESS", "ADDRESS", "PID", "STATE", "REVISION", "PODS", "PROBLEM"];
-            output::rows(Format::Table, headings, &report.processes, |process| {
+            output::columns(headings, &report.processes, |process| {
                 [
                     process.name.clone(),
                     text(process.address),
@@ -83,14 +87,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
                 ]
             })?;
             output::say("\n")?;
-            let headings = ["POD", "NODE", "ADDRESS", "PORTS", "NETWORK NAMESPACE"];
-            output::rows(Format::Table, headings, &report.pods, |pod| {
+            let headings = ["POD", "NODE", "ADDRESS", "PORTS", "NETWORK NAMESPACE", "PROBLEM"];
+            output::columns(headings, &report.pods, |pod| {
                 [
                     pod.name.clone(),
                     pod.node.clone(),
                     text(pod.address),
                     pod.ports.join(" "),
                     pod.netns.clone(),
+                    text(pod.problem),
                 ]
             })?;
         }
@@ -111,8 +116,9 @@ fn state(process: Option<ProcessId>) -> &'static str {
 fn report(lab: &Lab) -> Report {
     let mut processes = Vec::new();
     for operator in &lab.operators {
-        let told = (state(operator.process) == RUNS)
-            .then(|| ask(&operator.admin_socket, operator::Request::Status, Duration::ZERO));
+        let told = (state(operator.process) == RUNS).then(|| {
+            ask(&Server::operator(lab, operator), operator::Request::Status, Duration::ZERO)
+        });
         let (revision, problem) = match told {
             None => (None, None),
             Some(Ok(operator::Answer::Status(status))) => (Some(status.revision.to_string()), None),
@@ -123,7 +129,7 @@ fn report(lab: &Lab) -> Report {
     }
     for node in &lab.nodes {
         let told = (state(node.process) == RUNS)
-            .then(|| ask(&node.agent_socket, agent::Request::Status, Duration::ZERO));
+            .then(|| ask(&Server::agent(lab, node), agent::Request::Status, Duration::ZERO));
         let (revision, problem) = match told {
             None => (None, None),
             Some(Ok(agent::Answer::Status(status))) => {
@@ -144,8 +150,21 @@ fn report(lab: &Lab) -> Report {
         ports: pod.declared().iter().map(|(protocol, port)| format!("{protocol}/{port}")).collect(),
         netns: pod.netns.clone(),
         command: (!pod.command.is_empty()).then(|| state(pod.process)),
+        problem: problem(pod),
     });
     Report { name: lab.name.clone(), processes, pods: pods.collect() }
+}
+
+fn problem(pod: &record::Pod) -> Option<&'static str> {
+    if pod.address.is_none() {
+        Some("not plugged")
+    } else if netns::inode(&pod.netns).is_none() {
+        Some("its network namespace is gone")
+    } else if !pod.command.is_empty() && state(pod.process) != RUNS {
+        Some("its command ended")
+    } else {
+        None
+    }
 }
 
 fn process(

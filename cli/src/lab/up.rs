@@ -7,8 +7,8 @@ use super::{
     record::{self, Held, Lab},
     start::{self, GATEWAY},
 };
-use crate::output::{Outcome, note};
-use anyhow::{Context, Result};
+use crate::output::{Outcome, note, told};
+use anyhow::{Context, Result, anyhow};
 use nix::mount::{MsFlags, mount};
 use std::{fs, net::Ipv4Addr, path::PathBuf};
 use weft_manifests::Manifests;
@@ -56,16 +56,28 @@ pub(crate) fn run(arguments: &Arguments, log_format: Format) -> Result<Outcome> 
     interrupt::watch()?;
     let mut lab = Held::found(lab)?;
     if let Err(error) = build(&mut lab, manifests) {
-        let logs = if interrupt::came() { String::new() } else { logs(&lab) };
-        let removed = down::remove(&lab);
-        let more = removed.err().map(|e| format!("\nand: {e:#}")).unwrap_or_default();
-        return Err(error.context(format!("bring lab {name} up{logs}{more}")));
+        return Err(taken_down(&lab, &error));
     }
     note!("lab {name} is up: {} nodes, {} pods", lab.nodes.len(), lab.pods.len());
     Ok(Outcome::Done)
 }
 
-/// The last lines of all logs, for an error.
+/// Takes away what there is of a lab that did not come up; why it did not, and what is left.
+fn taken_down(lab: &Lab, error: &anyhow::Error) -> anyhow::Error {
+    let (why, logs) = match interrupt::came() {
+        true => ("interrupted".to_owned(), String::new()),
+        false => (told(error), logs(lab)),
+    };
+    let left = match down::remove(lab) {
+        Ok(()) => "nothing of it is left".to_owned(),
+        Err(left) => {
+            format!("{left:#}\n`weft lab down --lab {}` tries again to take it down", lab.name)
+        }
+    };
+    anyhow!("bring lab {} up: {why}{logs}\n{left}", lab.name)
+}
+
+/// The last lines of all logs, for an error: they go with the lab.
 fn logs(lab: &Lab) -> String {
     let entries = fs::read_dir(lab.dir()).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());

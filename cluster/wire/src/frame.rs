@@ -15,7 +15,7 @@ const HEADER: usize = 6;
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The connection failed or ended.
-    #[error("the connection ended: {0}")]
+    #[error("the connection ended: {}", ended(.0))]
     Io(#[from] io::Error),
     /// Longer than [`FRAME_MAX`], or than is taken here.
     #[error("a frame of {0} bytes is longer than may be")]
@@ -28,6 +28,14 @@ pub enum FrameError {
     /// Not a message of this version.
     #[error("a frame is no message: {0}")]
     Malformed(String),
+}
+
+/// How it ended. TLS words the commonest end, that of the other process, at length.
+fn ended(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the other side went away".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// The bytes of a message's frame.
@@ -103,6 +111,14 @@ mod tests {
         let frame = encode(&message).expect("short");
         assert_eq!(frame, [0, 0, 0, 11, 0, 2, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
         assert_eq!(decode::<ToOperator>(2, &frame[6..]).expect("valid"), message);
+    }
+
+    #[test]
+    fn an_end_is_told_in_words_of_ours() {
+        let end = FrameError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "see https://x"));
+        assert_eq!(end.to_string(), "the connection ended: the other side went away");
+        let reset = FrameError::Io(io::Error::new(io::ErrorKind::ConnectionReset, "reset"));
+        assert_eq!(reset.to_string(), "the connection ended: reset");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub enum TlsError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Nobody took the connection.
+    #[error("connect: {0}")]
+    Connect(std::io::Error),
     /// The handshake or connection failed.
     #[error("TLS: {0}")]
     Io(#[from] std::io::Error),
@@ -113,7 +116,7 @@ pub async fn connect(
     address: std::net::SocketAddr,
     connector: &TlsConnector,
 ) -> Result<client::TlsStream<TcpStream>, TlsError> {
-    let stream = TcpStream::connect(address).await?;
+    let stream = TcpStream::connect(address).await.map_err(TlsError::Connect)?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(OPERATOR_NAME).map_err(std::io::Error::other)?;
     Ok(connector.connect(name, stream).await?)
