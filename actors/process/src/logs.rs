@@ -8,7 +8,7 @@ use tracing_subscriber::{
     filter::{FilterFn, LevelFilter},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
-        format::{FmtSpan, JsonFields, Writer, format},
+        format::{self, FmtSpan, JsonFields, Writer},
         layer,
     },
     layer::SubscriberExt,
@@ -65,13 +65,16 @@ pub fn start(config: &Config) {
     let ids = SpanIds.with_filter(FilterFn::new(is_our_span as fn(&Metadata<'_>) -> bool));
     let lines = layer().with_writer(io::stderr).with_ansi(false).with_span_events(FmtSpan::CLOSE);
     let registry = tracing_subscriber::registry().with(ids);
-    match config.log_format {
+    let format = config.log_format;
+    match format {
         Format::Text => {
-            registry.with(lines.event_format(WithIds(format())).with_filter(levels)).init()
+            let line = WithIds { line: format::format(), format };
+            registry.with(lines.event_format(line).with_filter(levels)).init();
         }
         Format::Json => {
-            let line = format().json().flatten_event(true).with_span_list(false);
-            let lines = lines.fmt_fields(JsonFields::new()).event_format(WithJsonIds(line));
+            let line = format::format().json().flatten_event(true).with_span_list(false);
+            let line = WithIds { line, format };
+            let lines = lines.fmt_fields(JsonFields::new()).event_format(line);
             registry.with(lines.with_filter(levels)).init();
         }
     }
@@ -99,8 +102,11 @@ where
     context.parent_span().and_then(|span| Ids::of(&span))
 }
 
-/// A line of text with the ids at its end.
-struct WithIds<F>(F);
+/// A line with the ids at its end.
+struct WithIds<F> {
+    line: F,
+    format: Format,
+}
 
 impl<S, N, F> FormatEvent<S, N> for WithIds<F>
 where
@@ -115,44 +121,25 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = String::new();
-        self.0.format_event(context, Writer::new(&mut line), event)?;
-        writer.write_str(line.trim_end())?;
-        if let Some(Ids { own, parent }) = ids(context, event) {
-            write!(writer, " trace_id={:032x} span_id={:016x}", own.trace_id, own.span_id)?;
-            if let Some(parent) = parent {
-                write!(writer, " parent_id={parent:016x}")?;
-            }
-        }
-        writeln!(writer)
-    }
-}
-
-/// A line of JSON with the ids among its keys.
-struct WithJsonIds<F>(F);
-
-impl<S, N, F> FormatEvent<S, N> for WithJsonIds<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = String::new();
-        self.0.format_event(context, Writer::new(&mut line), event)?;
+        self.line.format_event(context, Writer::new(&mut line), event)?;
         let line = line.trim_end();
         let Some(Ids { own, parent }) = ids(context, event) else {
             return writeln!(writer, "{line}");
         };
-        writer.write_str(line.strip_suffix('}').unwrap_or(line))?;
-        write!(writer, r#","trace_id":"{:032x}","span_id":"{:016x}""#, own.trace_id, own.span_id)?;
-        if let Some(parent) = parent {
-            write!(writer, r#","parent_id":"{parent:016x}""#)?;
+        let (trace, span) = (own.trace_id, own.span_id);
+        match self.format {
+            Format::Text => {
+                write!(writer, "{line} trace_id={trace:032x} span_id={span:016x}")?;
+                parent.map_or(Ok(()), |parent| write!(writer, " parent_id={parent:016x}"))?;
+                writeln!(writer)
+            }
+            Format::Json => {
+                let object = line.strip_suffix('}').unwrap_or(line);
+                write!(writer, r#"{object},"trace_id":"{trace:032x}","span_id":"{span:016x}""#)?;
+                parent
+                    .map_or(Ok(()), |parent| write!(writer, r#","parent_id":"{parent:016x}""#))?;
+                writeln!(writer, "}}")
+            }
         }
-        writeln!(writer, "}}")
     }
 }
