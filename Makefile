@@ -36,7 +36,7 @@ test-long: setup ## Run what is too long for `make test`
 	@echo "1/2: property tests with 64 times as many cases"
 	@PROPTEST_CASES=16384 $(CARGO) test --locked --workspace --release
 	@echo "2/2: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
-	@$(CARGO) test --locked --release -p weft-tests --test agent_killed -- --ignored --nocapture
+	@$(CARGO) test --locked --workspace --release --test agent_killed -- --ignored --nocapture
 
 bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
 	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests
