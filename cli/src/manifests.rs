@@ -3,11 +3,28 @@
 use crate::output::note;
 use std::{collections::BTreeMap, path::PathBuf};
 use weft_manifests::Manifests;
-use weft_types::Object;
+use weft_types::{LabelFilter, Object};
 
-/// Reads manifests; what is not used of them, and what is likely not meant as it stands, is said on standard error.
-pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Manifests> {
-    let manifests = weft_manifests::read(files).map_err(|errors| {
+/// `--labels`.
+#[derive(clap::Args)]
+pub(crate) struct Labels {
+    /// Labels that make identities, beside Cilium's defaults: patterns [SOURCE:][!]REGEX with spaces between
+    /// them, as "!team app"; one with ! leaves labels out, one without leaves out all that no pattern keeps.
+    #[arg(long = "labels", value_name = "PATTERNS")]
+    filter: Option<LabelFilter>,
+}
+
+impl Labels {
+    /// As it is told; else as `otherwise` has it.
+    pub(crate) fn or(&self, otherwise: LabelFilter) -> LabelFilter {
+        self.filter.clone().unwrap_or(otherwise)
+    }
+}
+
+/// Reads manifests of a cluster whose labels are filtered so; what is not used of them, and what is likely not
+/// meant as it stands, is said on standard error.
+pub(crate) fn read(files: &[PathBuf], filter: &LabelFilter) -> anyhow::Result<Manifests> {
+    let manifests = weft_manifests::read_filtered(files, filter).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the manifests cannot be used:\n  {}", lines.join("\n  "))
     })?;

@@ -47,6 +47,18 @@ fn help_says_what_is_so_where_nothing_is_said() {
         }
         let prefix = name.to_uppercase().replace('-', "_");
         assert!(help.contains(&format!("[env: {prefix}_STATE_DIR=")), "{help}");
+        // One name is the flag and the variable; RUST_LOG is every Rust program's own.
+        let mut flag = "";
+        for line in help.lines().map(str::trim) {
+            if let Some((_, rest)) = line.split_once("--") {
+                flag = rest.split([' ', '=']).next().unwrap();
+            }
+            if let Some((_, variable)) = line.split_once("[env: ") {
+                let variable = variable.split('=').next().unwrap();
+                let named = format!("{prefix}_{}", flag.to_uppercase().replace('-', "_"));
+                assert!([&*named, "RUST_LOG"].contains(&variable), "--{flag} is {variable}");
+            }
+        }
         // A line of help for each flag.
         let mut lines = help.lines().skip_while(|line| !line.starts_with("Options:")).peekable();
         while let Some(line) = lines.next() {

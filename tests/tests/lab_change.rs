@@ -18,7 +18,7 @@ use weft_api::{
     operator::{Answer, Request},
     transport::{Client, Options},
 };
-use weft_tests::lab::{Lab, example, is_root};
+use weft_tests::lab::{Lab, example, is_root, rows, weft};
 use weft_types::Object;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -184,4 +184,62 @@ fn root_processes_are_killed_and_started() {
     assert!(route.contains("default via 172.30.0.1"), "{route}");
     let address = lab.does(&["exec", "shop/db-0", "--", "ip", "-br", "address"]);
     assert!(address.contains("10.244."), "{address}");
+}
+
+/// What is in force is judged with the pods' real addresses, and what would be, before it is.
+#[test]
+fn root_a_running_lab_is_explained_and_a_change_of_it_foreseen() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::up("foresee", &[&example("shop.yaml")]);
+    let explain = |more: &[&str]| {
+        let ask = ["policy", "explain", "--lab", &lab.name, "--from", "shop/frontend-0", "--to"];
+        let words = [&ask[..], &["shop/cart-1", "--port", "TCP/8080"], more].concat();
+        String::from_utf8(weft(&words).stdout).unwrap()
+    };
+    let now = explain(&[]);
+    let address = |pod: &str| lab.pod(pod)["address"].as_str().unwrap().to_owned();
+    let (from, to) = (address("shop/frontend-0"), address("shop/cart-1"));
+    let heading = format!("shop/frontend-0 ({from}) -> shop/cart-1 ({to}), TCP/8080: allowed\n");
+    assert!(now.starts_with(&heading), "{now}");
+    let then = explain(&["-f", &example("deny.yaml")]);
+    assert!(then.contains("denied: isolated by shop/frontend-opens-nothing"), "{then}");
+    assert_eq!(explain(&[]), now, "to ask changes nothing");
+
+    let matrix = |more: &[&str]| {
+        let words = [&["policy", "matrix", "--lab", &lab.name, "-o", "json"], more].concat();
+        let mut rows = rows(&String::from_utf8(weft(&words).stdout).unwrap());
+        rows.retain(|(from, to, ..), _| !from.starts_with("node:") && !to.starts_with("node:"));
+        rows
+    };
+    let foreseen = matrix(&["-f", &example("deny.yaml")]);
+    assert_eq!(matrix(&[]), lab.probe(&[]));
+    lab.does(&["apply", "-f", &example("deny.yaml")]);
+    assert_eq!(lab.probe(&[]), foreseen);
+}
+
+#[test]
+fn root_a_lab_filters_labels_as_it_is_told_and_told_anew() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::named("labels");
+    // By a label that makes no identity nobody is selected: what denies all is left, and what allows is not.
+    let shop = example("shop.yaml");
+    lab.does(&["up", "--labels", "!app", "-f", &shop]);
+    let has_app = || {
+        let output = weft(&["identity", "list", "--lab", &lab.name, "-o", "json"]);
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let labels = |row: &Value| row["labels"].as_array().unwrap().clone();
+        let mut all = rows.as_array().unwrap().iter().flat_map(labels);
+        all.any(|label| label == "k8s:app=cart")
+    };
+    let reaches_db = || lab.reaches("shop/cart-0", "shop/db-0", "TCP", 5432);
+    assert_eq!((has_app(), reaches_db()), (false, Some(false)));
+    lab.does(&["operator", "kill"]);
+    lab.does(&["operator", "start"]);
+    assert!(!has_app(), "an operator that comes back has the lab's filter");
+    lab.does(&["apply", "--labels", "", "-f", &shop]);
+    assert_eq!((has_app(), reaches_db()), (true, Some(true)));
 }

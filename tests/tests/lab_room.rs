@@ -33,7 +33,7 @@ fn root_a_policy_without_room_is_refused_by_name_and_changes_nothing() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let lab = Lab::up_with("room", &[&file("pods.yaml", PODS)], ("WEFT_CLASS_ENTRIES", "8"));
+    let lab = Lab::up_with("room", &[&file("pods.yaml", PODS)], ("WEFT_AGENT_CLASS_ENTRIES", "8"));
     let before = lab.probe(&[]);
     assert!(before.values().any(|allowed| *allowed) && before.values().any(|allowed| !allowed));
 

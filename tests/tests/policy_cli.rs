@@ -169,6 +169,42 @@ fn explain_says_which_rule_decided_and_why() {
     assert!(text.contains("but not this peer"), "{text}");
 }
 
+/// A label that makes no identity tells no pods apart: the policies that select by it select nobody.
+#[test]
+fn labels_are_filtered_as_the_cluster_filters_them() {
+    let denied = |more: &[&str]| {
+        let words =
+            [&["policy", "matrix", "-f", "-", "-o", "json", "--port", "TCP/1"], more].concat();
+        let output = weft(&words, CLUSTER);
+        assert!(output.status.success(), "{output:?}");
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = rows["rows"].as_array().unwrap().iter();
+        let denied = rows.filter(|row| row["verdict"] == "denied").count();
+        (denied, String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(denied(&[]).0 > 0);
+    assert_eq!(denied(&[]), denied(&["--labels", "!tier"]));
+    let (none, said) = denied(&["--labels", "!app"]);
+    assert_eq!(none, 0);
+    assert!(said.contains("the label filter drops it"), "{said}");
+    let validated = weft(&["policy", "validate", "-f", "-", "--labels", "!app"], CLUSTER);
+    assert_eq!(validated.status.code(), Some(0));
+    assert!(String::from_utf8(validated.stderr).unwrap().contains("the label filter drops it"));
+    assert_eq!(
+        weft(&["policy", "matrix", "-f", "-", "--labels", "!"], CLUSTER).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn an_address_that_no_cluster_gave_is_told_as_assumed() {
+    let unplaced = CLUSTER.replace("status: {podIP: 10.0.2.5}", "");
+    let ask =
+        ["policy", "explain", "-f", "-", "--from", "a/web", "--to", "a/db", "--port", "TCP/8080"];
+    let told = String::from_utf8(weft(&ask, &unplaced).stdout).unwrap();
+    assert!(told.starts_with("a/web (10.0.1.5) -> a/db (10.0.2.2 assumed), TCP/8080: "), "{told}");
+}
+
 #[test]
 fn wrong_questions_are_refused() {
     let code = |arguments: &[&str]| {

@@ -12,7 +12,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 use weft_core::policy::offline::{Offline, Question};
 use weft_tests::oracle::{Endpoint, Oracle, Port};
-use weft_types::Object;
+use weft_types::{LabelFilter, Object};
 
 const PORTS: [i32; 8] = [1, 79, 80, 81, 443, 1023, 8080, 65535];
 const NAMES: [&str; 3] = ["http", "dns", "metrics"];
@@ -188,7 +188,7 @@ fn offline(text: &str) -> Offline {
         Object::Pod(pod) => Some((pod.name.clone(), pod.address?)),
         _ => None,
     });
-    Offline::new(&manifests.objects, &addresses.collect())
+    Offline::new(&manifests.objects, &addresses.collect(), &LabelFilter::default())
 }
 
 /// Every pair and port that the two judge differently.

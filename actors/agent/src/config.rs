@@ -45,11 +45,11 @@ pub struct Config {
     #[arg(long, hide = true)]
     pub allow_faults: bool,
     /// Entries that one policy class may have; a revision that needs more is refused.
-    #[arg(long, env = "WEFT_CLASS_ENTRIES", default_value_t = CLASS_CAPACITY_MAX,
+    #[arg(long, default_value_t = CLASS_CAPACITY_MAX,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(CLASS_CAPACITY_MAX)))]
     pub class_entries: u32,
     /// How programs are attached; the best that this kernel has when absent.
-    #[arg(long, value_enum, env = "WEFT_ATTACHMENT")]
+    #[arg(long, value_enum)]
     pub attachment: Option<Attach>,
     /// CNI.
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use crate::{
     commands::{
         policy_matrix,
-        policy_offline::{Cluster, Endpoint, Judge, Whom, question, verdict},
+        policy_offline::{Cluster, Endpoint, Judge, Origin, Whom, question, verdict},
         policy_words as words,
     },
     output::{Outcome, say},
@@ -15,6 +15,8 @@ use weft_types::policy::Direction;
 /// One connection: which rule decided, and why.
 ///
 /// Example: weft policy explain -f docs/examples/shop.yaml --from shop/frontend-0 --to shop/cart-0 --port TCP/8080
+///
+/// Of what is in force now: weft policy explain --lab lab --from shop/frontend-0 --to shop/cart-0 --port TCP/8080
 #[derive(clap::Args)]
 pub(crate) struct Explain {
     #[command(flatten)]
@@ -64,7 +66,12 @@ fn endpoints(judge: &Judge, whom: &Whom) -> Vec<Endpoint> {
             .into_iter()
             .map(|(prefix, address)| match judge.at(address) {
                 Whom::One(endpoint) if prefix.prefix_len() == 32 => endpoint,
-                _ => Endpoint { name: prefix.to_string(), address, ports: Default::default() },
+                _ => Endpoint {
+                    name: prefix.to_string(),
+                    address,
+                    origin: Origin::Given,
+                    ports: Default::default(),
+                },
             })
             .collect(),
     }

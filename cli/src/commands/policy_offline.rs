@@ -1,7 +1,11 @@
 //! What `policy matrix` and `policy explain` share: manifests judged offline, endpoints and ports by name.
 
 use crate::{
-    manifests,
+    lab::{
+        desired,
+        record::{self, Lab},
+    },
+    manifests::{self, Labels},
     output::Usage,
     port::{Port, PortProtocol},
 };
@@ -15,8 +19,14 @@ use weft_types::{Object, object::Pod};
 #[derive(clap::Args)]
 pub(crate) struct Cluster {
     /// A file, a folder of them, or `-` for standard input; may be given more than once.
-    #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(short = 'f', long = "filename", required_unless_present = "lab", num_args = 1.., value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Judge what a running lab has, at the addresses that its pods have; what manifests say is added to that, or
+    /// takes its place.
+    #[arg(long, value_name = "NAME")]
+    lab: Option<String>,
+    #[command(flatten)]
+    labels: Labels,
     /// An address outside the cluster, by a name of your choice; may be given more than once.
     #[arg(long = "external", value_name = "NAME=IP")]
     externals: Vec<External>,
@@ -47,8 +57,19 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     /// Its address.
     pub(crate) address: Ipv4Addr,
+    /// Where that is from.
+    pub(crate) origin: Origin,
     /// Ports that it declares; none for what is no pod.
     pub(crate) ports: BTreeSet<Port>,
+}
+
+/// Where an address is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// The manifests, a lab or the caller.
+    Given,
+    /// No cluster has given the pod one: one of those that it might have.
+    Assumed,
 }
 
 /// Manifests, ready to be asked.
@@ -61,9 +82,15 @@ pub(crate) struct Judge {
 impl Cluster {
     /// Reads the manifests.
     pub(crate) fn judge(&self) -> Result<Judge> {
-        let manifests = manifests::read(&self.files)?;
+        let lab = self.lab.as_deref().map(|name| record::find(Some(name))).transpose()?;
+        let own = lab.as_ref().map(Lab::filter).transpose()?;
+        let filter = self.labels.or(own.unwrap_or_default());
+        let mut manifests = manifests::read(&self.files, &filter)?;
+        if let Some(lab) = &lab {
+            desired::beside(lab, &mut manifests)?;
+        }
         let addresses = weft_manifests::addresses(&manifests.objects);
-        let cluster = Offline::new(&manifests.objects, &addresses);
+        let cluster = Offline::new(&manifests.objects, &addresses, &filter);
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for pod in pods_of(&manifests.objects) {
             let Some(endpoint) = cluster.pods().get(&pod.name) else { continue };
@@ -74,6 +101,7 @@ impl Cluster {
             endpoints.push(Endpoint {
                 name: pod.name.to_string(),
                 address: endpoint.address,
+                origin: pod.address.map_or(Origin::Assumed, |_| Origin::Given),
                 ports: pod.ports.iter().map(port).collect(),
             });
         }
@@ -81,6 +109,7 @@ impl Cluster {
         endpoints.extend(cluster.nodes().values().map(|node| Endpoint {
             name: format!("node:{}", node.name),
             address: node.address,
+            origin: Origin::Given,
             ports: BTreeSet::new(),
         }));
         for external in &self.externals {
@@ -88,6 +117,7 @@ impl Cluster {
             endpoints.push(Endpoint {
                 name: format!("ext:{}", external.name),
                 address: external.address,
+                origin: Origin::Given,
                 ports: BTreeSet::new(),
             });
         }
@@ -151,6 +181,7 @@ impl Judge {
         Whom::One(named.cloned().unwrap_or_else(|| Endpoint {
             name: address.to_string(),
             address,
+            origin: Origin::Given,
             ports: BTreeSet::new(),
         }))
     }

@@ -1,11 +1,12 @@
 //! `weft policy validate`: says of manifests what the API server, and Weft, would refuse.
 
 use crate::{
-    manifests,
+    manifests::{self, Labels},
     output::{Outcome, note, say},
 };
 use std::path::PathBuf;
 use weft_manifests::ManifestError;
+use weft_types::LabelFilter;
 
 /// Checks manifests: exit 0, or 1 with a line an error.
 #[derive(clap::Args)]
@@ -13,6 +14,8 @@ pub(crate) struct Validate {
     /// A file, a folder of them, or `-` for standard input; may be given more than once.
     #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    labels: Labels,
     /// `json` prints the errors as one array.
     #[arg(short = 'o', long = "output", value_parser = ["json"])]
     output: Option<String>,
@@ -20,7 +23,8 @@ pub(crate) struct Validate {
 
 /// Reads and reports.
 pub(crate) fn run(command: &Validate) -> anyhow::Result<Outcome> {
-    let (errors, outcome) = match weft_manifests::read(&command.files) {
+    let filter = command.labels.or(LabelFilter::default());
+    let (errors, outcome) = match weft_manifests::read_filtered(&command.files, &filter) {
         Ok(manifests) => {
             manifests::remarks(&manifests);
             note!("valid objects: {}", manifests::summary(&manifests.objects));

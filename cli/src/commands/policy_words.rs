@@ -1,6 +1,6 @@
 //! Rules in words.
 
-use crate::commands::policy_offline::Endpoint;
+use crate::commands::policy_offline::{Endpoint, Origin};
 use weft_types::{
     Policy, Selector,
     label::key,
@@ -9,9 +9,12 @@ use weft_types::{
 };
 
 /// `name (address)`; an address alone where that is its name.
-pub(crate) fn endpoint(endpoint: &Endpoint) -> String {
-    let address = endpoint.address.to_string();
-    if endpoint.name == address { address } else { format!("{} ({address})", endpoint.name) }
+pub(crate) fn endpoint(Endpoint { name, address, origin, .. }: &Endpoint) -> String {
+    match origin {
+        Origin::Given if *name == address.to_string() => name.clone(),
+        Origin::Given => format!("{name} ({address})"),
+        Origin::Assumed => format!("{name} ({address} assumed)"),
+    }
 }
 
 /// What a rule of a policy allows: `to TCP/80 from pods with app=web in namespace shop`.

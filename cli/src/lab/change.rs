@@ -3,20 +3,22 @@
 use super::{
     desired, interrupt,
     pods::{self, Commands},
+    process,
     record::{Held, Lab},
     start,
 };
-use crate::output::{Outcome, note};
+use crate::{
+    manifests::Labels,
+    output::{Outcome, note},
+};
 use anyhow::{Result, bail};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 use weft_manifests::Manifests;
-use weft_types::{
-    NamespacedName, Object,
-    object::{Namespace, ObjectKey},
-};
+use weft_types::{LabelFilter, NamespacedName, Object, object::ObjectKey};
 
 /// Arguments of `weft lab apply`.
 #[derive(clap::Args)]
@@ -30,15 +32,19 @@ pub(crate) struct Apply {
     /// Run the commands of the manifests, without privileges and in namespaces of their own.
     #[arg(long)]
     run_commands: bool,
+    #[command(flatten)]
+    labels: Labels,
 }
 
 /// Adds objects to a running lab, or changes them, and waits until they are enforced and served.
 pub(crate) fn apply(arguments: &Apply) -> Result<Outcome> {
     interrupt::watch()?;
-    let mut manifests = desired::read(&arguments.file)?;
     let mut lab = Held::of(arguments.name.as_deref())?;
+    let filter = arguments.labels.or(lab.filter()?);
+    let mut manifests = desired::read(&arguments.file, &filter)?;
+    filter_labels(&mut lab, &filter)?;
     let known = desired::objects(&lab)?;
-    keep_known_namespaces(&mut manifests, &known);
+    desired::keep_known_namespaces(&mut manifests, &known);
     let commands = if arguments.run_commands { Commands::Run } else { Commands::Ignore };
     pods::schedule(&mut lab, &mut manifests, commands)?;
     let surplus = pods::surplus(&lab, &manifests);
@@ -53,16 +59,17 @@ pub(crate) fn apply(arguments: &Apply) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A namespace that the manifests only imply stays as the operator has it.
-fn keep_known_namespaces(manifests: &mut Manifests, known: &[Object]) {
-    let known: BTreeSet<ObjectKey> = known.iter().map(Object::key).collect();
-    let Manifests { objects, implied, .. } = manifests;
-    objects.retain(|object| match object {
-        Object::Namespace(Namespace { name, .. }) => {
-            !(implied.contains(name) && known.contains(&object.key()))
-        }
-        _ => true,
-    });
+/// Which labels make identities is told to an operator when it starts.
+fn filter_labels(lab: &mut Held, filter: &LabelFilter) -> Result<()> {
+    if lab.labels == filter.added() {
+        return Ok(());
+    }
+    note!("starting the operator anew, with other labels");
+    lab.labels = filter.added().to_vec();
+    lab.save()?;
+    let processes: Vec<_> = lab.operators.iter().filter_map(|operator| operator.process).collect();
+    process::end(&processes, Duration::from_secs(2))?;
+    start::operator(lab)
 }
 
 /// Arguments of `weft lab delete`.
@@ -84,11 +91,11 @@ pub(crate) struct Delete {
 /// Takes objects out of a running lab, and waits until that is enforced.
 pub(crate) fn delete(arguments: &Delete) -> Result<Outcome> {
     interrupt::watch()?;
+    let mut lab = Held::of(arguments.name.as_deref())?;
     let manifests = match arguments.file.as_slice() {
         [] => None,
-        files => Some(desired::read(files)?),
+        files => Some(desired::read(files, &lab.filter()?)?),
     };
-    let mut lab = Held::of(arguments.name.as_deref())?;
     let known: BTreeMap<ObjectKey, Object> =
         desired::objects(&lab)?.into_iter().map(|object| (object.key(), object)).collect();
     let mut going = match (manifests, &arguments.kind, &arguments.object) {

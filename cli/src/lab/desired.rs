@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -16,7 +17,10 @@ use weft_api::{
     operator::{Answer, Request},
 };
 use weft_manifests::Manifests;
-use weft_types::{Object, Revision};
+use weft_types::{
+    LabelFilter, NodeName, Object, Revision,
+    object::{Namespace, ObjectKey},
+};
 
 /// One answer of a wait: short, so that Ctrl-C is heard.
 const SLICE_MS: u64 = 300;
@@ -24,8 +28,8 @@ const SLICE_MS: u64 = 300;
 const LONG: Duration = Duration::from_secs(1);
 
 /// Reads manifests for a lab; what it does not use is said on standard error.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Manifests> {
-    let mut manifests = manifests::read(files)?;
+pub(crate) fn read(files: &[PathBuf], filter: &LabelFilter) -> Result<Manifests> {
+    let mut manifests = manifests::read(files, filter)?;
     let before = manifests.objects.len();
     manifests.objects.retain(|object| !matches!(object, Object::Node(_)));
     let nodes = before - manifests.objects.len();
@@ -58,6 +62,38 @@ pub(crate) fn objects(lab: &Lab) -> Result<Vec<Object>> {
         Answer::Objects(objects) => Ok(objects),
         other => bail!("the operator answered a question for its objects with {other:?}"),
     }
+}
+
+/// Puts what a lab has beside what manifests say, as `apply` would: its pods with their nodes and addresses.
+pub(crate) fn beside(lab: &Lab, manifests: &mut Manifests) -> Result<()> {
+    let known = objects(lab)?;
+    keep_known_namespaces(manifests, &known);
+    let mut all: BTreeMap<ObjectKey, Object> =
+        known.into_iter().map(|object| (object.key(), object)).collect();
+    let said = std::mem::take(&mut manifests.objects);
+    all.extend(said.into_iter().map(|object| (object.key(), object)));
+    for object in all.values_mut() {
+        if let Object::Pod(pod) = object
+            && let Some(known) = lab.pods.iter().find(|known| known.name == pod.name.to_string())
+        {
+            pod.address = known.address;
+            pod.node = Some(NodeName(known.node.clone()));
+        }
+    }
+    manifests.objects = all.into_values().collect();
+    Ok(())
+}
+
+/// A namespace that the manifests only imply stays as the operator has it.
+pub(crate) fn keep_known_namespaces(manifests: &mut Manifests, known: &[Object]) {
+    let known: BTreeSet<ObjectKey> = known.iter().map(Object::key).collect();
+    let Manifests { objects, implied, .. } = manifests;
+    objects.retain(|object| match object {
+        Object::Namespace(Namespace { name, .. }) => {
+            !(implied.contains(name) && known.contains(&object.key()))
+        }
+        _ => true,
+    });
 }
 
 /// A node, with what its agent says is wrong.

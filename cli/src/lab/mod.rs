@@ -4,7 +4,7 @@ mod answer;
 mod certificates;
 mod change;
 mod contain;
-mod desired;
+pub(crate) mod desired;
 mod down;
 mod echo;
 mod exec;

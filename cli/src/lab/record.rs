@@ -14,7 +14,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use weft_types::{policy::Protocol, workload::ContainerPort};
+use weft_types::{LabelFilter, policy::Protocol, workload::ContainerPort};
 
 /// How long a command waits for another one that changes the same lab.
 const TURN: Duration = Duration::from_secs(60);
@@ -37,6 +37,9 @@ pub(crate) struct Lab {
     /// Flags of agents and operators that say how they log.
     #[serde(default)]
     pub(crate) log_flags: Vec<String>,
+    /// The patterns of labels that make identities, beside the defaults.
+    #[serde(default)]
+    pub(crate) labels: Vec<String>,
 }
 
 /// One operator.
@@ -109,6 +112,12 @@ impl Lab {
     /// Its folder.
     pub(crate) fn dir(&self) -> PathBuf {
         dir(&self.name)
+    }
+
+    /// Which labels make identities in it.
+    pub(crate) fn filter(&self) -> Result<LabelFilter> {
+        let filter = LabelFilter::parse(&self.labels);
+        filter.with_context(|| format!("filter labels as lab {} does", self.name))
     }
 
     /// The underlay's network namespace.

@@ -36,7 +36,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
 /// Starts the operator unless it runs; returns when it answers.
 pub(crate) fn operator(lab: &mut Held) -> Result<()> {
     let (dir, underlay, cluster) = (lab.dir(), lab.underlay(), lab.name.clone());
-    let logs = lab.log_flags.clone();
+    let (logs, labels) = (lab.log_flags.clone(), format!("--labels={}", lab.labels.join(" ")));
     let Some(operator) = lab.operators.first_mut() else { return Ok(()) };
     let socket = operator.admin_socket.clone();
     let mut command = Command::new(program("weft-operator")?);
@@ -47,6 +47,7 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
         .arg("--admin-socket")
         .arg(&socket)
         .args(["--metrics-listen", OPERATOR_METRICS])
+        .arg(labels)
         .args(logs);
     credentials(&mut command, &dir, "operator");
     let process = match operator.process.filter(|process| process.runs()) {

@@ -7,13 +7,16 @@ use super::{
     record::{self, Held, Lab},
     start::{self, GATEWAY},
 };
-use crate::output::{Outcome, note, told};
+use crate::{
+    manifests::Labels,
+    output::{Outcome, note, told},
+};
 use anyhow::{Context, Result, anyhow};
 use nix::mount::{MsFlags, mount};
 use std::{fs, net::Ipv4Addr, path::PathBuf};
 use weft_manifests::Manifests;
 use weft_process::logs::Format;
-use weft_types::{NodeName, Object};
+use weft_types::{LabelFilter, NodeName, Object};
 
 /// Arguments of `weft lab up`.
 #[derive(clap::Args)]
@@ -34,6 +37,8 @@ pub(crate) struct Arguments {
     /// servers answer otherwise.
     #[arg(long)]
     run_commands: bool,
+    #[command(flatten)]
+    labels: Labels,
     /// What agents and operators log: error, warn, info, debug or trace, or by part.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = weft_process::logs::level)]
     log_level: String,
@@ -47,8 +52,10 @@ fn lab_name(text: &str) -> Result<String, String> {
 pub(crate) fn run(arguments: &Arguments, log_format: Format) -> Result<Outcome> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "a lab needs root: run `sudo weft lab up`");
     let name = &arguments.name;
-    let mut manifests = desired::read(&arguments.file)?;
+    let filter = arguments.labels.or(LabelFilter::default());
+    let mut manifests = desired::read(&arguments.file, &filter)?;
     let mut lab = plan(name, arguments.nodes);
+    lab.labels = filter.added().to_vec();
     lab.log_flags =
         vec![format!("--log-format={log_format}"), format!("--log-level={}", arguments.log_level)];
     let commands = if arguments.run_commands { Commands::Run } else { Commands::Ignore };
@@ -109,6 +116,7 @@ fn plan(name: &str, nodes: u8) -> Lab {
         pods: Vec::new(),
         server: None,
         log_flags: Vec::new(),
+        labels: Vec::new(),
     }
 }
 

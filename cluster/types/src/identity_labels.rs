@@ -10,11 +10,6 @@ use std::collections::BTreeMap;
 /// Labels that the system alone may set.
 const RESERVED: &str = "io.cilium.k8s.";
 
-/// The label set of a pod in its namespace, filtered as Cilium does by default.
-pub fn identity_labels(pod: &Pod, namespace: &Namespace, cluster: &str) -> LabelSet {
-    LabelFilter::default().identity_labels(pod, namespace, cluster)
-}
-
 impl LabelFilter {
     /// The label set of a pod in its namespace: what the pod may set itself and what the system adds, both
     /// filtered; and its named ports, which are not.
@@ -87,7 +82,8 @@ mod tests {
 
     fn labels_of(pod: &Pod) -> String {
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
-        identity_labels(pod, &Namespace { name: "shop".to_owned(), labels }, "blue").to_string()
+        let namespace = Namespace { name: "shop".to_owned(), labels };
+        LabelFilter::default().identity_labels(pod, &namespace, "blue").to_string()
     }
 
     #[test]

@@ -20,8 +20,7 @@ use weft_abi::{
     },
 };
 use weft_types::{
-    Identity, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
-    identity_labels::identity_labels,
+    Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
     object::{Namespace, Pod},
     policy::{Direction, Isolation, Peer, Peers, PolicyId, Port, Ports, Rule, RuleId},
 };
@@ -118,8 +117,12 @@ struct Tables {
 }
 
 impl Offline {
-    /// From objects and the address of each pod; a pod without one is left out.
-    pub fn new(objects: &[Object], addresses: &BTreeMap<NamespacedName, Ipv4Addr>) -> Self {
+    /// From objects, the address of each pod (one without is left out), and which labels make identities.
+    pub fn new(
+        objects: &[Object],
+        addresses: &BTreeMap<NamespacedName, Ipv4Addr>,
+        filter: &LabelFilter,
+    ) -> Self {
         let mut namespaces: BTreeMap<&str, &Namespace> = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         let mut pods: Vec<&Pod> = Vec::new();
@@ -136,16 +139,19 @@ impl Offline {
                 Object::Policy(policy) => engine.upsert_policy(policy.clone()),
             }
         }
-        let numbers = number(&pods, &namespaces);
+        let sets = label_sets(&pods, &namespaces, filter);
+        let distinct: BTreeSet<&LabelSet> = sets.values().collect();
+        let numbers: BTreeMap<&LabelSet, Identity> =
+            distinct.into_iter().zip((Identity::CLUSTER_MIN..).map(Identity)).collect();
         for (labels, identity) in &numbers {
-            engine.upsert_identity(*identity, labels.clone());
+            engine.upsert_identity(*identity, (*labels).clone());
             engine.hold(*identity);
         }
         let pods: BTreeMap<NamespacedName, PodEndpoint> = pods
             .iter()
             .filter_map(|pod| {
                 let address = *addresses.get(&pod.name)?;
-                let identity = *numbers.get(&labels_of(pod, &namespaces))?;
+                let identity = *numbers.get(sets.get(&pod.name)?)?;
                 // Pods that were given no node share one that no manifest describes.
                 let node = pod.node.clone().unwrap_or_else(|| NodeName(String::new()));
                 let name = pod.name.clone();
@@ -364,16 +370,18 @@ fn first_outside(prefix: &Ipv4Net, inner: &[Ipv4Net]) -> Option<Ipv4Addr> {
     prefix.contains(&at).then_some(at)
 }
 
-fn labels_of(pod: &Pod, namespaces: &BTreeMap<&str, &Namespace>) -> LabelSet {
-    let absent = Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() };
-    let namespace = namespaces.get(pod.name.namespace.as_str()).copied().unwrap_or(&absent);
-    identity_labels(pod, namespace, CLUSTER)
-}
-
-/// Numbers of the label sets, in their order.
-fn number(pods: &[&Pod], namespaces: &BTreeMap<&str, &Namespace>) -> BTreeMap<LabelSet, Identity> {
-    let sets: BTreeSet<LabelSet> = pods.iter().map(|pod| labels_of(pod, namespaces)).collect();
-    sets.into_iter().zip((Identity::CLUSTER_MIN..).map(Identity)).collect()
+/// The label set of each pod.
+fn label_sets(
+    pods: &[&Pod],
+    namespaces: &BTreeMap<&str, &Namespace>,
+    filter: &LabelFilter,
+) -> BTreeMap<NamespacedName, LabelSet> {
+    let labels = |pod: &Pod| {
+        let absent = Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() };
+        let namespace = namespaces.get(pod.name.namespace.as_str()).copied().unwrap_or(&absent);
+        filter.identity_labels(pod, namespace, CLUSTER)
+    };
+    pods.iter().map(|pod| (pod.name.clone(), labels(pod))).collect()
 }
 
 fn meets_peer(rule: &Rule, address: Ipv4Addr, labels: Option<&LabelSet>) -> bool {
