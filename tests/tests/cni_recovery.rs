@@ -191,6 +191,59 @@ fn root_a_state_that_is_damaged_is_said_and_nothing_goes_by_it() {
     assert!(talking.reaches_server(&late));
 }
 
+#[test]
+fn root_a_pod_whose_record_is_damaged_goes_on_until_it_is_deleted() {
+    if !is_root() {
+        return;
+    }
+    let mut talking = Talking::begin("record");
+    let other = talking.node.plugged("other").0;
+    let row = talking.node.endpoints().into_iter().find(|row| row.pod == "t/client").unwrap();
+    let file = talking.node.file(&format!("state/endpoints/{}.json", row.interface));
+    let problems = |node: &Node| match node.ask(weft_api::agent::Request::Status) {
+        Ok(weft_api::agent::Answer::Status(status)) => status.problems,
+        other => panic!("{other:?}"),
+    };
+    let said = |node: &Node| problems(node).iter().any(|p| p.contains(&row.interface));
+    let whole = fs::read(&file).unwrap();
+    let torn = &whole[..whole.len() / 2];
+    // With operators away; then with them. A file without a link is nobody's.
+    let nobodys = talking.node.file("state/endpoints/wl0123456789ab.json");
+    talking
+        .agent_alone(|_| [&file, &nobodys].iter().for_each(|file| fs::write(file, torn).unwrap()));
+    talking.ready();
+    for operators in [false, true] {
+        if operators {
+            talking.node.lab.does(&["operator", "start"]);
+            talking.node.kill_agent();
+            talking.node.start_agent();
+            talking.ready();
+        }
+        talking.node.becomes("it is said", said);
+        talking.node.becomes("it has its name from operators", |node| {
+            node.endpoints().iter().any(|is| (&is.pod, is.address) == (&row.pod, row.address))
+        });
+        talking.still_talk();
+        assert!(!talking.reaches_server(&other));
+        assert!(fs::read(&file).unwrap() == torn && !nobodys.exists());
+        assert_eq!((talking.node.endpoints().len(), talking.node.links().len()), (3, 3));
+    }
+    let (late, address) = talking.node.plugged("late");
+    assert!(talking.reaches_server(&late) && address != row.address);
+    // It hears of changes as everyone does.
+    talking.node.schedule(&[("client", "stranger")]);
+    talking.node.becomes("it is relabelled", |node| {
+        node.endpoints().iter().any(|is| is.pod == row.pod && is.identity != row.identity)
+    });
+    let client = talking.client.0.container.clone();
+    assert!(talking.node.runtime.check(&talking.node.network, &client).is_err());
+    talking.node.runtime.delete(&talking.node.network, &client).unwrap();
+    assert_eq!((talking.node.endpoints().len(), talking.node.links().len()), (3, 3));
+    assert!(!file.exists());
+    assert_eq!(problems(&talking.node), Vec::<String>::new());
+    assert!(talking.reaches_server(&late));
+}
+
 /// Pods that the lab plugs itself; the client is of this app.
 fn pods(app: &str) -> String {
     let pod = |name: &str, app: &str, node: &str| {

@@ -3,7 +3,7 @@
 use crate::{
     Refusal,
     cni::Cni,
-    endpoints::{Endpoints, ListEndpoints},
+    endpoints::{Endpoints, ListEndpoints, PluggedPods},
     flows::{Follow, Reader},
     inspect::{DumpMap, Inspector, ListMaps},
     ipcache::{Ipcache, ListNodes},
@@ -51,6 +51,8 @@ pub struct Setting {
     pub progress: watch::Receiver<Progress>,
     /// CNI calls.
     pub cni: Cni,
+    /// Who is plugged here.
+    pub plugged: watch::Receiver<Option<PluggedPods>>,
     /// How many flows there were.
     pub flows: watch::Receiver<u64>,
     /// What is counted.
@@ -184,6 +186,9 @@ impl Api {
         }
         if progress.realised == Revision::ZERO {
             problems.push("no operator has sent this node its state yet".to_owned());
+        }
+        if let Some(plugged) = &*self.setting.plugged.borrow() {
+            problems.extend(plugged.damaged.values().cloned());
         }
         let down = actors.iter().filter(|actor| actor.state != "running");
         problems.extend(down.map(|actor| format!("actor {} is {}", actor.name, actor.state)));

@@ -1,19 +1,22 @@
 //! The `Endpoints` actor: the pods of this node, from CNI ADD to DEL. What happens next is [`weft_core::endpoint`]'s; here it is done.
 
+mod key;
 mod plugged;
+mod recovery;
 mod steps;
 mod tables;
 
 use crate::{
     Refusal, internal,
     ipcache::Ipcache,
-    loader::{Inspect, Loader, Plugged, Reattach, Unplug},
+    loader::{Inspect, Loader},
     mapsync::{ClassSync, TableSync},
     policy::{DescribeClasses, Policy},
     published::Advance,
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
-    state, try_again,
+    try_again,
 };
+pub use key::{Key, host_interface};
 pub use plugged::{PluggedHere, PluggedPod, PluggedPods};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +26,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-pub use steps::host_interface;
-use steps::{endpoint_of, find, open, plug, spec, unplug};
+use steps::{find, open, plug, spec, unplug};
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
@@ -34,7 +36,7 @@ use weft_api::{
     cni::{self, Attachment},
 };
 use weft_core::{
-    endpoint::{Caller, Effect, Endpoint, Endpoints as Core, Event, Failure as Why, Phase, Wire},
+    endpoint::{Caller, Effect, Endpoint, Endpoints as Core, Event, Failure as Why, Phase},
     ipcache::LocalPod,
     mapsync::Rows,
 };
@@ -98,13 +100,13 @@ enum Waiter {
 /// Owns this node's endpoints, their addresses and their files.
 pub struct Endpoints {
     setting: Setting,
-    core: Core<Attachment>,
+    core: Core<Key>,
     edges: Edges,
     told: Told,
-    waiters: BTreeMap<Caller, (Attachment, Waiter)>,
+    waiters: BTreeMap<Caller, (Key, Waiter)>,
     /// The calls under way: what is done for an endpoint is done in the span of its call, however many share
     /// a settlement.
-    calls: BTreeMap<Attachment, Span>,
+    calls: BTreeMap<Key, Span>,
     next_caller: Caller,
     settling: bool,
 }
@@ -140,18 +142,18 @@ impl Endpoints {
                 self.core.set_workload(&w.name, here);
             }
             Delta::WorkloadDelete(name) => self.core.set_workload(name, None),
+            Delta::EndpointUpsert(pod) => self.name(pod),
             Delta::NodeUpsert(_)
             | Delta::NodeDelete(_)
             | Delta::IdentityUpsert(..)
             | Delta::IdentityDelete(_)
-            | Delta::EndpointUpsert(_)
             | Delta::EndpointDelete(_)
             | Delta::PolicyUpsert(_)
             | Delta::PolicyDelete(_) => {}
         }
     }
 
-    fn wait(&mut self, key: &Attachment, waiter: Waiter) -> Caller {
+    fn wait(&mut self, key: &Key, waiter: Waiter) -> Caller {
         self.calls.insert(key.clone(), Span::current());
         self.next_caller += 1;
         self.waiters.insert(self.next_caller, (key.clone(), waiter));
@@ -165,13 +167,13 @@ impl Endpoints {
         Some(waiter)
     }
 
-    fn happened(&mut self, event: Event<Attachment>, life: &Life<Self>) {
+    fn happened(&mut self, event: Event<Key>, life: &Life<Self>) {
         for effect in self.core.step(event) {
             self.execute(effect, life);
         }
     }
 
-    fn execute(&mut self, effect: Effect<Attachment>, life: &Life<Self>) {
+    fn execute(&mut self, effect: Effect<Key>, life: &Life<Self>) {
         match effect {
             Effect::Settle => self.settle_soon(Duration::ZERO, life),
             Effect::Plug { key, endpoint } => {
@@ -199,7 +201,7 @@ impl Endpoints {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
                 let ifindex = self.core.get(&key).and_then(|e| e.wire).map(|wire| wire.ifindex);
                 self.then(life, key.clone(), async move {
-                    let result = unplug(&loader, &setting, &key, ifindex).await;
+                    let result = unplug(&loader, &setting, &key.link, ifindex).await;
                     Event::Unplugged { key, result: result.map_err(why) }
                 });
             }
@@ -219,12 +221,7 @@ impl Endpoints {
     }
 
     /// Runs slow work beside the mailbox; its end comes back as an event.
-    fn then(
-        &self,
-        life: &Life<Self>,
-        key: Attachment,
-        work: impl Future<Output = Event<Attachment>> + 'static,
-    ) {
+    fn then(&self, life: &Life<Self>, key: Key, work: impl Future<Output = Event<Key>> + 'static) {
         let me = life.edge();
         let call = self.calls.get(&key).cloned().unwrap_or_else(Span::current);
         let ended = async move {
@@ -253,7 +250,7 @@ impl Endpoints {
             (Some(wire), Some(key)) => Ok(cni::Added {
                 address: endpoint.address,
                 gateway: GATEWAY_ADDR4.into(),
-                host_interface: host_interface(key),
+                host_interface: key.link.clone(),
                 host_mac: mac(GATEWAY_MAC),
                 mac: mac(wire.mac),
                 mtu: self.setting.mtu,
@@ -261,36 +258,6 @@ impl Endpoints {
             _ => Err(internal("the endpoint has no link")),
         };
         drop(answer.send(added));
-    }
-
-    /// Reads the files, puts this process's programs on the links, and undoes what was unfinished.
-    async fn recover(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
-        let records = state::read(&self.setting.folder).map_err(internal)?;
-        let links: BTreeSet<(String, u32)> =
-            self.edges.loader.ask(Plugged).await??.into_iter().collect();
-        let mut known = BTreeSet::new();
-        let mut attach = Vec::new();
-        for record in records {
-            let name = host_interface(&record.attachment);
-            let wire = record.link.map(|(ifindex, mac)| Wire { ifindex, mac });
-            let whole = wire.filter(|wire| links.contains(&(name.clone(), wire.ifindex)));
-            known.insert(name);
-            attach.extend(whole.map(|wire| wire.ifindex));
-            let phase = if whole.is_some() { Phase::Ready } else { Phase::Plugging };
-            self.core.recover(record.attachment.clone(), endpoint_of(record, wire, phase));
-        }
-        self.edges.loader.ask(Reattach(attach)).await??;
-        for (host_interface, ifindex) in links {
-            if !known.contains(&host_interface) {
-                tracing::warn!(host_interface, "a link that no endpoint has is removed");
-                let unplug = Unplug { host_interface, ifindex: Some(ifindex) };
-                self.edges.loader.ask(unplug).await??;
-            }
-        }
-        for effect in self.core.undo_unfinished() {
-            self.execute(effect, life);
-        }
-        Ok(())
     }
 }
 
@@ -330,7 +297,7 @@ impl Role for Endpoints {
 }
 
 /// Something happened to an endpoint.
-pub struct Happened(Event<Attachment>);
+pub struct Happened(Event<Key>);
 request!(Happened => ());
 
 impl Serve<Happened> for Endpoints {
@@ -380,9 +347,10 @@ request!(Add => ());
 
 impl Serve<Add> for Endpoints {
     async fn serve(&mut self, Add(add, answer): Add, life: &Life<Self>) {
-        let caller = self.wait(&add.attachment, Waiter::Add(answer));
+        let key = Key::from(add.attachment);
+        let caller = self.wait(&key, Waiter::Add(answer));
         let pod = weft_types::NamespacedName::new(add.pod_namespace, add.pod_name);
-        let event = Event::Add { key: add.attachment, pod, netns: add.netns, caller };
+        let event = Event::Add { key, pod, netns: add.netns, caller };
         self.happened(event, life);
     }
 }
@@ -392,7 +360,8 @@ pub struct Delete(pub Attachment, pub oneshot::Sender<Result<(), Refusal>>);
 request!(Delete => ());
 
 impl Serve<Delete> for Endpoints {
-    async fn serve(&mut self, Delete(key, answer): Delete, life: &Life<Self>) {
+    async fn serve(&mut self, Delete(attachment, answer): Delete, life: &Life<Self>) {
+        let key = Key::from(attachment);
         let caller = self.wait(&key, Waiter::Delete(answer));
         self.happened(Event::Delete { key, caller }, life);
     }
@@ -404,24 +373,25 @@ request!(Check => Result<(), Refusal>);
 
 impl Serve<Check> for Endpoints {
     async fn serve(&mut self, Check(check): Check, _: &Life<Self>) -> Result<(), Refusal> {
-        let key = &check.attachment;
-        let endpoint = self.core.get(key).ok_or_else(|| Failure {
-            kind: FailureKind::NotFound,
-            message: format!("container {} is not plugged here", key.container_id),
-        })?;
+        let asked = Key::from(check.attachment.clone());
+        let (key, endpoint) =
+            self.core.iter().find(|(key, _)| **key == asked).ok_or_else(|| Failure {
+                kind: FailureKind::NotFound,
+                message: format!("container {} is not plugged here", check.attachment.container_id),
+            })?;
         let no = |message: String| Err(Failure { kind: FailureKind::Refused, message });
         if !check.addresses.contains(&endpoint.address) {
             let (is, said) = (endpoint.address, &check.addresses);
             return no(format!("the pod's address is {is}, not among {said:?}"));
         }
+        let spec = spec(&self.setting, key, endpoint)?;
         if check.netns != endpoint.netns {
             return no(format!("the pod is in {}, not in {}", endpoint.netns, check.netns));
         }
         if endpoint.phase != Phase::Ready {
             return no(format!("the endpoint is {}", endpoint.phase.as_str()));
         }
-        let differences =
-            self.edges.loader.ask(Inspect(spec(&self.setting, key, endpoint))).await??;
+        let differences = self.edges.loader.ask(Inspect(spec)).await??;
         if differences.is_empty() { Ok(()) } else { no(differences.join("; ")) }
     }
 }
@@ -449,7 +419,7 @@ impl Serve<CanPlug> for Endpoints {
     }
 }
 
-/// Every attachment with the path of its network namespace.
+/// Every attachment with the path of its network namespace; where the record is damaged, neither is known.
 pub struct ListAttachments;
 request!(ListAttachments => Vec<(Attachment, PathBuf)>);
 
@@ -457,7 +427,9 @@ impl Serve<ListAttachments> for Endpoints {
     async fn serve(&mut self, _: ListAttachments, _: &Life<Self>) -> Vec<(Attachment, PathBuf)> {
         self.core
             .iter()
-            .map(|(key, endpoint)| (key.clone(), endpoint.netns.clone().into()))
+            .filter_map(|(key, endpoint)| {
+                Some((key.attachment.clone().ok()?, endpoint.netns.clone().into()))
+            })
             .collect()
     }
 }
@@ -474,7 +446,7 @@ impl Serve<ListEndpoints> for Endpoints {
         let identities: BTreeSet<Identity> = self.core.iter().map(|(_, e)| e.identity).collect();
         let describe = DescribeClasses(identities.into_iter().collect());
         let classes = self.edges.policy.ask(describe).await.unwrap_or_default();
-        let row = |(key, endpoint): (&Attachment, &Endpoint)| {
+        let row = |(key, endpoint): (&Key, &Endpoint)| {
             let class = classes.get(&endpoint.identity).cloned().unwrap_or_default();
             EndpointRow {
                 node: self.setting.node.0.clone(),
@@ -483,7 +455,7 @@ impl Serve<ListEndpoints> for Endpoints {
                 address: endpoint.address,
                 identity: endpoint.identity.0,
                 labels: class.labels,
-                interface: host_interface(key),
+                interface: key.link.clone(),
                 state: endpoint.phase.as_str().to_owned(),
                 policy: class.isolated.to_owned(),
                 realised: list.realised.clone(),

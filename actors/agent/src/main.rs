@@ -136,7 +136,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let columns = Columns { policy, ipcache, endpoints, classes, observer };
         let (config, state_dir) = (config.uplink.clone(), config.state_dir.clone());
         let setting =
-            uplink::Setting { node, config, identity, progress, plugged: told, state_dir };
+            uplink::Setting { node, config, identity, progress, plugged: told.clone(), state_dir };
         move |_| Uplink::new(setting.clone(), &columns)
     });
 
@@ -154,6 +154,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         runtime: runtime.clone(),
         progress: seen.clone(),
         cni: cni.clone(),
+        plugged: told,
         flows: flowed,
         counts: counts.clone(),
         faults: if config.allow_faults { Faults::Allowed } else { Faults::Refused },

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     net::Ipv4Addr,
@@ -10,7 +11,7 @@ use std::{
 use weft_api::cni::Attachment;
 use weft_types::{Identity, NamespacedName};
 
-/// Version of the files; a newer one is refused.
+/// Version of the files; a newer one cannot be read.
 const VERSION: u16 = 1;
 
 /// A plugged pod, or one on its way.
@@ -37,6 +38,20 @@ pub struct Record {
 impl Record {
     /// Of this version.
     pub const VERSION: u16 = VERSION;
+
+    fn checksum(&self) -> serde_json::Result<u32> {
+        serde_json::to_vec(self).map(|bytes| crc32fast::hash(&bytes))
+    }
+}
+
+/// What is in a file.
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(flatten)]
+    record: Record,
+    /// CRC-32 of the record without it; the first agents wrote none.
+    #[serde(default)]
+    crc32: Option<u32>,
 }
 
 /// Why a file was not read, written or removed.
@@ -61,14 +76,19 @@ pub fn folder(state_dir: &Path) -> Result<PathBuf, StateError> {
     Ok(folder)
 }
 
-/// Reads all files. One that cannot be read ends the start: its pod's link must not be taken for nobody's.
-pub fn read(folder: &Path) -> Result<Vec<Record>, StateError> {
+/// By the names they were written under: what files say, or why one says nothing.
+pub type Records = BTreeMap<String, Result<Record, StateError>>;
+
+/// Reads all files. One that is damaged is named with the others: its pod's link must not be taken for nobody's.
+pub fn read(folder: &Path) -> Result<Records, StateError> {
     let failed = |e: std::io::Error| StateError::new("list", folder, e);
-    let mut records = Vec::new();
+    let mut records = Records::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            records.push(read_one(&path)?);
+        if path.extension().is_some_and(|extension| extension == "json")
+            && let Some(name) = path.file_stem()
+        {
+            records.insert(name.to_string_lossy().into_owned(), read_one(&path));
         }
     }
     Ok(records)
@@ -77,12 +97,17 @@ pub fn read(folder: &Path) -> Result<Vec<Record>, StateError> {
 fn read_one(path: &Path) -> Result<Record, StateError> {
     let failed = |problem: String| StateError::new("read", path, problem);
     let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
-    let record: Record = serde_json::from_slice(&bytes).map_err(|e| failed(e.to_string()))?;
+    let File { record, crc32 } =
+        serde_json::from_slice(&bytes).map_err(|e| failed(e.to_string()))?;
     if record.version > VERSION {
         return Err(failed(format!(
             "it is of version {}, this agent knows {VERSION}",
             record.version
         )));
+    }
+    let is = record.checksum().map_err(|e| failed(e.to_string()))?;
+    if crc32.is_some_and(|crc32| crc32 != is) {
+        return Err(failed("it is not what was written: its checksum differs".to_owned()));
     }
     Ok(record)
 }
@@ -93,7 +118,8 @@ pub fn write(folder: &Path, name: &str, record: &Record) -> Result<(), StateErro
     let new = folder.join(format!("{name}.new"));
     let attempt = || -> std::io::Result<()> {
         let mut file = fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
+        let whole = File { record: record.clone(), crc32: Some(record.checksum()?) };
+        file.write_all(&serde_json::to_vec(&whole)?)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
         fs::File::open(folder)?.sync_all()
@@ -134,27 +160,43 @@ mod tests {
         let disk = tempfile::tempdir().unwrap();
         let folder = folder(disk.path()).unwrap();
         write(&folder, "wl1", &record()).unwrap();
-        assert_eq!(read(&folder).unwrap(), [record()]);
+        let records = read(&folder).unwrap();
+        assert_eq!(records.len(), 1);
+        assert_eq!(*records["wl1"].as_ref().unwrap(), record());
         remove(&folder, "wl1").unwrap();
         remove(&folder, "wl1").unwrap();
-        assert_eq!(read(&folder).unwrap(), []);
+        assert!(read(&folder).unwrap().is_empty());
     }
 
     #[test]
     fn the_file_keeps_its_form() {
         // Golden: a pod plugged by an older agent must be read by a newer one.
-        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]]}"#;
-        assert_eq!(serde_json::to_string(&record()).unwrap(), golden);
-        assert_eq!(serde_json::from_str::<Record>(golden).unwrap(), record());
+        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
+        let first = golden.replace(",\"crc32\":2019759998", "");
+        let disk = tempfile::tempdir().unwrap();
+        let folder = folder(disk.path()).unwrap();
+        write(&folder, "wl1", &record()).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("wl1.json")).unwrap(), golden);
+        fs::write(folder.join("wl1.json"), first).unwrap();
+        assert_eq!(*read(&folder).unwrap()["wl1"].as_ref().unwrap(), record());
     }
 
     #[test]
-    fn what_cannot_be_read_names_its_file() {
+    fn a_damaged_file_says_what_is_wrong_and_costs_the_others_nothing() {
         let disk = tempfile::tempdir().unwrap();
         let folder = folder(disk.path()).unwrap();
-        fs::write(folder.join("wl2.json"), b"{").unwrap();
-        assert!(read(&folder).unwrap_err().to_string().contains("wl2.json"));
-        write(&folder, "wl2", &Record { version: 2, ..record() }).unwrap();
-        assert!(read(&folder).unwrap_err().to_string().contains("version 2"));
+        write(&folder, "wl1", &record()).unwrap();
+        let whole = fs::read_to_string(folder.join("wl1.json")).unwrap();
+        for (why, text) in [
+            ("EOF", whole[..40].to_owned()),
+            ("checksum", whole.replace("10.0.1.5", "10.0.1.4")),
+            ("version 2", whole.replace("\"version\":1", "\"version\":2")),
+        ] {
+            fs::write(folder.join("wl2.json"), text).unwrap();
+            let records = read(&folder).unwrap();
+            assert_eq!(*records["wl1"].as_ref().unwrap(), record());
+            let problem = records["wl2"].as_ref().unwrap_err().to_string();
+            assert!(problem.contains("wl2.json") && problem.contains(why), "{problem}");
+        }
     }
 }

@@ -462,7 +462,7 @@ async fn speak<S: AsyncWrite + Unpin>(
                 changed?;
                 let Some(now) = plugged.borrow_and_update().clone() else { continue };
                 if told.is_none() {
-                    let addresses = now.pods.keys().copied().collect();
+                    let addresses = now.addresses().into_iter().collect();
                     send(to, &ToOperator::EndpointsAre { addresses }).await?;
                 }
                 for message in now.since(&told.unwrap_or_default()) {

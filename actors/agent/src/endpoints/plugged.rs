@@ -1,6 +1,10 @@
 //! Who is plugged here, as it is told to operators and to who names flows.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 use weft_types::{PodEndpoint, TraceContext};
 use weft_wire::ToOperator;
 
@@ -28,6 +32,8 @@ pub struct PluggedHere {
     pub pods: BTreeMap<Ipv4Addr, PluggedPod>,
     /// The calls that freed addresses which nobody has now; no more of them than this node ever had pods at once.
     pub freed: BTreeMap<Ipv4Addr, TraceContext>,
+    /// What is wrong with the records of endpoints, by their addresses.
+    pub damaged: BTreeMap<Ipv4Addr, String>,
 }
 
 /// The same, for many readers.
@@ -46,16 +52,22 @@ impl PluggedHere {
         freed.retain(|address, _| !before.pods.contains_key(address));
         freed.extend(calls);
         freed.retain(|address, _| !pods.contains_key(address));
-        Self { pods, freed }
+        Self { pods, freed, damaged: BTreeMap::new() }
+    }
+
+    /// Every address that somebody here has, also who is to be named by operators yet.
+    pub fn addresses(&self) -> BTreeSet<Ipv4Addr> {
+        self.pods.keys().chain(self.damaged.keys()).copied().collect()
     }
 
     /// What an operator that was told one state is told of this one.
     pub fn since(&self, told: &Self) -> Vec<ToOperator> {
-        let gone = told.pods.keys().filter(|address| !self.pods.contains_key(*address));
-        let gone = gone.map(|address| ToOperator::EndpointUnplugged {
+        let is_free = |address: &Ipv4Addr| ToOperator::EndpointUnplugged {
             address: *address,
             trace: self.freed.get(address).copied(),
-        });
+        };
+        let (was, is) = (told.addresses(), self.addresses());
+        let gone = was.difference(&is).map(is_free);
         let new = self.pods.iter().filter(|(address, pod)| told.pods.get(*address) != Some(*pod));
         let plugged = |(_, pod): (&Ipv4Addr, &PluggedPod)| ToOperator::EndpointPlugged {
             endpoint: pod.endpoint.clone(),
@@ -89,6 +101,17 @@ mod tests {
 
     fn freed(last: u8, trace: Option<TraceContext>) -> ToOperator {
         ToOperator::EndpointUnplugged { address: [10, 0, 1, last].into(), trace }
+    }
+
+    #[test]
+    fn an_address_whose_pod_is_to_be_named_is_not_free() {
+        let none = BTreeMap::new();
+        let told = PluggedHere::next(&PluggedHere::default(), pods([(5, "a")]), &none);
+        let damaged = BTreeMap::from([([10, 0, 1, 5].into(), "torn".to_owned())]);
+        let unnamed = PluggedHere { damaged, ..PluggedHere::default() };
+        assert_eq!(unnamed.since(&told), []);
+        assert_eq!(unnamed.addresses(), told.addresses());
+        assert_eq!(PluggedHere::default().since(&unnamed), [freed(5, None)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the kernel's tables, the other actors and the operators are told of the endpoints.
 
-use super::{Endpoints, PluggedHere, PluggedPod, Told, steps::keep};
+use super::{Endpoints, Key, PluggedHere, PluggedPod, PluggedPods, Told, recovery, steps::keep};
 use crate::{
     Refusal,
     ipcache::{SetLocal, write},
@@ -10,7 +10,6 @@ use crate::{
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use tracing::Span;
 use weft_abi::address::Addr4;
-use weft_api::cni::Attachment;
 use weft_core::{
     endpoint::{Endpoint, Wire},
     ipcache::LocalPod,
@@ -38,12 +37,18 @@ impl Endpoints {
         let (version, inside) = self.core.in_tables();
         let causes = self.causes();
         let mut now = Told::default();
-        let mut pods = BTreeMap::new();
-        for (endpoint, wire) in inside {
+        let (mut pods, mut damaged) = (BTreeMap::new(), BTreeMap::new());
+        for (key, endpoint, wire) in inside {
             *now.held.entry(endpoint.identity).or_default() += 1;
             now.rows.insert(wire.ifindex.to_ne_bytes().into(), row(endpoint, wire));
             let local = LocalPod { identity: endpoint.identity, ifindex: wire.ifindex };
             now.local.insert(endpoint.address, local);
+            if let Err(why) = &key.attachment {
+                damaged.insert(endpoint.address, recovery::problem(endpoint, why));
+            }
+            if recovery::is_unnamed(endpoint) {
+                continue;
+            }
             let pod = PodEndpoint {
                 name: endpoint.pod.clone(),
                 address: endpoint.address,
@@ -74,22 +79,32 @@ impl Endpoints {
         if changed {
             self.edges.classes.ask(BumpEpoch).await??;
         }
+        self.publish(pods, damaged, &causes);
+        Ok(version)
+    }
+
+    fn publish(
+        &self,
+        pods: BTreeMap<Ipv4Addr, PluggedPod>,
+        damaged: BTreeMap<Ipv4Addr, String>,
+        causes: &BTreeMap<Ipv4Addr, TraceContext>,
+    ) {
         self.setting.plugged.send_if_modified(|told| {
-            let differs = told.as_ref().is_none_or(|told| told.pods != pods);
+            let same = |told: &PluggedPods| (&told.pods, &told.damaged) == (&pods, &damaged);
+            let differs = !told.as_ref().is_some_and(same);
             if differs {
                 let before = told.take().unwrap_or_default();
-                *told = Some(Arc::new(PluggedHere::next(&before, pods, &causes)));
+                let next = PluggedHere::next(&before, pods, causes);
+                *told = Some(Arc::new(PluggedHere { damaged, ..next }));
             }
             differs
         });
-        Ok(version)
     }
 
     /// The calls that endpoints are being plugged and unplugged by.
     fn causes(&self) -> BTreeMap<Ipv4Addr, TraceContext> {
-        let cause = |(key, call): (&Attachment, &Span)| {
-            Some((self.core.get(key)?.address, trace::of(call)?))
-        };
+        let cause =
+            |(key, call): (&Key, &Span)| Some((self.core.get(key)?.address, trace::of(call)?));
         self.calls.iter().filter_map(cause).collect()
     }
 

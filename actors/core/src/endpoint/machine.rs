@@ -69,6 +69,16 @@ impl<K: Ord + Clone> Endpoints<K> {
         }
     }
 
+    /// Which pod an endpoint is, of which only its number, address and identity were known.
+    pub fn name(&mut self, key: &K, pod: &NamespacedName) {
+        let Some(endpoint) = self.endpoints.get_mut(key) else { return };
+        endpoint.pod = pod.clone();
+        self.version += 1;
+        if let Some(identity) = self.workloads.get(pod).copied() {
+            self.set_workload(pod, Some(identity));
+        }
+    }
+
     /// Endpoints to be remembered durably once more, since they were relabelled. Who is on the way in is
     /// remembered when its link is set up; who is on the way out is forgotten.
     pub fn outdated(&self) -> Vec<(K, Endpoint)> {
@@ -127,9 +137,9 @@ impl<K: Ord + Clone> Endpoints<K> {
     }
 
     /// Whom the kernel's tables are to hold, and the version of that.
-    pub fn in_tables(&self) -> (u64, Vec<(&Endpoint, Wire)>) {
-        let inside = self.endpoints.values().filter(|e| e.phase.is_in_tables());
-        (self.version, inside.filter_map(|e| Some((e, e.wire?))).collect())
+    pub fn in_tables(&self) -> (u64, Vec<(&K, &Endpoint, Wire)>) {
+        let inside = self.endpoints.iter().filter(|(_, e)| e.phase.is_in_tables());
+        (self.version, inside.filter_map(|(key, e)| Some((key, e, e.wire?))).collect())
     }
 
     /// The one transition function.

@@ -171,7 +171,7 @@ fn a_relabelled_pod_is_settled_anew() {
     let (before, _) = endpoints.in_tables();
     endpoints.set_workload(&pod(), Some(Identity(301)));
     let (after, tables) = endpoints.in_tables();
-    assert!(after > before && tables[0].0.identity == Identity(301));
+    assert!(after > before && tables[0].1.identity == Identity(301));
     // Its file says the old identity until it is written.
     let outdated = endpoints.outdated();
     assert!(matches!(&outdated[..], [("a", e)] if e.identity == Identity(301)), "{outdated:?}");
@@ -205,4 +205,29 @@ fn what_keeps_pods_out_is_said() {
     assert!(why.contains("no prefix"), "{why}");
     let refused = endpoints.step(add("a", 1));
     assert_eq!(refused, [Effect::Failed { caller: 1, why: Failure::Passing(why) }]);
+}
+
+#[test]
+fn an_endpoint_whose_record_was_lost_keeps_its_address_and_is_named_by_others() {
+    let mut endpoints = endpoints();
+    let before = Endpoint {
+        pod: NamespacedName::new("?", "wl1"),
+        netns: String::new(),
+        id: 7,
+        address: [10, 0, 1, 2].into(),
+        identity: Identity(300),
+        wire: Some(WIRE),
+        phase: Phase::Ready,
+    };
+    endpoints.recover("lost", before);
+    endpoints.set_workload(&pod(), Some(Identity(301)));
+    endpoints.name(&"lost", &pod());
+    let named = endpoints.get(&"lost").unwrap();
+    assert_eq!((&named.pod, named.identity), (&pod(), Identity(301)));
+    assert_eq!(endpoints.outdated().len(), 1, "relabelled meanwhile");
+    // Another does not get its address; and it goes as any other does.
+    plugged(&mut endpoints, "b");
+    assert_ne!(endpoints.get(&"b").unwrap().address, Ipv4Addr::from([10, 0, 1, 2]));
+    let effects = endpoints.step(Event::Delete { key: "lost", caller: 9 });
+    assert_eq!(effects, [Effect::Settle]);
 }
