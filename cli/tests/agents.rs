@@ -69,6 +69,10 @@ fn answer(request: &Value, node: usize) -> Vec<String> {
                 "Type": "L3_L4", "node_name": format!("c/n{node}"), "Summary": format!("s{second}")}});
             json!({"ok": flow}).to_string()
         });
+        // Node 7 has had a burst.
+        if node == 7 {
+            return vec![json!({"ok": {"events_lost": 9}}).to_string(), "\"end\"".to_owned()];
+        }
         let end = if flows["follow"] == json!(true) { None } else { Some("\"end\"".to_owned()) };
         return many.chain(end).collect();
     }
@@ -163,6 +167,18 @@ fn the_status_has_a_row_for_an_agent_that_is_away() {
     );
     assert_eq!(rows[1]["node"], "n1");
     assert!(rows[1]["problems"][0].as_str().unwrap().contains("n1.sock"), "{out}");
+}
+
+#[test]
+fn what_was_lost_is_a_line_of_the_answer_as_in_hubble() {
+    let root = lab(8, 8);
+    let (code, out, _) = run(&root, "flows --node n7");
+    assert_eq!(code, Some(0));
+    assert!(out.ends_with(" EVENTS LOST: PERF_EVENT_RING_BUFFER CPU(0) 9\n"), "{out}");
+    let (_, out, _) = run(&root, "flows --node n7 -o json");
+    let line: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(line["lost_events"]["num_events_lost"], "9");
+    assert_eq!(line["node_name"], "n7");
 }
 
 #[test]

@@ -429,6 +429,46 @@ fn root_an_agent_that_was_away_tells_what_happened_meanwhile() {
     assert_eq!(live.told(port).len(), 1);
 }
 
+/// An agent that gets no time cannot read, and the kernel's ring fills: how much was lost is told with the flows.
+#[test]
+fn root_events_that_found_the_ring_full_are_told() {
+    if !is_root() {
+        return;
+    }
+    let live = live("burst");
+    let agent = live.lab.status()["processes"].as_array().unwrap().iter().find_map(|process| {
+        (process["name"] == "node1").then(|| i32::try_from(process["pid"].as_i64().unwrap()))
+    });
+    let agent = nix::unistd::Pid::from_raw(agent.unwrap().unwrap());
+    let signal = |signal| nix::sys::signal::kill(agent, signal).unwrap();
+    // More than the ring has room for (30,840), each a flow of its own.
+    let server = live.server;
+    signal(nix::sys::signal::Signal::SIGSTOP);
+    live.lab.inside("live/client", move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for port in 10_000..50_000 {
+            // What cannot be sent now is one event less.
+            let _ = socket.send_to(b"x", SocketAddrV4::new(server, port));
+        }
+    });
+    signal(nix::sys::signal::Signal::SIGCONT);
+    let begun = Instant::now();
+    let lost = loop {
+        let output = weft(&["flows", "--lab", &live.lab.name, "--node", "node1", "--last", "1"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let count = |line: &str| {
+            line.split_once("EVENTS LOST: PERF_EVENT_RING_BUFFER CPU(0) ")?.1.parse::<f64>().ok()
+        };
+        if let Some(lost) = text.lines().find_map(count) {
+            break lost;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{text}");
+        sleep(Duration::from_millis(100));
+    };
+    assert!(lost > 1000.0, "{lost}");
+    assert!(lost <= live.metric("node1", "weft_datapath_notices_total{notice=\"events-lost\"}"));
+}
+
 impl Live {
     /// What a node's agent answers at a path.
     fn get(&self, node: &str, path: &str) -> String {

@@ -3,9 +3,10 @@
 use crate::{
     Refusal,
     metrics::Counts,
-    observer::{Observer, Read},
+    observer::{Observer, Read, Told},
     runtime::Edge,
 };
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use weft_api::agent::Answer;
 use weft_core::recent::Place;
@@ -60,8 +61,12 @@ impl Reader {
                 self.counts.overtaken(page.lost);
                 send.send(Ok(Answer::FlowsLost(page.lost))).await.ok()?;
             }
-            for flow in page.items {
-                send.send(Ok(Answer::Flow(flow))).await.ok()?;
+            for told in page.items {
+                let answer = match &*told {
+                    Told::Flow(flow) => Answer::Flow(Arc::clone(flow)),
+                    Told::Lost(lost) => Answer::EventsLost(*lost),
+                };
+                send.send(Ok(answer)).await.ok()?;
             }
             place = Place::At(page.next);
             let until = *until.get_or_insert(page.end);

@@ -76,6 +76,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let setting = observer::Setting {
             node: node.clone(),
             open: Arc::new(move || Ok(Box::new(RealEvents::open(&bpffs)?))),
+            lost: observer::lost_of(Arc::clone(&maps)),
             plugged: told.clone(),
             rules: named,
             progress: seen.clone(),

@@ -11,18 +11,25 @@ use crate::{
     runtime::{Life, Role, Serve, Thread, request},
     uplink::Progress,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+use weft_abi::metrics::NOTICE_EVENTS_LOST;
 use weft_core::{
     directory::{Directory, LocalName},
     flow::decode,
     policy::RuleNames,
     recent::{Page, Place, Recent},
 };
-use weft_datapath::kernel::{Events, KernelError};
+use weft_datapath::kernel::{Events, KernelError, Maps};
 use weft_hubble::flow::Flow;
 use weft_types::NodeName;
 
@@ -34,11 +41,39 @@ const NAMES: Duration = Duration::from_secs(5);
 /// How long after it was woken it reads. A program wakes its reader only when that had read all, and a wake-up costs the packet's CPU
 /// more than everything else the packet does: so there are 50 of them a second at most, and a flow is told that much later.
 const GATHER: Duration = Duration::from_millis(20);
+/// How often it is asked what the ring had no room for, as Hubble reports it.
+const MISSED: Duration = Duration::from_secs(1);
 /// Events of one turn: some 2 ms, after which readers have theirs.
 const BATCH: usize = 256;
 
 /// How the ring of events is opened, once a life.
 pub type Open = Arc<dyn Fn() -> Result<Box<dyn Events>, KernelError> + Send + Sync>;
+
+/// How many events found the ring full since it was last asked.
+pub type Lost = Arc<dyn Fn() -> Result<u64, KernelError> + Send + Sync>;
+
+/// From the programs' counters. What was lost before this is no news.
+pub fn lost_of(maps: Arc<dyn Maps>) -> Lost {
+    let total = move || -> Result<u64, KernelError> {
+        let counted = maps.counted()?.into_iter();
+        let lost = counted.filter(|counted| counted.reason == NOTICE_EVENTS_LOST);
+        Ok(lost.map(|counted| counted.total.packets).sum())
+    };
+    let before = AtomicU64::new(total().unwrap_or_default());
+    Arc::new(move || {
+        let now = total()?;
+        Ok(now.saturating_sub(before.swap(now, Ordering::Relaxed)))
+    })
+}
+
+/// What the ring told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// A flow.
+    Flow(Arc<Flow>),
+    /// That so many events found it full, since this was last looked at.
+    Lost(u64),
+}
 
 /// What does not change over the lives of this actor.
 #[derive(Clone)]
@@ -47,6 +82,8 @@ pub struct Setting {
     pub node: NodeName,
     /// The ring of events.
     pub open: Open,
+    /// What it had no room for.
+    pub lost: Lost,
     /// The pods of this node.
     pub plugged: watch::Receiver<Option<PluggedPods>>,
     /// What rule numbers stand for.
@@ -66,7 +103,9 @@ pub struct Observer {
     directory: Directory,
     /// Whether names were told.
     named: watch::Sender<bool>,
-    recent: Recent<Flow>,
+    recent: Recent<Told>,
+    /// When it was last asked what the ring had no room for.
+    asked: Option<Instant>,
 }
 
 impl Observer {
@@ -77,7 +116,14 @@ impl Observer {
         setting.progress.mark_changed();
         let recent = Recent::new(CAPACITY, *setting.end.borrow());
         let directory = Directory::new(setting.node.clone());
-        Self { setting, events: None, directory, named: watch::channel(false).0, recent }
+        Self {
+            setting,
+            events: None,
+            directory,
+            named: watch::channel(false).0,
+            recent,
+            asked: None,
+        }
     }
 
     /// Takes what owners published since the last look.
@@ -112,12 +158,26 @@ impl Observer {
             Ok(event) => {
                 let flow = decode(&event, offset, directory);
                 counts.flow(&flow);
-                recent.push(flow);
+                recent.push(Told::Flow(Arc::new(flow)));
             }
             Err(malformed) => counts.malformed(malformed),
         });
-        setting.end.send_replace(recent.end());
+        self.miss();
+        self.setting.end.send_replace(self.recent.end());
         Ok(drained)
+    }
+
+    /// Puts what the ring had no room for between the flows.
+    fn miss(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < MISSED) {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        match (self.setting.lost)() {
+            Ok(0) => {}
+            Ok(lost) => self.recent.push(Told::Lost(lost)),
+            Err(error) => tracing::warn!(%error, "what the ring of events lost cannot be read"),
+        }
     }
 }
 
@@ -203,10 +263,12 @@ pub struct Read {
     /// How many.
     pub most: usize,
 }
-request!(Read => Page<Flow>);
+request!(Read => Page<Told>);
 
 impl Serve<Read> for Observer {
-    async fn serve(&mut self, read: Read, _: &Life<Self>) -> Page<Flow> {
+    async fn serve(&mut self, read: Read, _: &Life<Self>) -> Page<Told> {
+        // The last of a burst may have been lost after the last that was not.
+        self.miss();
         self.recent.read(read.place, read.most)
     }
 }

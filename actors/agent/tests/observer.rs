@@ -11,7 +11,10 @@
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
@@ -25,7 +28,7 @@ use weft_agent::{
     endpoints::{PluggedHere, PluggedPod, PluggedPods},
     flows::{Follow, Reader},
     metrics::Counts,
-    observer::{Observer, Read, Setting},
+    observer::{Observer, Read, Setting, Told},
     published::Advance,
     runtime::{Edge, Fault, Runtime},
     uplink::Progress,
@@ -49,6 +52,8 @@ struct World {
     progress: watch::Sender<Progress>,
     end: watch::Receiver<u64>,
     counts: Counts,
+    /// Events that found the ring full and were not told of yet.
+    lost: Arc<AtomicU64>,
 }
 
 /// An observer that was told names.
@@ -59,9 +64,12 @@ async fn world() -> World {
     let (end, ended) = watch::channel(0);
     let (ring, counts) = (FakeEvents::new().unwrap(), Counts::default());
     let open = ring.clone();
+    let lost = Arc::new(AtomicU64::new(0));
+    let full = Arc::clone(&lost);
     let setting = Setting {
         node: NodeName("node1".to_owned()),
         open: Arc::new(move || Ok(Box::new(open.clone()))),
+        lost: Arc::new(move || Ok(full.swap(0, Ordering::Relaxed))),
         plugged: told,
         rules: named,
         progress: seen,
@@ -69,7 +77,8 @@ async fn world() -> World {
         counts: counts.clone(),
     };
     let seat = Runtime::start().role("observer", move |_| Observer::new(setting.clone()));
-    let world = World { ring, edge: seat.edge(), plugged, rules, progress, end: ended, counts };
+    let world =
+        World { ring, edge: seat.edge(), plugged, rules, progress, end: ended, counts, lost };
     world.name(Vec::new()).await;
     world
 }
@@ -95,7 +104,12 @@ impl World {
     }
 
     async fn flows(&self) -> Vec<Arc<Flow>> {
-        self.edge.ask(Read { place: Place::Newest(99), most: 99 }).await.unwrap().items
+        let page = self.edge.ask(Read { place: Place::Newest(99), most: 99 }).await.unwrap();
+        let flow = |told: Arc<Told>| match &*told {
+            Told::Flow(flow) => Arc::clone(flow),
+            Told::Lost(lost) => panic!("{lost} events were lost"),
+        };
+        page.items.into_iter().map(flow).collect()
     }
 
     fn reader(&self, last: u64, follow: Follow) -> mpsc::Receiver<Answered> {
@@ -121,7 +135,7 @@ fn number(answer: Answered) -> Result<u32, u64> {
             weft_hubble::flow::Layer4::Udp(ports) => Ok(ports.source_port),
             other => panic!("{other:?}"),
         },
-        Answer::FlowsLost(lost) => Err(lost),
+        Answer::FlowsLost(lost) | Answer::EventsLost(lost) => Err(lost),
         other => panic!("{other:?}"),
     }
 }
@@ -265,6 +279,34 @@ async fn a_slow_reader_is_overtaken_and_told_by_how_much() {
     assert!(lost > 10_000, "{lost}");
     let line = format!("lost_events_total{{source=\"hubble_ring_buffer\"}} {lost}\n");
     assert!(world.metrics().contains(&line), "{}", world.metrics());
+}
+
+#[actix::test]
+async fn what_found_the_ring_full_is_told_between_the_flows_and_once() {
+    let world = world().await;
+    world.tell(numbered(0));
+    let mut follower = world.reader(1, Follow::On);
+    assert_eq!(next(&mut follower).await, Ok(0));
+    world.lost.store(7, Ordering::Relaxed);
+    // It is asked for once a second, when something happens or somebody reads.
+    let mut told = Vec::new();
+    let begun = Instant::now();
+    for number in 1.. {
+        world.tell(numbered(number));
+        told.push(next(&mut follower).await);
+        if told.contains(&Err(7)) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{told:?}");
+    }
+    assert_eq!(told.iter().filter(|told| told.is_err()).count(), 1);
+    // Who comes later is told too.
+    let mut later = world.reader(99, Follow::Off);
+    let mut lost = 0;
+    while let Some(answer) = later.recv().await {
+        lost += number(answer).err().unwrap_or_default();
+    }
+    assert_eq!(lost, 7);
 }
 
 #[actix::test]

@@ -98,8 +98,10 @@ pub enum Answer {
     MapDump(Vec<MapEntry>),
     /// One of many to [`Request::Flows`].
     Flow(Arc<Flow>),
-    /// Events were lost before the next flow.
+    /// The agent's ring of flows went on over so many that this reader did not have yet.
     FlowsLost(u64),
+    /// So many events found the kernel's ring full, before the next flow.
+    EventsLost(u64),
 }
 
 /// The agent's health.

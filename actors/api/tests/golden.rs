@@ -101,6 +101,7 @@ fn agent_answers() {
     );
     golden(Reply::Ok(agent::Answer::Done), r#"{"ok":"done"}"#);
     golden(Reply::Ok(agent::Answer::FlowsLost(7)), r#"{"ok":{"flows_lost":7}}"#);
+    golden(Reply::Ok(agent::Answer::EventsLost(7)), r#"{"ok":{"events_lost":7}}"#);
     golden(
         Reply::Ok(agent::Answer::Flow(
             Flow { verdict: "DROPPED".to_owned(), ..Flow::default() }.into(),

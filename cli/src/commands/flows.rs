@@ -23,7 +23,7 @@ use weft_api::{
 };
 use weft_hubble::{
     flow::Flow,
-    print::{self, Compact},
+    print::{self, Compact, LostIn},
     time,
 };
 
@@ -82,7 +82,7 @@ pub(crate) struct Arguments {
 /// What the threads tell.
 enum News {
     Flow(Arc<Flow>),
-    Lost(String, u64),
+    Lost(String, LostIn, u64),
     Ended(Result<()>),
     Interrupted,
 }
@@ -118,7 +118,8 @@ fn stream(agent: &Server, last: Option<u64>, follow: bool, tell: &Sender<News>) 
     for answer in answers {
         let news = match answer.map_err(failed)? {
             Answer::Flow(flow) => News::Flow(flow),
-            Answer::FlowsLost(lost) => News::Lost(agent.name.clone(), lost),
+            Answer::FlowsLost(lost) => News::Lost(agent.name.clone(), LostIn::Flows, lost),
+            Answer::EventsLost(lost) => News::Lost(agent.name.clone(), LostIn::Kernel, lost),
             _ => bail!("read the flows of {}: it answered something else", agent.name),
         };
         if tell.send(news).is_err() {
@@ -164,7 +165,11 @@ impl Merge<'_> {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(News::Lost(node, lost)) => note!("{}", self.lost(&node, lost)),
+                Ok(News::Lost(node, place, lost)) => {
+                    if say(&self.lost(&node, place, lost))? == Reader::Gone {
+                        return Ok(Outcome::Done);
+                    }
+                }
                 Ok(News::Ended(Ok(()))) => left -= 1,
                 Ok(News::Ended(Err(error))) => {
                     (left, failed) = (left - 1, failed + 1);
@@ -194,12 +199,14 @@ impl Merge<'_> {
         since && until && self.arguments.filters.0.matches(flow)
     }
 
-    fn lost(&self, node: &str, lost: u64) -> String {
+    /// A line of its own, as in Hubble: whatever the filters are, it is part of the answer.
+    fn lost(&self, node: &str, place: LostIn, lost: u64) -> String {
         let now = now_ns();
-        match self.arguments.output.as_str() {
-            "compact" => print::lost_line(now, lost),
-            _ => print::lost_json(now, node, lost),
-        }
+        let line = match self.arguments.output.as_str() {
+            "compact" => print::lost_line(now, place, lost),
+            _ => print::lost_json(now, node, place, lost),
+        };
+        line + "\n"
     }
 
     /// Of what was there already, only what was asked for.

@@ -183,15 +183,33 @@ pub fn json(flow: &Flow) -> String {
     serde_json::to_string(&line).unwrap_or_default()
 }
 
-/// That events were lost before the next flow, as a compact line.
-pub fn lost_line(now_ns: u64, lost: u64) -> String {
-    format!("{} EVENTS LOST: HUBBLE_RING_BUFFER CPU(0) {lost}", time::stamp(now_ns))
+/// Where events were lost, by the names of Hubble's `LostEventSource`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostIn {
+    /// The kernel's ring was full.
+    Kernel,
+    /// The ring of flows went on over what a reader did not have yet.
+    Flows,
+}
+
+impl LostIn {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "PERF_EVENT_RING_BUFFER",
+            Self::Flows => "HUBBLE_RING_BUFFER",
+        }
+    }
+}
+
+/// That events were lost before the next flow, as a compact line. One ring serves all CPUs, so it names the first.
+pub fn lost_line(now_ns: u64, place: LostIn, lost: u64) -> String {
+    format!("{} EVENTS LOST: {} CPU(0) {lost}", time::stamp(now_ns), place.as_str())
 }
 
 /// That events were lost, as a line of JSON.
-pub fn lost_json(now_ns: u64, node: &str, lost: u64) -> String {
+pub fn lost_json(now_ns: u64, node: &str, place: LostIn, lost: u64) -> String {
     serde_json::json!({
-        "lost_events": {"source": "HUBBLE_RING_BUFFER", "num_events_lost": lost.to_string()},
+        "lost_events": {"source": place.as_str(), "num_events_lost": lost.to_string()},
         "node_name": node,
         "time": time::rfc3339(now_ns),
     })

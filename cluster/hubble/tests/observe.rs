@@ -11,7 +11,7 @@
 use weft_hubble::{
     filter::{self, End, Filter, Filters, LabelSelector},
     flow::Flow,
-    print::{self, Compact},
+    print::{self, Compact, LostIn},
 };
 
 /// A flow as a real `hubble` printed it, with these fields changed.
@@ -102,10 +102,14 @@ fn json_lines_are_hubble_s() {
 fn lost_events_are_said() {
     let at = 1_785_414_896_789_000_000;
     assert_eq!(
-        print::lost_line(at, 5),
+        print::lost_line(at, LostIn::Flows, 5),
         "Jul 30 12:34:56.789 EVENTS LOST: HUBBLE_RING_BUFFER CPU(0) 5"
     );
-    assert!(print::lost_json(at, "default/node-a", 5).contains("\"num_events_lost\":\"5\""));
+    let line = print::lost_json(at, "default/node-a", LostIn::Kernel, 5);
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(value["lost_events"]["source"], "PERF_EVENT_RING_BUFFER");
+    assert_eq!(value["lost_events"]["num_events_lost"], "5");
+    assert_eq!(value["node_name"], "default/node-a");
 }
 
 /// Filters of the source end, and whether they match the flow above.
