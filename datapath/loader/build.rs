@@ -20,6 +20,15 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The standard library's source beside it (package rust-web-src); a compiler without it builds nothing for eBPF.
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library";
 
+/// The linker compiles: with type information, and so that what is copied or zeroed is so by words, in place. Its
+/// default calls `memset` and `memmove`, which go byte by byte: a fifth of what a first packet cost.
+const FLAGS: [&str; 4] = [
+    "-C linker=bpf-linker",
+    "-C debuginfo=2",
+    "-C link-arg=--btf",
+    "-C link-arg=--disable-expand-memcpy-in-order",
+];
+
 fn main() -> ExitCode {
     match objects() {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +84,7 @@ fn build(source: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     }
     cargo
         .current_dir(source)
-        .env("RUSTFLAGS", "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf")
+        .env("RUSTFLAGS", FLAGS.join(" "))
         .env("CARGO_TARGET_DIR", &target)
         .args(["build", "--release", "--locked", "-Z", "build-std=core", "--target", TARGET]);
     let problem = match cargo.output() {

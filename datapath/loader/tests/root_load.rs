@@ -3,6 +3,8 @@
 
 mod support;
 
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
+use std::collections::BTreeSet;
 use support::{Bpffs, is_root};
 use weft_abi::{
     conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
@@ -67,6 +69,26 @@ fn no_way_to_panic_is_left_in_the_programs() {
         let text = String::from_utf8_lossy(object);
         for symbol in ["rust_begin_unwind", "panic_bounds_check", "panic_fmt", "panic_const"] {
             assert!(!text.contains(symbol), "the object {name} can reach {symbol}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_copied_byte_by_byte() {
+    for (name, object) in
+        [("pod", weft_datapath::objects::POD), ("net", weft_datapath::objects::NET)]
+    {
+        let file = object::File::parse(object).expect("an object file");
+        let programs = file.section_by_name("classifier").expect("the programs");
+        let targets =
+            programs.relocations().filter_map(|(_, relocation)| match relocation.target() {
+                RelocationTarget::Symbol(index) => file.symbol_by_index(index).ok()?.name().ok(),
+                _ => None,
+            });
+        let called: BTreeSet<&str> = targets.collect();
+        assert!(called.contains("weft_flows4"), "{name}: {called:?}");
+        for function in ["memset", "memmove", "memcpy", "memcmp"] {
+            assert!(!called.contains(function), "the object {name} calls {function}");
         }
     }
 }
