@@ -1,6 +1,6 @@
 //! The connectivity matrix as a grid for people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One probed or computed pair.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -22,40 +22,70 @@ const CELL: usize = 3;
 /// What stands over the sources.
 const CORNER: &str = "from \\ to";
 
-/// Sources down, destinations across by number, one cell a pair: `+` all probed ports, `.` none, `~` some.
-/// What is wider than the terminal is drawn in several grids, one below the other.
-pub(crate) fn render(rows: &[Row], columns: Option<usize>) -> String {
-    let names: BTreeSet<&str> =
-        rows.iter().flat_map(|row| [row.from.as_str(), row.to.as_str()]).collect();
-    let mut cells: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
-    for row in rows {
-        let (allowed, all) = cells.entry((&row.from, &row.to)).or_default();
+/// Cells of a grid; rows are counted into them and need not be kept.
+#[derive(Default)]
+pub(crate) struct Grid {
+    /// Everybody's number, in the order of their coming.
+    numbers: BTreeMap<String, usize>,
+    /// How many ports of a pair are allowed, and how many there are.
+    cells: BTreeMap<(usize, usize), (usize, usize)>,
+}
+
+impl Grid {
+    /// Counts a row in.
+    pub(crate) fn add(&mut self, row: &Row) {
+        let pair = (self.number(&row.from), self.number(&row.to));
+        let (allowed, all) = self.cells.entry(pair).or_default();
         *allowed += usize::from(row.verdict == "allowed");
         *all += 1;
     }
-    let width = names.iter().map(|name| name.len()).fold(CORNER.len(), usize::max);
-    let numbered: Vec<(usize, &str)> = (1..).zip(names.iter().copied()).collect();
-    let room = columns.map_or(numbered.len(), |columns| columns.saturating_sub(width + 5) / CELL);
-    let mut text = String::new();
-    for across in numbered.chunks(room.max(1)) {
-        text.push_str(&format!("{:>3} {:width$} ", "", CORNER));
-        across.iter().for_each(|(number, _)| text.push_str(&format!("{number:>CELL$}")));
-        for (number, from) in &numbered {
-            text.push_str(&format!("\n{number:>3} {from:width$} "));
-            for (_, to) in across {
-                let cell = match cells.get(&(*from, *to)) {
-                    None => " ",
-                    Some((allowed, all)) if allowed == all => "+",
-                    Some((0, _)) => ".",
-                    Some(_) => "~",
-                };
-                text.push_str(&format!("{cell:>CELL$}"));
-            }
+
+    fn number(&mut self, name: &str) -> usize {
+        if let Some(known) = self.numbers.get(name) {
+            return *known;
         }
-        text.push_str("\n\n");
+        let new = self.numbers.len();
+        self.numbers.insert(name.to_owned(), new);
+        new
     }
-    text.push_str("+ allowed   . denied   ~ some ports\n");
-    text
+
+    /// Sources down, destinations across by number, one cell a pair: `+` all probed ports, `.` none, `~` some.
+    /// What is wider than the terminal is drawn in several grids, one below the other.
+    pub(crate) fn render(&self, columns: Option<usize>) -> String {
+        let width = self.numbers.keys().map(String::len).fold(CORNER.len(), usize::max);
+        let all: Vec<(usize, &String, usize)> = (1..)
+            .zip(&self.numbers)
+            .map(|(place, (name, number))| (place, name, *number))
+            .collect();
+        let room = columns.map_or(all.len(), |columns| columns.saturating_sub(width + 5) / CELL);
+        let mut text = String::new();
+        for across in all.chunks(room.max(1)) {
+            text.push_str(&format!("{:>3} {:width$} ", "", CORNER));
+            across.iter().for_each(|(place, ..)| text.push_str(&format!("{place:>CELL$}")));
+            for (place, name, from) in &all {
+                text.push_str(&format!("\n{place:>3} {name:width$} "));
+                for (_, _, to) in across {
+                    let cell = match self.cells.get(&(*from, *to)) {
+                        None => " ",
+                        Some((allowed, all)) if allowed == all => "+",
+                        Some((0, _)) => ".",
+                        Some(_) => "~",
+                    };
+                    text.push_str(&format!("{cell:>CELL$}"));
+                }
+            }
+            text.push_str("\n\n");
+        }
+        text.push_str("+ allowed   . denied   ~ some ports\n");
+        text
+    }
+}
+
+/// A grid of these rows.
+pub(crate) fn render(rows: &[Row], columns: Option<usize>) -> String {
+    let mut grid = Grid::default();
+    rows.iter().for_each(|row| grid.add(row));
+    grid.render(columns)
 }
 
 #[cfg(test)]

@@ -16,9 +16,21 @@ use weft_process::{
     version::version,
 };
 
+/// Where somebody begins who has the command and nothing else.
+const BEGIN: &str = "\
+Begin, as root, with a cluster on this machine:
+  weft lab up -f docs/examples/shop.yaml
+  weft lab probe
+  weft policy explain --lab lab --from shop/frontend-0 --to shop/db-0 --port TCP/5432
+  weft flows --last 5
+  weft lab down
+
+Or, with nothing but manifests and no root:
+  weft policy matrix -f docs/examples/shop.yaml";
+
 /// Inspect and operate a Weft fabric, and run one on this machine.
 #[derive(Parser)]
-#[command(name = "weft", version = version(), propagate_version = true, max_term_width = 100)]
+#[command(name = "weft", version = version(), propagate_version = true, max_term_width = 100, after_help = BEGIN)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

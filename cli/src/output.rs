@@ -57,8 +57,13 @@ pub(crate) fn aside(text: std::fmt::Arguments<'_>) {
 
 /// Writes to standard output. Who reads no further (`| head`) is no error.
 pub(crate) fn say(text: &str) -> io::Result<Reader> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    stream(|out| out.write_all(text.as_bytes()))
+}
+
+/// The same of what is too much to be held at once.
+pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Reader> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => {
             let what = format!("write to standard output: {error}");

@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    os::unix::process::ExitStatusExt,
     thread,
     time::Duration,
 };
@@ -184,6 +185,44 @@ fn root_processes_are_killed_and_started() {
     assert!(route.contains("default via 172.30.0.1"), "{route}");
     let address = lab.does(&["exec", "shop/db-0", "--", "ip", "-br", "address"]);
     assert!(address.contains("10.244."), "{address}");
+}
+
+#[test]
+fn root_a_command_in_a_pod_ends_as_it_ended() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::up("exec", &[&example("shop.yaml")]);
+    let run = |script| lab.run(&["exec", "shop/db-0", "--", "sh", "-c", script]).status;
+    assert_eq!(run("exit 7").code(), Some(7));
+    assert_eq!(run("kill -TERM $$").signal(), Some(15), "its end is the command's own");
+    assert_eq!(lab.run(&["exec", "shop/db-0", "--", "/no/such"]).status.code(), Some(3));
+    let waited = weft(&["policy", "wait", "--lab", &lab.name, "-o", "json"]);
+    let waited: Value = serde_json::from_slice(&waited.stdout).unwrap();
+    assert_eq!((&waited["enforced"], &waited["behind"]), (&true.into(), &Value::Array(vec![])));
+    let future = ["policy", "wait", "--lab", &lab.name, "-o", "json", "--revision", "9.9"];
+    let waited = weft(&[&future[..], &["--timeout", "50ms"]].concat());
+    assert_eq!(waited.status.code(), Some(1));
+    let waited: Value = serde_json::from_slice(&waited.stdout).unwrap();
+    assert_eq!((&waited["revision"], &waited["enforced"]), (&"9.9".into(), &false.into()));
+    assert_eq!(waited["behind"][1]["node"], "node2");
+}
+
+#[test]
+fn root_a_daemon_set_has_a_pod_on_each_node() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::up("daemon", &[]);
+    let daemons = deployment("log", 9, 7000).replace("Deployment", "DaemonSet");
+    lab.change("apply", &daemons.replace("  replicas: 9\n", ""));
+    assert_eq!(pods(&lab, "extra/"), ["extra/log-0", "extra/log-1"]);
+    for (pod, node) in [("extra/log-0", "node1"), ("extra/log-1", "node2")] {
+        assert_eq!(lab.pod(pod)["node"], node);
+    }
+    assert_eq!(lab.reaches("extra/log-0", "extra/log-1", "TCP", 7000), Some(true));
+    lab.does(&["delete", "ds", "extra/log"]);
+    assert_eq!(pods(&lab, "extra/"), Vec::<String>::new());
 }
 
 /// What is in force is judged with the pods' real addresses, and what would be, before it is.

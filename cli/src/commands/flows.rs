@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a flow waits for older ones of other nodes.
 const REORDER: Duration = Duration::from_millis(300);
 
-/// Flows of all nodes, oldest first, with Hubble's filters and formats.
+/// Flows of all nodes, oldest first, with Hubble's filters and formats
 ///
 /// Examples:
 ///   weft flows --verdict DROPPED --last 5

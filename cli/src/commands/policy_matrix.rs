@@ -1,14 +1,17 @@
 //! `weft policy matrix`: who reaches whom, computed from manifests by the verdict code of the kernel.
 
 use crate::{
-    commands::policy_offline::{Cluster, Judge, SideRow, verdict},
-    grid::{self, Row},
+    commands::policy_offline::{Cluster, Endpoint, Judge, SideRow, verdict},
+    grid::{Grid, Row},
     output::{self, Outcome, note, say},
     port::Port,
 };
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
-/// Who reaches whom: every ordered pair of pods, nodes and named outsiders; needs no root and no agent.
+/// Who reaches whom, computed: every ordered pair of pods, nodes and named outsiders; manifests need no root and no agent.
 ///
 /// Example: weft policy matrix -f docs/examples/shop.yaml --external internet=8.8.8.8 -o json
 #[derive(clap::Args)]
@@ -41,49 +44,64 @@ pub(crate) struct MatrixRow {
     pub(crate) ingress: SideRow,
 }
 
-/// Computes and prints.
+/// Computes and prints. A thousand pods have millions of rows, so none is kept.
 pub(crate) fn run(command: &Matrix) -> anyhow::Result<Outcome> {
     let judge = command.cluster.judge()?;
-    let rows = rows(&judge, &command.ports);
-    if rows.is_empty() {
+    let (asked, declared) = (command.ports.iter().copied().collect(), judge.declared());
+    let mut count = 0_usize;
+    let rows = rows(&judge, &asked, &declared).inspect(|_| count += 1);
+    match command.output {
+        Format::Json => {
+            output::stream(|out| json(out, rows))?;
+        }
+        Format::Grid => {
+            let mut grid = Grid::default();
+            rows.for_each(|row| grid.add(&row.row));
+            say(&grid.render(output::width()))?;
+        }
+    }
+    if count == 0 {
         note!("no rows: fewer than two endpoints, or no pod declares a port (say --port TCP/80)");
     }
-    let text = match command.output {
-        Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
-        Format::Grid => {
-            let rows: Vec<Row> = rows.into_iter().map(|row| row.row).collect();
-            grid::render(&rows, output::width())
-        }
-    };
-    say(&text)?;
     Ok(Outcome::Done)
 }
 
-fn rows(judge: &Judge, ports: &[Port]) -> Vec<MatrixRow> {
-    let declared = judge.declared();
-    let asked: BTreeSet<Port> = ports.iter().copied().collect();
-    let mut rows = Vec::new();
-    for from in &judge.endpoints {
-        for to in judge.endpoints.iter().filter(|to| to.name != from.name) {
-            let is_pod = judge.cluster.pod_at(to.address).is_some();
-            let ports = match (asked.is_empty(), is_pod) {
-                (false, _) => &asked,
-                (true, true) => &to.ports,
-                (true, false) => &declared,
-            };
-            rows.extend(ports.iter().map(|port| row(judge, from, to, *port)));
+fn json(out: &mut dyn Write, rows: impl Iterator<Item = MatrixRow>) -> io::Result<()> {
+    out.write_all(b"{\"rows\":[")?;
+    for (number, row) in rows.enumerate() {
+        if number > 0 {
+            out.write_all(b",")?;
         }
+        serde_json::to_writer(&mut *out, &row)?;
     }
-    rows
+    out.write_all(b"]}\n")
+}
+
+/// Each row as it is asked for: every source, every other destination, every port of that.
+fn rows<'a>(
+    judge: &'a Judge,
+    asked: &'a BTreeSet<Port>,
+    declared: &'a BTreeSet<Port>,
+) -> impl Iterator<Item = MatrixRow> + 'a {
+    let ports = |to: &'a Endpoint| match (asked.is_empty(), judge.cluster.pod_at(to.address)) {
+        (false, _) => asked,
+        (true, Some(_)) => &to.ports,
+        (true, None) => declared,
+    };
+    let all = judge.endpoints.iter().map(|to| (to, ports(to)));
+    let called: Vec<(&Endpoint, &BTreeSet<Port>)> =
+        all.filter(|(_, ports)| !ports.is_empty()).collect();
+    let pairs = judge.endpoints.iter().flat_map(move |from| {
+        let others = called.clone().into_iter().filter(|(to, _)| to.name != from.name);
+        others.map(move |(to, ports)| (from, to, ports))
+    });
+    pairs.flat_map(move |(from, to, ports)| {
+        ports.iter().map(move |port| row(judge, from, to, *port))
+    })
 }
 
 /// One row.
-pub(crate) fn row(
-    judge: &Judge,
-    from: &super::policy_offline::Endpoint,
-    to: &super::policy_offline::Endpoint,
-    port: Port,
-) -> MatrixRow {
+pub(crate) fn row(judge: &Judge, from: &Endpoint, to: &Endpoint, port: Port) -> MatrixRow {
     let answer = judge.ask(from.address, to.address, port);
     MatrixRow {
         row: Row {

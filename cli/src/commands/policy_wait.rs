@@ -5,6 +5,7 @@ use crate::{
     target::{Target, ask},
 };
 use anyhow::{Context, bail};
+use serde_json::json;
 use std::time::Duration;
 use weft_api::operator::{Answer, Request};
 use weft_types::Revision;
@@ -20,6 +21,9 @@ pub(crate) struct Arguments {
     /// How long: a number with ms, s or m.
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
+    /// `json` prints the answer as an object.
+    #[arg(short, long, value_parser = ["json"])]
+    output: Option<String>,
 }
 
 /// Exit 1 when a node does not hold the revision in time; it is named.
@@ -34,6 +38,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         Answer::Waited(waited) => waited,
         other => bail!("{}: it answered {other:?}", what()),
     };
+    if arguments.output.is_some() {
+        let behind = waited.behind.iter().map(|node| {
+            let held = node.acknowledged.map(|revision| revision.to_string());
+            json!({"node": node.node, "acknowledged": held, "connected": node.connected})
+        });
+        let behind: Vec<_> = behind.collect();
+        let revision = waited.revision.to_string();
+        let answer = json!({"revision": revision, "enforced": waited.enforced, "behind": behind});
+        say(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?;
+        return Ok(if waited.enforced { Outcome::Done } else { Outcome::No });
+    }
     if waited.enforced {
         say(&format!("revision {} is enforced on {everywhere}\n", waited.revision))?;
         return Ok(Outcome::Done);

@@ -78,7 +78,8 @@ pub(crate) struct Delete {
     /// Manifests whose objects are to go: files, folders, or - for standard input.
     #[arg(short, long = "filename", num_args = 1.., value_name = "FILE", conflicts_with_all = ["kind", "object"], required_unless_present = "kind")]
     file: Vec<PathBuf>,
-    /// Or one object: pod, networkpolicy, namespace, deployment, statefulset, replicaset or daemonset.
+    /// Or one object: pod, networkpolicy, namespace, deployment, statefulset, replicaset or daemonset, or kubectl's
+    /// short names of them.
     #[arg(requires = "object")]
     kind: Option<String>,
     /// Its name: namespace/name, or a name in the namespace `default`.
@@ -166,6 +167,10 @@ fn named(lab: &Lab, kind: &str, name: &str) -> Result<BTreeSet<ObjectKey>> {
         Some((namespace, name)) => NamespacedName::new(namespace, name),
         None => NamespacedName::new("default", name),
     };
+    let made = |kind: &str| {
+        let wanted = format!("{kind} {}", namespaced());
+        made_by(lab, |name| name == wanted)
+    };
     let keys = match kind.to_ascii_lowercase().as_str() {
         "pod" | "pods" | "po" => vec![ObjectKey::Pod(namespaced())],
         "networkpolicy" | "networkpolicies" | "netpol" => {
@@ -175,10 +180,10 @@ fn named(lab: &Lab, kind: &str, name: &str) -> Result<BTreeSet<ObjectKey>> {
             })]
         }
         "namespace" | "namespaces" | "ns" => vec![ObjectKey::Namespace(name.to_owned())],
-        kind @ ("deployment" | "statefulset" | "replicaset" | "daemonset") => {
-            let wanted = format!("{kind} {}", namespaced());
-            made_by(lab, |name| name.eq_ignore_ascii_case(&wanted))
-        }
+        "deployment" | "deployments" | "deploy" => made("Deployment"),
+        "statefulset" | "statefulsets" | "sts" => made("StatefulSet"),
+        "replicaset" | "replicasets" | "rs" => made("ReplicaSet"),
+        "daemonset" | "daemonsets" | "ds" => made("DaemonSet"),
         _ => bail!(
             "delete {kind} {name}: a lab has pods, networkpolicies, namespaces, deployments, \
              statefulsets, replicasets and daemonsets"

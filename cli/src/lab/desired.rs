@@ -70,7 +70,11 @@ pub(crate) fn beside(lab: &Lab, manifests: &mut Manifests) -> Result<()> {
     keep_known_namespaces(manifests, &known);
     let mut all: BTreeMap<ObjectKey, Object> =
         known.into_iter().map(|object| (object.key(), object)).collect();
-    let said = std::mem::take(&mut manifests.objects);
+    let own: Vec<NodeName> = lab.nodes.iter().map(|node| NodeName(node.name.clone())).collect();
+    manifests.spread_daemons(&own);
+    let mut said = std::mem::take(&mut manifests.objects);
+    // The lab has nodes of its own.
+    said.retain(|object| !matches!(object, Object::Node(_)));
     all.extend(said.into_iter().map(|object| (object.key(), object)));
     for object in all.values_mut() {
         if let Object::Pod(pod) = object

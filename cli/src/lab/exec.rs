@@ -3,26 +3,22 @@
 use super::{netns, record};
 use crate::output::Outcome;
 use anyhow::{Context, Result, bail};
-use std::{os::unix::process::ExitStatusExt, process::Command};
+use std::{os::unix::process::CommandExt, process::Command};
 
-/// Runs the command in a pod's namespace and ends as it ended.
+/// Becomes the command, in a pod's namespace.
 pub(crate) fn run(pod: &str, command: &[String], name: Option<&str>) -> Result<Outcome> {
     inside(&record::find(name)?.pod(pod)?.netns, command)
 }
 
-/// Runs the command in a network namespace and ends as it ended.
+/// Becomes the command, in a network namespace: its signals, its terminal and its end are the command's own.
 pub(crate) fn inside(namespace: &str, command: &[String]) -> Result<Outcome> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("name a command after --")
     };
     let (program, arguments) = (program.clone(), arguments.to_vec());
-    let status = netns::inside(namespace, move || {
-        Command::new(&program).args(arguments).status().with_context(|| format!("run {program}"))
-    })?;
-    if status.success() {
-        return Ok(Outcome::Done);
-    }
-    // The command's own code is the answer; one that a signal ended counts as shells count it.
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    std::process::exit(code.unwrap_or(3))
+    netns::inside(namespace, move || {
+        // It comes back only when there is no such command.
+        let error = Command::new(&program).args(arguments).exec();
+        Err(error).with_context(|| format!("run {program}"))
+    })
 }

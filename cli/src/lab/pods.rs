@@ -37,6 +37,8 @@ pub(crate) enum Commands {
 /// Notes the pods of manifests in the record and gives each object the node it is on. A pod that is there
 /// already stays where it is.
 pub(crate) fn schedule(lab: &mut Lab, manifests: &mut Manifests, commands: Commands) -> Result<()> {
+    let own: Vec<NodeName> = lab.nodes.iter().map(|node| NodeName(node.name.clone())).collect();
+    manifests.spread_daemons(&own);
     let mut made_by = BTreeMap::new();
     for controller in &manifests.controllers {
         made_by.extend(controller.pods.iter().map(|pod| (pod.to_string(), controller.to_string())));
@@ -215,6 +217,17 @@ fn plug_one(pod: &Pod, socket: &Path, plugin: &Path) -> Result<Ipv4Addr> {
         .with_context(|| format!("plug {}: the result has no address: {result}", pod.name))
 }
 
+/// What a plugin says of its failure, in its words rather than the protocol's.
+fn refusal(text: &str) -> String {
+    let answer: Value = serde_json::from_str(text).unwrap_or_default();
+    let part = |key: &str| answer.get(key).and_then(Value::as_str).filter(|part| !part.is_empty());
+    match (part("msg"), part("details"), answer.get("code")) {
+        (Some(what), Some(details), Some(code)) => format!("{what}: {details} (code {code})"),
+        (Some(what), None, Some(code)) => format!("{what} (code {code})"),
+        _ => text.trim().to_owned(),
+    }
+}
+
 /// One call of the plugin, as a runtime makes it.
 fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value> {
     let (namespace, name) = pod.name.split_once('/').context("a pod is namespace/name")?;
@@ -242,7 +255,20 @@ fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value>
     let output = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        bail!("CNI {command} of {}: {}", pod.name, text.trim());
+        bail!("CNI {command} of {}: {}", pod.name, refusal(&text));
     }
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusal;
+
+    #[test]
+    fn a_refusal_is_told_in_words() {
+        let json = r#"{"cniVersion":"1.1.0","code":11,"msg":"try later","details":"no agent"}"#;
+        assert_eq!(refusal(json), "try later: no agent (code 11)");
+        assert_eq!(refusal(r#"{"code":7,"msg":"no prefix"}"#), "no prefix (code 7)");
+        assert_eq!(refusal("panicked\n"), "panicked");
+    }
 }

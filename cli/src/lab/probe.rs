@@ -113,6 +113,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         rows.extend(runtime.block_on(probe(&lab, some.to_vec(), &mut servers))?);
     }
     rows.sort();
+    if rows.is_empty() {
+        note!("no rows: fewer than two pods, or no pod declares a port (say --port TCP/80)");
+    }
     let text = match arguments.output {
         Format::Grid => grid::render(&rows, output::width()),
         Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),

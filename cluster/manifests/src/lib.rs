@@ -2,6 +2,7 @@
 
 mod address;
 mod check;
+mod daemon;
 mod decode;
 mod document;
 mod finding;

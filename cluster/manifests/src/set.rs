@@ -7,7 +7,7 @@ use crate::{
     workload::Maker,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use weft_types::{NamespacedName, Object, object::Pod};
+use weft_types::{NamespacedName, NodeName, Object, object::Pod};
 
 /// The most pods of one file set: a lab is one machine, and a matrix has a row for each pair.
 pub(crate) const PODS_MAX: usize = 10_000;
@@ -70,6 +70,12 @@ impl Set {
         shared_addresses(&manifests.objects, &pods, &mut findings);
         manifests.warnings = findings.into_errors()?;
         add_namespaces(&mut manifests);
+        let nodes = manifests.objects.iter().filter_map(|object| match object {
+            Object::Node(node) => Some(node.name.clone()),
+            Object::Namespace(_) | Object::Pod(_) | Object::Policy(_) => None,
+        });
+        let nodes: Vec<NodeName> = nodes.collect();
+        manifests.spread_daemons(&nodes);
         Ok(manifests)
     }
 }

@@ -96,11 +96,15 @@ impl Reading<'_> {
                 }
                 Err(error) => {
                     let (line, problem) = explain(&error);
-                    let problem = match line {
-                        Some(line) => {
-                            format!("line {}: is not YAML: {problem}", chunk.lines_before + line)
+                    let problem = match problem.strip_prefix("budget breached: ") {
+                        Some(limit) => {
+                            format!("is too large or too deep, perhaps by its aliases: {limit}")
                         }
                         None => format!("is not YAML: {problem}"),
+                    };
+                    let problem = match line {
+                        Some(line) => format!("line {}: {problem}", chunk.lines_before + line),
+                        None => problem,
                     };
                     self.findings.error(&place, "", problem);
                 }
@@ -121,9 +125,19 @@ fn json(text: &str) -> Option<Vec<Value>> {
     serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>().ok()
 }
 
+/// Values of a text that is as large as its bytes make it: aliases may repeat parts of a small one, and of a large
+/// one (a dump of a cluster has a value every 15 bytes) no more than what stands in it for itself.
+const VALUES: usize = 250_000;
+const BYTES_A_VALUE: usize = 4;
+
 fn yaml(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
-    // kubectl reads YAML 1.1, where 0644 is octal.
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let values = VALUES.max(text.len() / BYTES_A_VALUE);
+    let options = serde_saphyr::options! {
+        // kubectl reads YAML 1.1, where 0644 is octal.
+        legacy_octal_numbers: true,
+        // A map or list has a beginning and an end.
+        budget: serde_saphyr::budget! { max_nodes: values, max_events: 4 * values },
+    };
     serde_saphyr::from_multiple_with_options(text, options)
 }
 
@@ -179,6 +193,19 @@ fn is_content(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_file_may_have_what_stands_in_it_and_a_small_one_not_what_aliases_make_of_it() {
+        let large: String = (0..130_000).map(|n| format!("label-{n}: value-{n}\n")).collect();
+        assert!(yaml(&large).is_ok());
+        let mut small = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for (one, next) in "abcdefg".chars().zip("bcdefgh".chars()) {
+            let nine = vec![format!("*{one}"); 9].join(",");
+            small.push_str(&format!("{next}: &{next} [{nine}]\n"));
+        }
+        let (_, problem) = explain(&yaml(&small).expect_err("nine to the eighth"));
+        assert!(problem.starts_with("budget breached"), "{problem}");
+    }
 
     #[test]
     fn documents_are_what_stands_between_marks() {
