@@ -189,7 +189,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn dotted(address: Addr4) -> Ipv4Addr {
-    address.octets.into()
+    address.octets().into()
 }
 
 fn place(flags: u32) -> &'static str {

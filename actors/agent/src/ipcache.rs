@@ -144,7 +144,7 @@ pub fn prefix_rows(rows: &Rows) -> BTreeMap<Ipv4Net, PrefixEntry> {
     let row = |(key, value): (&Vec<u8>, &Vec<u8>)| {
         let prefix = Prefix4::from_bytes(key)?;
         let length = u8::try_from(prefix.length).ok()?;
-        let prefix = Ipv4Net::new(prefix.addr.octets.into(), length).ok()?;
+        let prefix = Ipv4Net::new(prefix.addr.octets().into(), length).ok()?;
         Some((prefix, PrefixEntry::from_bytes(value)?))
     };
     rows.iter().filter_map(row).collect()

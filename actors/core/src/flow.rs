@@ -113,7 +113,7 @@ fn is_egress(event: &Event, dropped: bool, names: &impl Names) -> bool {
 }
 
 fn address(address: Addr) -> Ipv4Addr {
-    Ipv4Addr::from(address.to4().octets)
+    Ipv4Addr::from(address.to4().octets())
 }
 
 fn layer4(event: &Event) -> Option<Layer4> {

@@ -26,6 +26,21 @@ abi! {
     }
 }
 
+impl FlowKey4 {
+    /// The key of a flow between two ends, the lower first.
+    #[inline(always)]
+    pub const fn of(low: (Addr4, NetPort), high: (Addr4, NetPort), protocol: u8) -> Self {
+        Self {
+            low_addr: low.0,
+            high_addr: high.0,
+            low_port: low.1,
+            high_port: high.1,
+            protocol,
+            spare: [0; 3],
+        }
+    }
+}
+
 /// The port of whoever is asked by an ICMP echo: no ICMP type, so that no other ICMP has the same key.
 pub const ECHO_PORT: u16 = 0xffff;
 

@@ -13,7 +13,7 @@ pub fn answer(ctx: &TcContext, endpoint: &Endpoint) -> Result<Pass, Dropped> {
     let fail = |reason| Dropped::bare(reason, EGRESS);
     let arp: [u8; 28] = ctx.load(ETH).map_err(|_| fail(DropReason::Truncated))?;
     let sender = [arp[14], arp[15], arp[16], arp[17]];
-    if sender != endpoint.addr4.octets {
+    if sender != endpoint.addr4.octets() {
         return Err(fail(DropReason::InvalidSourceIp));
     }
     if arp[7] != REQUEST {

@@ -3,7 +3,7 @@
 use crate::{
     Dropped, Pass, count, event,
     maps::Scratch,
-    parse::{Packet, ethertype},
+    parse::{Packet, ethertype, linear},
     track,
 };
 use aya_ebpf::{
@@ -16,12 +16,21 @@ use weft_abi::{
     conntrack::{PATH_LOCAL, PATH_REMOTE, Path},
     drop::DropReason,
 };
+use weft_verdict::ipv4;
 
 const AF_INET: u32 = 2;
-/// Offset of the time to live.
-const TTL_AT: usize = 22;
-/// Offset of the header checksum.
-const CHECKSUM_AT: usize = 24;
+
+/// What routing a packet writes, by two bytes at a time: of an Ethernet and an IPv4 header.
+#[repr(C, packed(2))]
+struct Routed {
+    destination: [u16; 3],
+    source: [u16; 3],
+    ethertype: u16,
+    before: [u16; 4],
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+}
 
 /// Ends a program.
 #[inline(always)]
@@ -63,11 +72,9 @@ fn forward(
     };
     match path.kind {
         PATH_LOCAL => {
-            hop(ctx, packet, direction)?;
-            let mut macs = [0u8; 12];
-            macs[..6].copy_from_slice(&path.mac);
-            macs[6..].copy_from_slice(&GATEWAY_MAC);
-            ctx.store(0, &macs, 0).map_err(|_| Dropped::bare(DropReason::WriteFailed, direction))?;
+            let routed = hop(ctx, packet, direction)?;
+            routed.destination = words(path.mac);
+            routed.source = words(GATEWAY_MAC);
             // SAFETY: a helper with scalar arguments.
             Ok(unsafe { bpf_redirect_peer(path.ifindex, 0) } as i32)
         }
@@ -84,21 +91,38 @@ fn to_neighbour(path: &Path) -> i32 {
     // SAFETY: plain integers and arrays.
     let mut next: bpf_redir_neigh = unsafe { core::mem::zeroed() };
     next.nh_family = AF_INET;
-    next.__bindgen_anon_1.ipv4_nh = u32::from_ne_bytes(path.next_hop.to4().octets);
+    next.__bindgen_anon_1.ipv4_nh = path.next_hop.to4().be;
     let size = size_of::<bpf_redir_neigh>() as i32;
     // SAFETY: the parameters live across the call and are as long as said.
     unsafe { bpf_redirect_neigh(path.ifindex, &raw mut next, size, 0) as i32 }
 }
 
-/// One hop less to live: Weft routes.
+/// One hop less to live: Weft routes. What else is to be written comes back.
 #[inline(always)]
-fn hop(ctx: &TcContext, packet: &Packet, direction: u8) -> Result<(), Dropped> {
+fn hop<'p>(ctx: &'p TcContext, packet: &Packet, direction: u8) -> Result<&'p mut Routed, Dropped> {
     if packet.ttl <= 1 {
         return Err(Dropped::bare(DropReason::TtlExceeded, direction));
     }
-    let failed = |_| Dropped::bare(DropReason::WriteFailed, direction);
-    let (old, new) = (u64::from(packet.ttl), u64::from(packet.ttl - 1));
-    // The checksum covers 16-bit words; the time to live is the first byte of its word.
-    ctx.l3_csum_replace(CHECKSUM_AT, old, new, 2).map_err(failed)?;
-    ctx.store(TTL_AT, &(packet.ttl - 1), 0).map_err(failed)
+    let routed = match linear::<Routed>(ctx, 0) {
+        Some(routed) => routed,
+        None => pulled(ctx).ok_or(Dropped::bare(DropReason::WriteFailed, direction))?,
+    };
+    // SAFETY: inside the packet, which is this program's alone to write; nobody else holds a place in it.
+    let routed = unsafe { &mut *routed };
+    routed.ttl = packet.ttl - 1;
+    routed.checksum = ipv4::checksum_after_hop(routed.checksum);
+    Ok(routed)
+}
+
+/// The headers of a packet whose linear part does not hold them, made linear.
+#[inline(always)]
+fn pulled(ctx: &TcContext) -> Option<*mut Routed> {
+    ctx.pull_data(size_of::<Routed>() as u32).ok()?;
+    linear(ctx, 0)
+}
+
+#[inline(always)]
+fn words(mac: [u8; 6]) -> [u16; 3] {
+    let [a, b, c, d, e, f] = mac;
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])]
 }

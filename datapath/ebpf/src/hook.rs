@@ -12,6 +12,7 @@ use weft_abi::{
     address::Addr4,
     conntrack::PATH_LOCAL,
     drop::DropReason,
+    endpoint::Endpoint,
     ipcache::{HOST, LOCAL},
     policy::{EGRESS, INGRESS},
 };
@@ -19,30 +20,52 @@ use weft_verdict::flow::World;
 
 /// From a pod: the source must be its own.
 #[inline(always)]
-pub fn from_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
+pub fn from_pod(
+    ctx: &TcContext,
+    scratch: &mut Scratch,
+    packet: &mut Packet,
+) -> Result<Pass, Dropped> {
     // SAFETY: the context of a running program.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    let Some(endpoint) = Kernel.endpoint(ifindex) else {
-        return Err(Dropped::bare(DropReason::EndpointNotReady, EGRESS));
-    };
-    match parse::ethertype(ctx) {
-        ETH_P_IP => {}
-        ETH_P_ARP => return arp::answer(ctx, endpoint),
-        _ => return Err(Dropped::bare(DropReason::UnsupportedL3, EGRESS)),
+    if parse::ethertype(ctx) != ETH_P_IP {
+        return not_ip(ctx, ifindex);
     }
     parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, EGRESS))?;
-    if packet.tuple.source != endpoint.addr4 {
-        return Err(Dropped::bare(DropReason::InvalidSourceIp, EGRESS));
-    }
     let tracked = track::begin(packet);
     let found = track::find(&tracked);
+    // A flow's entry says whose packets come by which interface, without another look-up.
+    if !found.as_ref().is_some_and(|found| found.sender_is_behind(&tracked, ifindex)) {
+        let endpoint = endpoint(ifindex)?;
+        if packet.tuple.source != endpoint.addr4 {
+            return Err(Dropped::bare(DropReason::InvalidSourceIp, EGRESS));
+        }
+    }
     track::pass(ctx, scratch, packet, &tracked, found)
+}
+
+#[inline(always)]
+fn not_ip(ctx: &TcContext, ifindex: u32) -> Result<Pass, Dropped> {
+    let endpoint = endpoint(ifindex)?;
+    match parse::ethertype(ctx) {
+        ETH_P_ARP => arp::answer(ctx, endpoint),
+        _ => Err(Dropped::bare(DropReason::UnsupportedL3, EGRESS)),
+    }
+}
+
+/// The pod behind an interface.
+#[inline(always)]
+fn endpoint(ifindex: u32) -> Result<&'static Endpoint, Dropped> {
+    Kernel.endpoint(ifindex).ok_or(Dropped::bare(DropReason::EndpointNotReady, EGRESS))
 }
 
 /// To a pod from the node's own stack. It is in front of the pod already: what passes goes on, if this
 /// is the pod that it is for.
 #[inline(always)]
-pub fn to_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
+pub fn to_pod(
+    ctx: &TcContext,
+    scratch: &mut Scratch,
+    packet: &mut Packet,
+) -> Result<Pass, Dropped> {
     match parse::ethertype(ctx) {
         ETH_P_IP => {}
         ETH_P_ARP => return Ok(Pass::Stack),
@@ -71,17 +94,17 @@ pub fn to_pod(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Re
 /// From the network: packets to pods of this node are judged, the node's own go their way. What comes
 /// under an address of this node or of its pods is no packet of theirs.
 #[inline(always)]
-pub fn from_net(ctx: &TcContext, scratch: &mut Scratch, packet: &mut Packet) -> Result<Pass, Dropped> {
+pub fn from_net(
+    ctx: &TcContext,
+    scratch: &mut Scratch,
+    packet: &mut Packet,
+) -> Result<Pass, Dropped> {
     if parse::ethertype(ctx) != ETH_P_IP {
         return Ok(Pass::Stack);
     }
     if let Err(reason) = parse::ipv4(ctx, packet) {
         // What is not for a pod is not ours to judge.
-        return if for_pod(packet) {
-            Err(Dropped::bare(reason, INGRESS))
-        } else {
-            Ok(Pass::Stack)
-        };
+        return if for_pod(packet) { Err(Dropped::bare(reason, INGRESS)) } else { Ok(Pass::Stack) };
     }
     let tracked = track::begin(packet);
     let found = track::find(&tracked);

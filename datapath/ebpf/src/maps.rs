@@ -6,7 +6,6 @@ use aya_ebpf::{
     maps::RingBuf,
 };
 use core::mem::MaybeUninit;
-use weft_verdict::flow::Judgement;
 use weft_abi::{
     address::Addr4,
     conntrack::{FLOWS4, Flow, FlowKey4, PENDING4, Path},
@@ -17,6 +16,7 @@ use weft_abi::{
     metrics::{Counter, METRICS},
     policy::{CLASS_CAPACITY_MIN, CLASSES, PolicyEntry, PolicyKey},
 };
+use weft_verdict::flow::Judgement;
 
 /// What a running program keeps off its 512 bytes of stack. All of it is written before it is read.
 pub struct Scratch {
@@ -54,8 +54,7 @@ pub static WEFT_ADDRESSES4: HashMap<Addr4, AddressEntry, { ADDRESSES4.capacity a
 pub static WEFT_PREFIXES4: LpmTrie<Addr4, PrefixEntry, { PREFIXES4.capacity as usize }> =
     LpmTrie::new();
 #[btf_map(name = "weft_endpoints")]
-pub static WEFT_ENDPOINTS: HashMap<u32, Endpoint, { ENDPOINTS.capacity as usize }> =
-    HashMap::new();
+pub static WEFT_ENDPOINTS: HashMap<u32, Endpoint, { ENDPOINTS.capacity as usize }> = HashMap::new();
 #[btf_map(name = "weft_node_state")]
 pub static WEFT_NODE_STATE: Array<NodeState, 1> = Array::new();
 #[btf_map(name = "weft_flows4")]

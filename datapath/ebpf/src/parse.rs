@@ -16,7 +16,55 @@ pub const ETH: usize = 14;
 pub const ETH_P_IP: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ETH_P_ARP: u16 = 0x0806;
-const IP_MIN: usize = 20;
+const IP_MIN: usize = size_of::<Ipv4>();
+
+/// An IPv4 header without options.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv4 {
+    /// Version and length in words.
+    version: u8,
+    tos: u8,
+    length: u16,
+    id: u16,
+    /// Flags and offset in network byte order.
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    source: Addr4,
+    destination: Addr4,
+}
+
+/// The head of TCP.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Tcp {
+    ports: Ports,
+    numbers: [u32; 2],
+    offset: u8,
+    flags: u8,
+}
+
+/// What TCP, UDP and SCTP begin with.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ports {
+    source: NetPort,
+    destination: NetPort,
+}
+
+/// The head of ICMP.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Icmp {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+    /// Of an echo.
+    id: NetPort,
+    sequence: u16,
+}
 
 /// A packet's tuple and what forwarding needs of its header.
 #[derive(Clone, Copy)]
@@ -44,37 +92,35 @@ pub fn ethertype(ctx: &TcContext) -> u16 {
 /// Reads IPv4 and the transport header's ports into `packet`.
 #[inline(always)]
 pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
-    let ip: [u8; IP_MIN] = ctx.load(ETH).map_err(|_| DropReason::Truncated)?;
-    let header = usize::from(ip[0] & 0x0f) * 4;
-    if ip[0] >> 4 != 4 || header < IP_MIN {
+    let ip: Ipv4 = read(ctx, ETH).ok_or(DropReason::Truncated)?;
+    let header = usize::from(ip.version & 0x0f) * 4;
+    if ip.version >> 4 != 4 || header < IP_MIN {
         return Err(DropReason::InvalidPacket);
     }
     let tuple = &mut packet.tuple;
-    packet.ttl = ip[8];
-    tuple.protocol = ip[9];
-    tuple.source = Addr4::new([ip[12], ip[13], ip[14], ip[15]]);
-    tuple.destination = Addr4::new([ip[16], ip[17], ip[18], ip[19]]);
+    packet.ttl = ip.ttl;
+    tuple.protocol = ip.protocol;
+    tuple.source = ip.source;
+    tuple.destination = ip.destination;
     // More fragments, or an offset: not the first and only one.
-    if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+    if u16::from_be(ip.fragment) & 0x3fff != 0 {
         return Err(DropReason::Fragment);
     }
-    let at = ETH + header;
     match tuple.protocol {
         TCP => {
-            let tcp: [u8; 14] = ctx.load(at).map_err(|_| DropReason::Truncated)?;
-            ports(tuple, [tcp[0], tcp[1], tcp[2], tcp[3]]);
-            tuple.tcp_flags = tcp[13];
+            let tcp: Tcp = transport(ctx, header)?;
+            ports(tuple, tcp.ports);
+            tuple.tcp_flags = tcp.flags;
         }
-        UDP | SCTP => ports(tuple, ctx.load(at).map_err(|_| DropReason::Truncated)?),
+        UDP | SCTP => ports(tuple, transport(ctx, header)?),
         ICMP => {
-            let icmp: [u8; 8] = ctx.load(at).map_err(|_| DropReason::Truncated)?;
-            packet.icmp = [icmp[0], icmp[1]];
-            tuple.policy_port = NetPort::from_host(u16::from(icmp[0]));
-            let id = NetPort { be: u16::from_ne_bytes([icmp[4], icmp[5]]) };
+            let icmp: Icmp = transport(ctx, header)?;
+            packet.icmp = [icmp.kind, icmp.code];
+            tuple.policy_port = NetPort::from_host(u16::from(icmp.kind));
             let asked = NetPort::from_host(ECHO_PORT);
-            (tuple.source_port, tuple.destination_port) = match icmp[0] {
-                ICMP_ECHO => (id, asked),
-                ICMP_ECHO_REPLY => (asked, id),
+            (tuple.source_port, tuple.destination_port) = match icmp.kind {
+                ICMP_ECHO => (icmp.id, asked),
+                ICMP_ECHO_REPLY => (asked, icmp.id),
                 _ => (tuple.policy_port, NetPort::zeroed()),
             };
         }
@@ -84,8 +130,38 @@ pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
 }
 
 #[inline(always)]
-fn ports(tuple: &mut Tuple, bytes: [u8; 4]) {
-    tuple.source_port = NetPort { be: u16::from_ne_bytes([bytes[0], bytes[1]]) };
-    tuple.destination_port = NetPort { be: u16::from_ne_bytes([bytes[2], bytes[3]]) };
-    tuple.policy_port = tuple.destination_port;
+fn ports(tuple: &mut Tuple, ports: Ports) {
+    tuple.source_port = ports.source;
+    tuple.destination_port = ports.destination;
+    tuple.policy_port = ports.destination;
+}
+
+/// The transport header behind an IPv4 header of this length. Options are rare, and a place that the verifier
+/// knows is read without a call.
+#[inline(always)]
+fn transport<T: Copy>(ctx: &TcContext, header: usize) -> Result<T, DropReason> {
+    let found =
+        if header == IP_MIN { read(ctx, ETH + IP_MIN) } else { ctx.load(ETH + header).ok() };
+    found.ok_or(DropReason::Truncated)
+}
+
+/// A header: straight from the packet's linear part, or by a helper where it is not there.
+#[inline(always)]
+fn read<T: Copy>(ctx: &TcContext, at: usize) -> Option<T> {
+    match linear::<T>(ctx, at) {
+        // SAFETY: inside the packet; headers are aligned as this architecture's loads demand, since the kernel puts
+        // the IP header at a multiple of four.
+        Some(header) => Some(unsafe { *header }),
+        None => ctx.load(at).ok(),
+    }
+}
+
+/// A place in the packet's linear part, if it is there whole.
+#[inline(always)]
+pub fn linear<T>(ctx: &TcContext, at: usize) -> Option<*mut T> {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + at + size_of::<T>() > end {
+        return None;
+    }
+    Some((start + at) as *mut T)
 }

@@ -9,7 +9,9 @@ use crate::{
     parse::Packet,
     world::{Kernel, epoch},
 };
-use aya_ebpf::{bindings::BPF_EXIST, helpers::generated::bpf_ktime_get_coarse_ns, programs::TcContext};
+use aya_ebpf::{
+    bindings::BPF_EXIST, helpers::generated::bpf_ktime_get_coarse_ns, programs::TcContext,
+};
 use weft_abi::{
     address::NetPort,
     conntrack::{DENIED, Flow, FlowKey4, OPENER_HIGH, Path},
@@ -54,6 +56,13 @@ impl Found {
         unsafe { &*self.flow }
     }
 
+    /// Whether the entry itself says that the sender is the pod behind an interface.
+    #[inline(always)]
+    pub fn sender_is_behind(&self, tracked: &Tracked, ifindex: u32) -> bool {
+        let flow = self.flow();
+        flow.epoch == tracked.epoch && conntrack::sender_is_behind(flow, self.from_opener, ifindex)
+    }
+
     /// Whether the entry itself says that the sender is neither this node nor a pod of it; `None` when
     /// it is of another epoch.
     #[inline(always)]
@@ -81,13 +90,13 @@ pub fn find(tracked: &Tracked) -> Option<Found> {
         let from_opener = conntrack::from_opener(unsafe { &*flow }, tracked.side);
         Found { flow, table, from_opener }
     };
-    if let Some(flow) = maps::WEFT_FLOWS4.get_ptr_mut(tracked.key) {
+    if let Some(flow) = maps::WEFT_FLOWS4.get_ptr_mut(&tracked.key) {
         return Some(found(flow, Table::Answered));
     }
-    if let Some(flow) = maps::WEFT_PENDING4.get_ptr_mut(tracked.key) {
+    if let Some(flow) = maps::WEFT_PENDING4.get_ptr_mut(&tracked.key) {
         return Some(found(flow, Table::Pending));
     }
-    maps::WEFT_FLOWS4.get_ptr_mut(tracked.key).map(|flow| found(flow, Table::Answered))
+    maps::WEFT_FLOWS4.get_ptr_mut(&tracked.key).map(|flow| found(flow, Table::Answered))
 }
 
 /// Lets a packet go on with its flow, or opens one.
@@ -154,8 +163,8 @@ fn add_sent(found: &Found, packet: &Packet) -> bool {
 /// Moves a flow among the answered, if there is room.
 #[inline(always)]
 fn settle(tracked: &Tracked, flow: &Flow) -> bool {
-    if maps::WEFT_FLOWS4.insert(tracked.key, flow, 0).is_ok() {
-        let _ = maps::WEFT_PENDING4.remove(tracked.key);
+    if maps::WEFT_FLOWS4.insert(&tracked.key, flow, 0).is_ok() {
+        let _ = maps::WEFT_PENDING4.remove(&tracked.key);
         return true;
     }
     // It stays where it is, and lives on while it is used.
@@ -194,11 +203,11 @@ fn open(
     }
     flow.opener_sent = conntrack::sent(tuple);
     note(flow, found, tracked.epoch);
-    if maps::WEFT_PENDING4.insert(tracked.key, &*flow, 0).is_err() {
+    if maps::WEFT_PENDING4.insert(&tracked.key, &*flow, 0).is_err() {
         return Err(Dropped::bare(DropReason::FlowTableFull, 0));
     }
     // An ended flow of the same key gives way; mostly there is none.
-    let _ = maps::WEFT_FLOWS4.remove(tracked.key);
+    let _ = maps::WEFT_FLOWS4.remove(&tracked.key);
     event::allowed(ctx, packet, flow, tracked.epoch);
     scratch.path.write(flow.forward);
     Ok(Pass::ByPath)
@@ -248,8 +257,8 @@ fn rejudge(
 fn replace(tracked: &Tracked, found: &Found, flow: &Flow) {
     let exists = BPF_EXIST as u64;
     let _ = match found.table {
-        Table::Answered => maps::WEFT_FLOWS4.insert(tracked.key, flow, exists),
-        Table::Pending => maps::WEFT_PENDING4.insert(tracked.key, flow, exists),
+        Table::Answered => maps::WEFT_FLOWS4.insert(&tracked.key, flow, exists),
+        Table::Pending => maps::WEFT_PENDING4.insert(&tracked.key, flow, exists),
     };
 }
 
@@ -261,11 +270,8 @@ fn opening(tuple: &Tuple, from_opener: bool) -> Opening {
         let (source, destination) = (tuple.source, tuple.destination);
         return Opening { source, destination, protocol, port: tuple.policy_port };
     }
-    let port = if protocol == ICMP {
-        NetPort::from_host(u16::from(ICMP_ECHO))
-    } else {
-        tuple.source_port
-    };
+    let port =
+        if protocol == ICMP { NetPort::from_host(u16::from(ICMP_ECHO)) } else { tuple.source_port };
     Opening { source: tuple.destination, destination: tuple.source, protocol, port }
 }
 

@@ -273,6 +273,46 @@ fn root_where_packets_go_and_what_is_rewritten() {
 }
 
 #[test]
+fn root_options_in_the_header_change_nothing() {
+    let Some(mut datapath) = loaded() else { return };
+    let with_options = |packet: Packet| {
+        let mut bytes = packet.bytes();
+        // Four times "no operation".
+        bytes.splice(34..34, [1; 4]);
+        bytes[14] = 0x46;
+        bytes[24..26].fill(0);
+        let sum = checksum(&bytes[14..38]);
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    let syn = tcp((POD, 40_000), (NEIGHBOUR, 80), SYN);
+    assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, REDIRECT);
+    let before = datapath.entries(&PENDING4);
+    let ran = datapath.run(Program::FromPod, &with_options(syn));
+    assert_eq!((ran.action, ran.packet[22]), (REDIRECT, 63));
+    assert_eq!(checksum(&ran.packet[14..38]), 0);
+    assert_eq!(datapath.entries(&PENDING4).len(), before.len(), "it is the same flow");
+    let denied = tcp((POD, 40_000), (NEIGHBOUR, DENIED_PORT), SYN);
+    assert_eq!(datapath.run(Program::FromPod, &with_options(denied)).action, SHOT);
+}
+
+#[test]
+fn root_nobody_sends_as_another_into_a_flow_that_is_there() {
+    let Some(mut datapath) = loaded() else { return };
+    // The neighbour is called from elsewhere; the pod answers in its name.
+    let called = tcp((REMOTE, 40_000), (NEIGHBOUR, 80), SYN);
+    assert_eq!(datapath.run(Program::FromNet, &called.bytes()).action, REDIRECT);
+    let reason = DropReason::InvalidSourceIp.number();
+    let before = datapath.counted(reason);
+    assert_eq!(datapath.run(Program::FromPod, &called.reply(SYN | ACK).bytes()).action, SHOT);
+    assert_eq!(datapath.counted(reason), before + 1);
+    // And in its own name, it is itself.
+    let called = tcp((REMOTE, 40_000), (POD, 80), SYN);
+    assert_eq!(datapath.run(Program::FromNet, &called.bytes()).action, REDIRECT);
+    assert_eq!(datapath.run(Program::FromPod, &called.reply(SYN | ACK).bytes()).action, REDIRECT);
+}
+
+#[test]
 fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
     let Some(mut datapath) = loaded() else { return };
     let syn = tcp((POD, 40_000), (REMOTE, 80), SYN);

@@ -72,24 +72,23 @@ pub enum Side {
 /// The key both directions share, and which side sent this packet.
 #[inline(always)]
 pub fn key(tuple: &Tuple) -> (FlowKey4, Side) {
-    let source = (u32::from_be_bytes(tuple.source.octets), tuple.source_port.to_host());
-    let destination =
-        (u32::from_be_bytes(tuple.destination.octets), tuple.destination_port.to_host());
-    let mut key = FlowKey4::zeroed();
-    key.protocol = tuple.protocol;
-    if source <= destination {
-        key.low_addr = tuple.source;
-        key.high_addr = tuple.destination;
-        key.low_port = tuple.source_port;
-        key.high_port = tuple.destination_port;
-        (key, Side::Low)
-    } else {
-        key.low_addr = tuple.destination;
-        key.high_addr = tuple.source;
-        key.low_port = tuple.destination_port;
-        key.high_port = tuple.source_port;
-        (key, Side::High)
-    }
+    let source = (tuple.source.to_host(), tuple.source_port.to_host());
+    let destination = (tuple.destination.to_host(), tuple.destination_port.to_host());
+    let source_is_low = source <= destination;
+    let key = FlowKey4::of(
+        if source_is_low {
+            (tuple.source, tuple.source_port)
+        } else {
+            (tuple.destination, tuple.destination_port)
+        },
+        if source_is_low {
+            (tuple.destination, tuple.destination_port)
+        } else {
+            (tuple.source, tuple.source_port)
+        },
+        tuple.protocol,
+    );
+    (key, if source_is_low { Side::Low } else { Side::High })
 }
 
 /// What to do with a packet whose flow is tracked.
@@ -139,6 +138,13 @@ fn reopens(flow: &Flow, tuple: &Tuple, from_opener: bool) -> bool {
 #[inline(always)]
 pub fn opens(tuple: &Tuple) -> bool {
     tuple.protocol != TCP || tuple.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
+/// Whether the sender of a packet of this flow is the pod behind an interface.
+#[inline(always)]
+pub fn sender_is_behind(flow: &Flow, from_opener: bool, ifindex: u32) -> bool {
+    let back = path(flow, !from_opener);
+    back.kind == PATH_LOCAL && back.ifindex == ifindex
 }
 
 /// Whether a packet of this flow may come from the network: not under an address of this node or

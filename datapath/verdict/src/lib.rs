@@ -6,5 +6,6 @@
 
 pub mod conntrack;
 pub mod flow;
+pub mod ipv4;
 pub mod lifetime;
 pub mod policy;

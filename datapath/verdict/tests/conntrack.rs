@@ -9,7 +9,8 @@ use weft_abi::{
 };
 use weft_verdict::conntrack::{
     ICMP, Side, Step, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TUPLE_ZERO, Tuple, UDP,
-    belongs_among_answered, from_opener, key, opens, sender_is_elsewhere, sent, step,
+    belongs_among_answered, from_opener, key, opens, sender_is_behind, sender_is_elsewhere, sent,
+    step,
 };
 
 fn tuple(protocol: u8, tcp_flags: u8) -> Tuple {
@@ -174,4 +175,15 @@ fn nobody_elsewhere_has_an_address_of_this_node() {
         assert_eq!(sender_is_elsewhere(&flow, true), expected, "{kind}");
         assert!(!sender_is_elsewhere(&flow, false));
     }
+}
+
+#[test]
+fn a_flow_tells_which_pod_sends_its_packets() {
+    let mut flow = flow(1, 0);
+    (flow.reply.kind, flow.reply.ifindex) = (PATH_LOCAL, 71);
+    (flow.forward.kind, flow.forward.ifindex) = (PATH_REMOTE, 2);
+    // The opener is behind 71; who is called is no pod of this node, whatever interface leads there.
+    assert!(sender_is_behind(&flow, true, 71));
+    assert!(!sender_is_behind(&flow, true, 72));
+    assert!(!sender_is_behind(&flow, false, 71) && !sender_is_behind(&flow, false, 2));
 }

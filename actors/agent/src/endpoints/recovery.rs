@@ -105,7 +105,7 @@ fn in_kernel(link: &str, ifindex: u32, rows: &Rows) -> Option<Endpoint> {
         pod: NamespacedName::new(UNNAMED, link),
         netns: String::new(),
         id: row.id,
-        address: Ipv4Addr::from(row.addr4.octets),
+        address: Ipv4Addr::from(row.addr4.octets()),
         identity: Identity(row.identity),
         wire: Some(Wire { ifindex, mac: row.mac }),
         phase: Phase::Ready,

@@ -428,12 +428,12 @@ impl World for View<'_> {
     fn address(&self, address: Addr4) -> Option<&AddressEntry> {
         match &self.moved {
             Some((moved, entry)) if *moved == address => Some(entry),
-            _ => self.tables.rows.addresses.get(&Ipv4Addr::from(address.octets)),
+            _ => self.tables.rows.addresses.get(&Ipv4Addr::from(address.octets())),
         }
     }
 
     fn prefix(&self, address: Addr4) -> Option<&PrefixEntry> {
-        let address = Ipv4Addr::from(address.octets);
+        let address = Ipv4Addr::from(address.octets());
         (0..=32).rev().find_map(|length| {
             let prefix = Ipv4Net::new(address, length).ok()?.trunc();
             self.tables.rows.prefixes.get(&prefix)
