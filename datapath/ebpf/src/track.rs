@@ -108,9 +108,9 @@ pub fn pass(
     tracked: &Tracked,
     found: Option<Found>,
 ) -> Result<Pass, Dropped> {
-    let Some(found) = found else { return open(ctx, scratch, packet, tracked) };
+    let Some(found) = found else { return open(ctx, scratch, packet, tracked, None) };
     match conntrack::step(found.flow(), &packet.tuple, found.from_opener, tracked.epoch) {
-        Step::Reopen => open(ctx, scratch, packet, tracked),
+        Step::Reopen => open(ctx, scratch, packet, tracked, Some(found.table)),
         Step::Rejudge => rejudge(ctx, scratch, packet, tracked, &found),
         Step::Forward | Step::Refuse => follow(scratch, packet, tracked, &found),
     }
@@ -172,13 +172,14 @@ fn settle(tracked: &Tracked, flow: &Flow) -> bool {
     false
 }
 
-/// Judges a first packet and makes its flow.
+/// Judges a first packet and makes its flow; `ended` is where the flow before it under its key stands.
 #[inline(always)]
 fn open(
     ctx: &TcContext,
     scratch: &mut Scratch,
     packet: &Packet,
     tracked: &Tracked,
+    ended: Option<Table>,
 ) -> Result<Pass, Dropped> {
     let tuple = &packet.tuple;
     if !conntrack::opens(tuple) {
@@ -206,8 +207,10 @@ fn open(
     if maps::WEFT_PENDING4.insert(&tracked.key, &*flow, 0).is_err() {
         return Err(Dropped::bare(DropReason::FlowTableFull, 0));
     }
-    // An ended flow of the same key gives way; mostly there is none.
-    let _ = maps::WEFT_FLOWS4.remove(&tracked.key);
+    // Among the answered it would be found first.
+    if ended == Some(Table::Answered) {
+        let _ = maps::WEFT_FLOWS4.remove(&tracked.key);
+    }
     event::allowed(ctx, packet, flow, tracked.epoch);
     scratch.path.write(flow.forward);
     Ok(Pass::ByPath)
