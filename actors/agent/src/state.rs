@@ -112,7 +112,8 @@ fn read_one(path: &Path) -> Result<Record, StateError> {
     Ok(record)
 }
 
-/// Writes one: whole, and on the disk when it returns.
+/// Writes one, whole: who reads finds the one before or this one, whatever becomes of the agent. It does not wait for
+/// the disk: what would lose the file, a crash of the machine, ends the link and the network namespace that it is about.
 pub fn write(folder: &Path, name: &str, record: &Record) -> Result<(), StateError> {
     let path = folder.join(format!("{name}.json"));
     let new = folder.join(format!("{name}.new"));
@@ -120,9 +121,7 @@ pub fn write(folder: &Path, name: &str, record: &Record) -> Result<(), StateErro
         let mut file = fs::File::create(&new)?;
         let whole = File { record: record.clone(), crc32: Some(record.checksum()?) };
         file.write_all(&serde_json::to_vec(&whole)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        fs::File::open(folder)?.sync_all()
+        fs::rename(&new, &path)
     };
     attempt().map_err(|e| StateError::new("write", &path, e))
 }
