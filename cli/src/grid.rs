@@ -17,7 +17,7 @@ pub(crate) struct Row {
     pub(crate) verdict: String,
 }
 
-/// Columns of one cell.
+/// Columns of one cell, where numbers have two digits at most.
 const CELL: usize = 3;
 /// What stands over the sources.
 const CORNER: &str = "from \\ to";
@@ -57,21 +57,24 @@ impl Grid {
             .zip(&self.numbers)
             .map(|(place, (name, number))| (place, name, *number))
             .collect();
-        let room = columns.map_or(all.len(), |columns| columns.saturating_sub(width + 5) / CELL);
+        // A space, whatever the numbers are.
+        let digits = all.len().to_string().len();
+        let cell = CELL.max(digits + 1);
+        let room = columns.map_or(all.len(), |columns| columns.saturating_sub(width + 5) / cell);
         let mut text = String::new();
         for across in all.chunks(room.max(1)) {
             text.push_str(&format!("{:>3} {:width$} ", "", CORNER));
-            across.iter().for_each(|(place, ..)| text.push_str(&format!("{place:>CELL$}")));
+            across.iter().for_each(|(place, ..)| text.push_str(&format!("{place:>cell$}")));
             for (place, name, from) in &all {
                 text.push_str(&format!("\n{place:>3} {name:width$} "));
                 for (_, _, to) in across {
-                    let cell = match self.cells.get(&(*from, *to)) {
+                    let mark = match self.cells.get(&(*from, *to)) {
                         None => " ",
                         Some((allowed, all)) if allowed == all => "+",
                         Some((0, _)) => ".",
                         Some(_) => "~",
                     };
-                    text.push_str(&format!("{cell:>CELL$}"));
+                    text.push_str(&format!("{mark:>cell$}"));
                 }
             }
             text.push_str("\n\n");
@@ -122,6 +125,14 @@ mod tests {
             let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             assert_eq!(words(drawn), words(wanted));
         }
+    }
+
+    #[test]
+    fn numbers_of_three_digits_stand_apart() {
+        let rows: Vec<Row> = (1..=120).map(|to| row(0, to, 80, "allowed")).collect();
+        let text = render(&rows, None);
+        let heading = text.lines().next().unwrap_or_default();
+        assert_eq!(heading.split_whitespace().skip(3).count(), 121, "{heading}");
     }
 
     #[test]

@@ -119,6 +119,23 @@ fn table<const N: usize>(
     text
 }
 
+/// Names that were perhaps meant, or else what there is, for an error about one that there is not.
+pub(crate) fn alike<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let names: Vec<&str> = names.into_iter().collect();
+    let near = names.iter().copied().filter(|name| name.contains(wanted));
+    let near: Vec<&str> = near.take(SHOWN / 4).collect();
+    match (near.as_slice(), names.len()) {
+        ([_, ..], _) => format!("did you mean {}?", near.join(" or ")),
+        ([], 0) => "there are none".to_owned(),
+        ([], count) if count > SHOWN => {
+            let shown: Vec<&str> = names.into_iter().take(SHOWN).collect();
+            format!("there are {count}, as {}", shown.join(", "))
+        }
+        ([], _) => format!("there are {}", names.join(", ")),
+    }
+}
+
 /// How a command that worked ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -155,7 +172,18 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{table, told};
+    use super::{alike, table, told};
+
+    #[test]
+    fn what_was_perhaps_meant_is_named() {
+        let names = ["shop/cart-0", "shop/cart-1", "shop/db-0"];
+        assert_eq!(alike("cart", names), "did you mean shop/cart-0 or shop/cart-1?");
+        assert_eq!(alike("x", names), "there are shop/cart-0, shop/cart-1, shop/db-0");
+        assert_eq!(alike("x", []), "there are none");
+        let many: Vec<String> = (0..100).map(|n| format!("p{n:02}")).collect();
+        let told = alike("x", many.iter().map(String::as_str));
+        assert!(told.starts_with("there are 100, as p00, ") && told.ends_with("p19"), "{told}");
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -27,6 +27,7 @@ const TABLE: &str = "
 0 allowed by             | policy explain -f SHOP --from shop/frontend-0 --to shop/cart-0 --port TCP/8080
 0 denied                 | policy explain -f SHOP --from shop/frontend-0 --to shop/db-0 --port TCP/5432
 2 --port                 | policy explain -f SHOP --from shop/frontend-0 --to shop/db-0
+3 did you mean shop/frontend-0 | policy explain -f SHOP --from frontend-0 --to shop/db-0 --port TCP/5432
 3 nobody                 | policy explain -f SHOP --from nobody --to shop/db-0 --port TCP/5432
 0 objects: 2 Namespace, 4 NetworkPolicy, 6 Pod | policy validate -f SHOP
 0 objects: none          | policy validate -f NOTHING

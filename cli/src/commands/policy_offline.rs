@@ -6,10 +6,10 @@ use crate::{
         record::{self, Lab},
     },
     manifests::{self, Labels},
-    output::Usage,
+    output::{Usage, alike},
     port::{Port, PortProtocol},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ipnet::Ipv4Net;
 use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, str::FromStr};
 use weft_core::policy::offline::{Answer, Offline, Question, Side};
@@ -169,10 +169,10 @@ impl Judge {
                 _ => Whom::Block(block.trunc()),
             });
         }
-        let known: Vec<&str> = self.endpoints.iter().map(|e| e.name.as_str()).take(20).collect();
-        Err(anyhow::anyhow!("the manifests have {}", known.join(", "))).with_context(|| {
-            format!("find {text:?}: it is no endpoint of the manifests, no address and no CIDR")
-        })
+        let known = alike(text, self.endpoints.iter().map(|endpoint| endpoint.name.as_str()));
+        bail!(
+            "find {text:?}: it is no pod, node: or ext: that is known here, no IPv4 address and no CIDR; {known}"
+        )
     }
 
     /// The endpoint that has an address, or the address itself.

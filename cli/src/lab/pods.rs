@@ -77,6 +77,22 @@ pub(crate) fn schedule(lab: &mut Lab, manifests: &mut Manifests, commands: Comma
         };
         pod.node = Some(NodeName(node));
     }
+    check_room(lab)
+}
+
+/// Refuses what would not find an address, before anything is made for it.
+fn check_room(lab: &Lab) -> Result<()> {
+    for node in &lab.nodes {
+        // The first host address of a prefix is its gateway's.
+        let room = node.pod_cidr.hosts().count().saturating_sub(1);
+        let pods = lab.pods.iter().filter(|pod| pod.node == node.name).count();
+        anyhow::ensure!(
+            pods <= room,
+            "{pods} pods are to be on {}, which has addresses for {room} ({}): bring a lab of more nodes up (--nodes)",
+            node.name,
+            node.pod_cidr
+        );
+    }
     Ok(())
 }
 
@@ -262,7 +278,23 @@ fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value>
 
 #[cfg(test)]
 mod tests {
-    use super::refusal;
+    use super::{Lab, check_room, refusal};
+
+    #[test]
+    fn a_node_that_is_too_full_is_told_before_it_is() {
+        let lab = |pods: usize| -> Lab {
+            let pod = serde_json::json!({"name": "a/b", "node": "node1", "netns": "x", "address": null,
+                "container_id": "x", "ports": []});
+            let node = serde_json::json!({"name": "node1", "address": "172.30.0.11", "netns": "x",
+                "pod_cidr": "10.244.1.0/24", "agent_socket": "x", "bpffs": "x", "process": null});
+            let lab = serde_json::json!({"version": 1, "name": "t", "operators": [], "server": null,
+                "nodes": [node], "pods": vec![pod; pods]});
+            serde_json::from_value(lab).expect("a record")
+        };
+        assert!(check_room(&lab(253)).is_ok());
+        let problem = check_room(&lab(254)).expect_err("one too many").to_string();
+        assert!(problem.starts_with("254 pods are to be on node1, which has addresses for 253"));
+    }
 
     #[test]
     fn a_refusal_is_told_in_words() {

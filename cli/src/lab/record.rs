@@ -1,7 +1,7 @@
 //! `lab.json`: what a lab is made of, written before it is made so that a crash leaves nothing unknown.
 
 use super::{interrupt, process::ProcessId};
-use crate::output::note;
+use crate::output::{alike, note};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -136,16 +136,16 @@ impl Lab {
     /// A pod by `namespace/name`.
     pub(crate) fn pod(&self, name: &str) -> Result<&Pod> {
         self.pods.iter().find(|pod| pod.name == name).with_context(|| {
-            let known: Vec<&str> = self.pods.iter().map(|pod| pod.name.as_str()).collect();
-            format!("find pod {name} in lab {}: it has {}", self.name, known.join(", "))
+            let known = self.pods.iter().map(|pod| pod.name.as_str());
+            format!("find pod {name} in lab {}: {}", self.name, alike(name, known))
         })
     }
 
     /// A node by name.
     pub(crate) fn node(&self, name: &str) -> Result<&Node> {
         self.nodes.iter().find(|node| node.name == name).with_context(|| {
-            let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-            format!("find node {name} in lab {}: it has {}", self.name, known.join(", "))
+            let known = self.nodes.iter().map(|node| node.name.as_str());
+            format!("find node {name} in lab {}: {}", self.name, alike(name, known))
         })
     }
 
