@@ -1,6 +1,9 @@
 //! Whom a command speaks to: the agents and operators of a lab, or of this node.
 
-use crate::lab::record::{self, Lab, Node, Operator};
+use crate::lab::{
+    process::ProcessId,
+    record::{self, Lab, Node, Operator},
+};
 use crate::output::{Usage, note};
 use anyhow::{Context, Result};
 use std::{
@@ -35,47 +38,59 @@ pub(crate) struct Server {
     pub(crate) socket: PathBuf,
     /// `node1`, or `operator1`; the socket's path where nobody has named it.
     pub(crate) name: String,
-    /// What to do when nobody answers there.
-    advice: String,
+    /// What is known of its process, in a lab.
+    own: Option<Own>,
+}
+
+/// A process of a lab.
+#[derive(Clone, Debug)]
+struct Own {
+    process: Option<ProcessId>,
+    log: PathBuf,
+    /// The command that starts it.
+    start: String,
 }
 
 impl Server {
     /// The agent of a lab's node.
     pub(crate) fn agent(lab: &Lab, node: &Node) -> Self {
         let start = format!("weft lab agent start --lab {} --node {}", lab.name, node.name);
-        let advice = advice(lab, &node.name, node.process.is_some_and(|p| p.runs()), &start);
-        Self { socket: node.agent_socket.clone(), name: node.name.clone(), advice }
+        let log = lab.dir().join(format!("{}.log", node.name));
+        let own = Some(Own { process: node.process, log, start });
+        Self { socket: node.agent_socket.clone(), name: node.name.clone(), own }
     }
 
     /// An operator of a lab.
     pub(crate) fn operator(lab: &Lab, operator: &Operator) -> Self {
         let start = format!("weft lab operator start --lab {}", lab.name);
-        let advice = advice(lab, "operator", operator.process.is_some_and(|p| p.runs()), &start);
-        Self { socket: operator.admin_socket.clone(), name: operator.name.clone(), advice }
+        let own =
+            Some(Own { process: operator.process, log: lab.dir().join("operator.log"), start });
+        Self { socket: operator.admin_socket.clone(), name: operator.name.clone(), own }
     }
 
     /// One of this machine.
     fn here(socket: PathBuf) -> Self {
-        let advice = "is it running on this machine? `weft lab list` names the labs".to_owned();
-        Self { name: socket.display().to_string(), socket, advice }
+        Self { name: socket.display().to_string(), socket, own: None }
     }
 
     /// The error of a call, and what to do about one that is no answer.
     pub(crate) fn advised(&self, error: CallError) -> anyhow::Error {
         match &error {
             CallError::Unreachable { .. } | CallError::Broken { .. } => {
-                anyhow::anyhow!("{error}; {}", self.advice)
+                anyhow::anyhow!("{error}; {}", self.advice())
             }
             CallError::Failed(_) => error.into(),
         }
     }
-}
 
-fn advice(lab: &Lab, log: &str, runs: bool, start: &str) -> String {
-    if runs {
-        format!("its process runs; its log is {}/{log}.log", lab.dir().display())
-    } else {
-        format!("it does not run: start it with `{start}`")
+    fn advice(&self) -> String {
+        match &self.own {
+            None => "is it running on this machine? `weft lab list` names the labs".to_owned(),
+            Some(own) if own.process.is_some_and(ProcessId::runs) => {
+                format!("its process runs; its log is {}", own.log.display())
+            }
+            Some(own) => format!("it does not run: start it with `{}`", own.start),
+        }
     }
 }
 

@@ -217,6 +217,40 @@ fn following_ends_well_at_an_interrupt_and_when_nobody_reads_on() {
     assert_eq!((status.code(), stderr.len()), (Some(0), 0));
 }
 
+/// The agent ends after a flow and comes back with that one and another: who follows gets each once.
+#[test]
+fn following_goes_on_when_an_agent_is_back() {
+    let root = lab(1, 0);
+    let listener = UnixListener::bind(root.path().join("t/n0.sock")).unwrap();
+    thread::spawn(move || {
+        for (life, stream) in listener.incoming().flatten().enumerate() {
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            // After now: only what is new is asked for.
+            for second in 0..=life {
+                let flow = json!({"time": format!("2500-01-01T00:00:{second:02}Z"), "verdict": "FORWARDED",
+                    "Type": "L3_L4", "Summary": format!("s{second}")});
+                writeln!(&stream, "{}", json!({"ok": {"flow": flow}})).unwrap();
+            }
+            if life > 0 {
+                drop((&stream).read_to_end(&mut Vec::new()));
+            }
+        }
+    });
+    let mut child =
+        weft(&root, "flows -f").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    let next = || told.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+    assert_eq!(summaries(&next()), ["s0"]);
+    assert_eq!(summaries(&next()), ["s1"]);
+    child.kill().unwrap();
+    let said = child.wait_with_output().unwrap().stderr;
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(said.matches("its flows go on when it is back").count(), 1, "{said}");
+}
+
 #[test]
 fn nobody_who_reads_is_no_reason_to_panic() {
     let root = lab(2, 1);

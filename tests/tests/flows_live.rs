@@ -389,6 +389,11 @@ fn root_a_follower_sees_what_comes_and_ends_well() {
     crash(&live, "observer");
     let (after, _) = live.connect("client", 8080);
     assert!(follower.shows(after, PATIENCE), "after the observer crashed");
+    // Nor is the agent's own end: what the kernel kept meanwhile is told when it is back.
+    live.lab.does(&["agent", "kill", "--node", "node1"]);
+    let (meanwhile, _) = live.connect("client", 8080);
+    live.lab.does(&["agent", "start", "--node", "node1"]);
+    assert!(follower.shows(meanwhile, PATIENCE), "while the agent was away");
     let pid = nix::unistd::Pid::from_raw(follower.child.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(follower.child.wait().unwrap().code(), Some(0));

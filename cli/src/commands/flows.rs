@@ -1,11 +1,14 @@
 //! `weft flows`: the flows of all nodes, merged by time, as `hubble observe` shows them.
 
 use crate::{
-    commands::flow_filters::FilterArguments,
+    commands::{
+        flow_filters::FilterArguments,
+        flow_source::{News, Source, Until, now_ns},
+    },
     output::{Outcome, Reader, note, say},
-    target::{Server, Target},
+    target::Target,
 };
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::{
     collections::VecDeque,
     io::IsTerminal,
@@ -14,20 +17,15 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use weft_api::{
-    agent::{Answer, Request},
-    transport::{Client, Options},
-};
 use weft_hubble::{
     flow::Flow,
     print::{self, Compact, LostIn},
     time,
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a flow waits for older ones of other nodes.
 const REORDER: Duration = Duration::from_millis(300);
 
@@ -79,54 +77,26 @@ pub(crate) struct Arguments {
     color: String,
 }
 
-/// What the threads tell.
-enum News {
-    Flow(Arc<Flow>),
-    Lost(String, LostIn, u64),
-    Ended(Result<()>),
-    Interrupted,
-}
-
 /// Exit 0 at the end of the flows, at Ctrl-C, and when nobody reads on.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let agents = arguments.target.agents()?;
     let (tell, news) = channel();
     for agent in agents.clone() {
-        let (tell, follow, span) = (tell.clone(), arguments.follow, tracing::Span::current());
-        let none =
-            follow && arguments.last.is_none() && arguments.since.is_none() && !arguments.all;
-        thread::spawn(move || {
-            let ended = span.in_scope(|| stream(&agent, none.then_some(0), follow, &tell));
-            drop(tell.send(News::Ended(ended)));
-        });
+        let (tell, span) = (tell.clone(), tracing::Span::current());
+        let only_new = arguments.follow
+            && arguments.last.is_none()
+            && arguments.since.is_none()
+            && !arguments.all;
+        let source = match (arguments.follow, only_new) {
+            (false, _) => Source::new(agent, Until::End),
+            (true, false) => Source::new(agent, Until::Interrupt),
+            (true, true) => Source::from_now(agent),
+        };
+        thread::spawn(move || span.in_scope(|| source.run(&tell)));
     }
     watch_interrupts(tell)?;
     let mut merge = Merge { arguments, waiting: VecDeque::new(), past: arguments.follow, seen: 0 };
     merge.run(&news, agents.len())
-}
-
-/// Reads one agent's flows to their end.
-fn stream(agent: &Server, last: Option<u64>, follow: bool, tell: &Sender<News>) -> Result<()> {
-    let failed = |error| {
-        let what = format!("read the flows of {}", agent.name);
-        agent.advised(error).context(what)
-    };
-    let client = Client::connect(&agent.socket, PATIENCE).map_err(failed)?;
-    let deadline = (!follow).then_some(PATIENCE);
-    let options = Options { deadline, traceparent: weft_process::trace::current() };
-    let answers = client.stream(Request::Flows { last, follow }, options).map_err(failed)?;
-    for answer in answers {
-        let news = match answer.map_err(failed)? {
-            Answer::Flow(flow) => News::Flow(flow),
-            Answer::FlowsLost(lost) => News::Lost(agent.name.clone(), LostIn::Flows, lost),
-            Answer::EventsLost(lost) => News::Lost(agent.name.clone(), LostIn::Kernel, lost),
-            _ => bail!("read the flows of {}: it answered something else", agent.name),
-        };
-        if tell.send(news).is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Has Ctrl-C told, from now on.
@@ -295,11 +265,6 @@ fn moment(text: &str) -> Result<u64, String> {
     } else {
         Ok(now_ns().saturating_sub(total))
     }
-}
-
-fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod flow_filters;
+pub(crate) mod flow_source;
 pub(crate) mod flows;
 pub(crate) mod identity;
 pub(crate) mod listing;

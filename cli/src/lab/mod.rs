@@ -15,7 +15,7 @@ mod netns;
 mod node;
 mod pods;
 mod probe;
-mod process;
+pub(crate) mod process;
 pub(crate) mod record;
 mod serve;
 mod start;
