@@ -158,7 +158,7 @@ impl Trial {
         let changed: Vec<RawEntry> =
             addresses.into_iter().map(|(key, value)| RawEntry { key, value }).collect();
         maps.update(&ADDRESSES4, &changed).unwrap();
-        maps.delete(&ADDRESSES4, &[row("load/server2")]).unwrap();
+        maps.delete(&ADDRESSES4, &[&row("load/server2")]).unwrap();
         let (key, value) = entries(&PREFIXES4).next().unwrap();
         let stray = [&16_u32.to_ne_bytes()[..], &[10, 99, 0, 0]].concat();
         assert_eq!(stray.len(), key.len());

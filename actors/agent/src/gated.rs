@@ -35,13 +35,18 @@ impl<K: Maps + ?Sized> Gated<K> {
         self.pass()?.entries(map)
     }
 
-    /// Adds or replaces entries.
-    pub fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError> {
-        self.pass()?.update(map, entries)
+    /// Adds or replaces entries that lie one after another.
+    pub fn update_flat(
+        &self,
+        map: &MapSpec,
+        keys: &[u8],
+        values: &[u8],
+    ) -> Result<(), KernelError> {
+        self.pass()?.update_flat(map, keys, values)
     }
 
     /// Removes keys.
-    pub fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError> {
+    pub fn delete(&self, map: &MapSpec, keys: &[&[u8]]) -> Result<(), KernelError> {
         self.pass()?.delete(map, keys)
     }
 

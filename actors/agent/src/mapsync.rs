@@ -20,7 +20,7 @@ use weft_core::{
     mapsync::{Edits, Rows, Table},
     policy::Entries,
 };
-use weft_datapath::kernel::{KernelError, Maps, RawEntry};
+use weft_datapath::kernel::{KernelError, Maps};
 
 /// What the owners of maps are told.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -134,20 +134,26 @@ impl TableSync {
     }
 
     fn write(&mut self, edits: &Edits) -> Result<(), Refusal> {
-        let upserts: Vec<RawEntry> = edits
-            .iter()
-            .filter_map(|(key, value)| Some(RawEntry { key: key.clone(), value: value.clone()? }))
-            .collect();
-        let gone = edits.iter().filter(|(_, value)| value.is_none());
-        let gone: Vec<Vec<u8>> = gone.map(|(key, _)| key.clone()).collect();
+        // Laid out as the kernel takes them, once.
+        let (mut keys, mut values, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, value) in edits {
+            match value {
+                Some(value) => {
+                    keys.extend_from_slice(key);
+                    values.extend_from_slice(value);
+                }
+                None => gone.push(key.as_slice()),
+            }
+        }
         self.table.trust(false);
-        let (map, upserts_count, deletes) = (self.map.name, upserts.len(), gone.len());
-        let span = tracing::debug_span!("map.write", map, upserts = upserts_count, deletes);
+        let (map, deletes) = (self.map.name, gone.len());
+        let upserts = edits.len() - deletes;
+        let span = tracing::debug_span!("map.write", map, upserts, deletes);
         // What goes makes room for what comes.
         let written = span.in_scope(|| {
             self.kernel
                 .delete(self.map, &gone)
-                .and_then(|()| self.kernel.update(self.map, &upserts))
+                .and_then(|()| self.kernel.update_flat(self.map, &keys, &values))
         });
         self.health.note(written)?;
         self.table.trust(true);
@@ -175,10 +181,17 @@ impl Serve<Fill> for TableSync {
 
 impl Serve<Change> for TableSync {
     async fn serve(&mut self, Change(edits): Change, _: &Life<Self>) -> Result<(), Refusal> {
-        if !self.table.change(&edits) {
+        if self.table.desired().is_none() {
             return Err(try_again(format!("map {} is not filled yet", self.map.name)));
         }
-        if self.table.is_trusted() { self.write(&edits) } else { self.mend().await.map(drop) }
+        if !self.table.is_trusted() {
+            self.table.change(edits);
+            return self.mend().await.map(drop);
+        }
+        let written = self.write(&edits);
+        // Wanted whether or not the kernel took it.
+        self.table.change(edits);
+        written
     }
 }
 

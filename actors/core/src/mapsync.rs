@@ -22,16 +22,15 @@ impl Table {
         self.trusted = false;
     }
 
-    /// Some rows change. False before the first [`Table::fill`]: a part says nothing of the whole.
-    pub fn change(&mut self, edits: &Edits) -> bool {
-        let Some(desired) = &mut self.desired else { return false };
+    /// Some rows change. Nothing happens before the first [`Table::fill`]: a part says nothing of the whole.
+    pub fn change(&mut self, edits: Edits) {
+        let Some(desired) = &mut self.desired else { return };
         for (key, value) in edits {
             match value {
-                Some(value) => drop(desired.insert(key.clone(), value.clone())),
-                None => drop(desired.remove(key)),
+                Some(value) => drop(desired.insert(key, value)),
+                None => drop(desired.remove(&key)),
             }
         }
-        true
     }
 
     /// What is desired; none before the first fill.
@@ -80,9 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_refused_before_the_whole() {
+    fn a_part_says_nothing_before_the_whole() {
         let mut table = Table::default();
-        assert!(!table.change(&Edits::from([(vec![1], None)])));
+        table.change(Edits::from([(vec![1], Some(vec![1]))]));
+        assert_eq!(table.desired(), None);
         assert_eq!(table.mend(&rows(&[(1, 1)])), Edits::new(), "nothing is deleted before");
     }
 
@@ -90,7 +90,7 @@ mod tests {
     fn mending_leads_to_what_is_desired() {
         let mut table = Table::default();
         table.fill(rows(&[(1, 1), (2, 2)]));
-        assert!(table.change(&Edits::from([(vec![2], Some(vec![3])), (vec![1], None)])));
+        table.change(Edits::from([(vec![2], Some(vec![3])), (vec![1], None)]));
         let edits = table.mend(&rows(&[(1, 1), (9, 9)]));
         let wanted = Edits::from([(vec![1], None), (vec![2], Some(vec![3])), (vec![9], None)]);
         assert_eq!(edits, wanted);
@@ -102,7 +102,7 @@ mod tests {
         let (before, after) = (rows(&[(1, 1), (2, 2), (3, 3)]), rows(&[(2, 2), (3, 4), (5, 5)]));
         let mut table = Table::default();
         table.fill(before.clone());
-        table.change(&difference(&before, &after));
+        table.change(difference(&before, &after));
         assert_eq!(table.desired(), Some(&after));
         assert_eq!(difference(&after, &after), Edits::new());
     }

@@ -46,10 +46,19 @@ pub struct Counted {
 pub trait Maps: Send + Sync + 'static {
     /// Every entry.
     fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError>;
+    /// Adds or replaces entries that lie one after another, keys and values apart, as the kernel takes them.
+    fn update_flat(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), KernelError>;
     /// Adds or replaces entries.
-    fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError>;
+    fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for entry in entries {
+            keys.extend_from_slice(&entry.key);
+            values.extend_from_slice(&entry.value);
+        }
+        self.update_flat(map, &keys, &values)
+    }
     /// Removes keys; removing the absent is no error.
-    fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError>;
+    fn delete(&self, map: &MapSpec, keys: &[&[u8]]) -> Result<(), KernelError>;
     /// Removes every entry that `is_over` says is, from a map that the kernel's programs write at the same
     /// time: an entry that they change while it is removed is asked about again, and put back if it is not.
     fn prune(

@@ -53,18 +53,6 @@ impl RealMaps {
         })
     }
 
-    /// Adds or replaces entries that lie one after another, keys and values apart: nothing but the
-    /// kernel's own calls, which is what `make bench` measures [`Maps::update`]'s callers against.
-    pub fn update_flat(
-        &self,
-        map: &MapSpec,
-        keys: &[u8],
-        values: &[u8],
-    ) -> Result<(), KernelError> {
-        let count = keys.len() / map.key_size.max(1) as usize;
-        write_all(self.fd(map)?, map, keys, values, count)
-    }
-
     fn check_version(&self) -> Result<(), KernelError> {
         let state = self.state()?;
         match state.abi_version {
@@ -131,13 +119,12 @@ impl Maps for RealMaps {
         walk::prune(self.fd(map)?, map, is_over).map_err(failed(format!("prune {}", map.name)))
     }
 
-    fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError> {
-        let keys: Vec<u8> = entries.iter().flat_map(|e| e.key.iter().copied()).collect();
-        let values: Vec<u8> = entries.iter().flat_map(|e| e.value.iter().copied()).collect();
-        write_all(self.fd(map)?, map, &keys, &values, entries.len())
+    fn update_flat(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), KernelError> {
+        let count = keys.len() / map.key_size.max(1) as usize;
+        write_all(self.fd(map)?, map, keys, values, count)
     }
 
-    fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError> {
+    fn delete(&self, map: &MapSpec, keys: &[&[u8]]) -> Result<(), KernelError> {
         let fd = self.fd(map)?;
         keys.iter().try_for_each(|key| {
             sys::delete(fd, key).map_err(failed(format!("delete from {}", map.name)))

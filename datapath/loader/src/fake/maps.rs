@@ -66,25 +66,26 @@ impl Maps for FakeMaps {
         Ok(rows.map(|(key, value)| RawEntry { key: key.clone(), value: value.clone() }).collect())
     }
 
-    fn update(&self, map: &MapSpec, entries: &[RawEntry]) -> Result<(), KernelError> {
+    fn update_flat(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), KernelError> {
         let mut state = self.state();
-        for entry in entries {
+        let keys = keys.chunks_exact(map.key_size as usize);
+        for (key, value) in keys.zip(values.chunks_exact(map.value_size as usize)) {
             let rows = state.rows.entry(map.name).or_default();
-            if rows.len() >= map.capacity as usize && !rows.contains_key(&entry.key) {
+            if rows.len() >= map.capacity as usize && !rows.contains_key(key) {
                 return Err(KernelError::Full { map: map.name.to_owned(), capacity: map.capacity });
             }
             state.write(map.name)?;
             let rows = state.rows.entry(map.name).or_default();
-            rows.insert(entry.key.clone(), entry.value.clone());
+            rows.insert(key.to_vec(), value.to_vec());
         }
         Ok(())
     }
 
-    fn delete(&self, map: &MapSpec, keys: &[Vec<u8>]) -> Result<(), KernelError> {
+    fn delete(&self, map: &MapSpec, keys: &[&[u8]]) -> Result<(), KernelError> {
         let mut state = self.state();
         for key in keys {
             state.write(map.name)?;
-            state.rows.entry(map.name).or_default().remove(key);
+            state.rows.entry(map.name).or_default().remove(*key);
         }
         Ok(())
     }
@@ -97,7 +98,7 @@ impl Maps for FakeMaps {
         let entries = self.entries(map)?;
         let seen = entries.len();
         let over: Vec<Vec<u8>> = entries.into_iter().filter(is_over).map(|e| e.key).collect();
-        self.delete(map, &over)?;
+        self.delete(map, &over.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         Ok(Pruned { seen, removed: over.len() })
     }
 

@@ -90,7 +90,7 @@ fn batch(maps: &RealMaps, rows: &Rows) -> Result<f64> {
 /// How many there are; there are none afterwards.
 fn empty(maps: &RealMaps, rows: &Rows) -> Result<usize> {
     let held = maps.entries(&ADDRESSES4)?.len();
-    maps.delete(&ADDRESSES4, &rows.keys().cloned().collect::<Vec<_>>())?;
+    maps.delete(&ADDRESSES4, &rows.keys().map(Vec::as_slice).collect::<Vec<_>>())?;
     Ok(held)
 }
 
