@@ -9,14 +9,18 @@
     reason = "what tests share; each uses a part"
 )]
 
+use nix::sys::socket::{Shutdown, shutdown};
 use serde_json::Value;
 use std::{
     ffi::{OsStr, OsString},
     io::{BufRead, BufReader, Write},
-    os::unix::net::UnixListener,
+    os::{fd::AsRawFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Mutex,
+        mpsc::{Receiver, channel},
+    },
     thread,
 };
 use tempfile::TempDir;
@@ -70,11 +74,22 @@ pub fn call(variables: &[(OsString, OsString)], stdin: &[u8]) -> Outcome {
 /// A folder with a socket in it, a network and what a runtime would say.
 pub struct Node {
     pub dir: TempDir,
+    /// Where agents of it listen.
+    agents: Mutex<Vec<UnixListener>>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Or each would wait for callers as long as the test's process lives.
+        for agent in self.agents.lock().unwrap().iter() {
+            let _ = shutdown(agent.as_raw_fd(), Shutdown::Both);
+        }
+    }
 }
 
 impl Node {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), agents: Mutex::default() }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -116,12 +131,13 @@ impl Node {
     /// An agent that says this to every call; what it was asked comes out.
     pub fn agent(&self, answer: &[u8]) -> Receiver<Value> {
         let listener = UnixListener::bind(self.socket()).unwrap();
+        self.agents.lock().unwrap().push(listener.try_clone().unwrap());
         let (asked, requests) = channel();
         let answer = answer.to_vec();
-        // It ends when nobody wants to know any more.
+        // It ends when nobody wants to know any more, or with its node.
         thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = BufReader::new(stream.unwrap());
+            while let Ok((stream, _)) = listener.accept() {
+                let mut stream = BufReader::new(stream);
                 let mut line = String::new();
                 let _ = stream.read_line(&mut line);
                 if line.is_empty() {
