@@ -1,6 +1,8 @@
 //! Loads, pins, attaches and replaces the eBPF programs; typed map handles; netlink.
 
 pub mod attachment;
+mod batch;
+mod classes;
 pub mod clock;
 pub mod events;
 pub mod fake;

@@ -1,6 +1,8 @@
 //! [`Maps`] on the pinned maps of this node.
 
 use crate::{
+    batch,
+    classes::Classes,
     kernel::{Counted, KernelError, Maps, Pruned, RawEntry},
     sys, walk,
 };
@@ -16,15 +18,8 @@ use weft_abi::{
     epoch::{NODE_STATE, NodeState},
     map::{ALL, MapSpec},
     metrics::{Counter, DIRECTIONS, METRICS},
-    policy::{
-        CLASS_CAPACITY_MAX, CLASS_CAPACITY_MIN, CLASSES, ClassEdit, PolicyEntry, PolicyPrefix,
-    },
+    policy::{CLASSES, ClassEdit, PolicyEntry, PolicyPrefix},
 };
-
-const PREFIX_SIZE: usize = size_of::<PolicyPrefix>();
-const ENTRY_SIZE: usize = size_of::<PolicyEntry>();
-/// `ENOTSUPP`, the kernel's own number for what a kind of map cannot do.
-const ENOTSUPP: i32 = 524;
 
 /// The pinned maps.
 #[derive(Debug)]
@@ -85,16 +80,8 @@ impl RealMaps {
             .map_err(failed(format!("write {}", NODE_STATE.name)))
     }
 
-    /// The trie of a class.
-    fn trie(&self, class: u32) -> Result<Option<OwnedFd>, KernelError> {
-        let action = || format!("open the trie of class {class}");
-        let Some(id) =
-            sys::look_up(self.fd(&CLASSES)?, &class.to_ne_bytes(), 4).map_err(failed(action()))?
-        else {
-            return Ok(None);
-        };
-        let id = u32::from_ne_bytes(id.try_into().unwrap_or_default());
-        sys::open_id(id).map(Some).map_err(failed(action()))
+    fn classes(&self) -> Result<Classes<'_>, KernelError> {
+        self.fd(&CLASSES).map(Classes::of)
     }
 }
 
@@ -120,84 +107,34 @@ impl Maps for RealMaps {
     }
 
     fn update_flat(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), KernelError> {
-        let count = keys.len() / map.key_size.max(1) as usize;
-        write_all(self.fd(map)?, map, keys, values, count)
+        batch::write(self.fd(map)?, map, keys, values)
     }
 
     fn delete(&self, map: &MapSpec, keys: &[&[u8]]) -> Result<(), KernelError> {
-        let fd = self.fd(map)?;
-        keys.iter().try_for_each(|key| {
-            sys::delete(fd, key).map_err(failed(format!("delete from {}", map.name)))
-        })
+        batch::remove(self.fd(map)?, map, &keys.concat())
     }
 
     fn classes(&self) -> Result<Vec<u32>, KernelError> {
-        let fd = self.fd(&CLASSES)?;
-        let mut classes = Vec::new();
-        let mut key: Option<Vec<u8>> = None;
-        while let Some(next) = sys::next_key(fd, key.as_deref(), 4)
-            .map_err(failed(format!("read {}", CLASSES.name)))?
-        {
-            classes.push(u32::from_ne_bytes(next.clone().try_into().unwrap_or_default()));
-            key = Some(next);
-        }
-        Ok(classes)
+        self.classes()?.numbers()
     }
 
     fn class_entries(&self, class: u32) -> Result<Vec<(PolicyPrefix, PolicyEntry)>, KernelError> {
-        let Some(trie) = self.trie(class)? else { return Ok(Vec::new()) };
-        let action = format!("read class {class}");
-        let mut entries = Vec::new();
-        let mut key: Option<Vec<u8>> = None;
-        while let Some(next) = sys::next_key(trie.as_fd(), key.as_deref(), PREFIX_SIZE)
-            .map_err(failed(action.clone()))?
-        {
-            let value =
-                sys::look_up(trie.as_fd(), &next, ENTRY_SIZE).map_err(failed(action.clone()))?;
-            if let Some((prefix, entry)) = value.and_then(|v| decode(&next, &v)) {
-                entries.push((prefix, entry));
-            }
-            key = Some(next);
-        }
-        Ok(entries)
+        self.classes()?.entries(class)
     }
 
     fn class_replace(
         &self,
         classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
     ) -> Result<(), KernelError> {
-        let mut tries = Vec::with_capacity(classes.len());
-        for (class, entries) in classes {
-            tries.push((class, build_trie(*class, entries)?));
-        }
-        let keys: Vec<u8> = tries.iter().flat_map(|(class, _)| class.to_ne_bytes()).collect();
-        let values: Vec<u8> = tries
-            .iter()
-            .flat_map(|(_, trie)| std::os::fd::AsRawFd::as_raw_fd(trie).to_ne_bytes())
-            .collect();
-        write_all(self.fd(&CLASSES)?, &CLASSES, &keys, &values, tries.len())
+        self.classes()?.replace(classes)
     }
 
     fn class_edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError> {
-        let trie = self
-            .trie(class)?
-            .ok_or_else(|| KernelError::Unusable(format!("class {class} has no trie to edit")))?;
-        edits
-            .iter()
-            .try_for_each(|edit| match edit {
-                ClassEdit::Upsert(prefix, entry) => {
-                    sys::update(trie.as_fd(), &prefix.to_bytes(), &entry.to_bytes())
-                }
-                ClassEdit::Delete(prefix) => sys::delete(trie.as_fd(), &prefix.to_bytes()),
-            })
-            .map_err(|error| full_or(error, format!("class {class}"), CLASS_CAPACITY_MAX))
+        self.classes()?.edit(class, edits)
     }
 
     fn class_remove(&self, classes: &[u32]) -> Result<(), KernelError> {
-        let fd = self.fd(&CLASSES)?;
-        classes.iter().try_for_each(|class| {
-            sys::delete(fd, &class.to_ne_bytes()).map_err(failed(format!("remove class {class}")))
-        })
+        self.classes()?.remove(classes)
     }
 
     fn counted(&self) -> Result<Vec<Counted>, KernelError> {
@@ -240,70 +177,7 @@ fn sum(values: &[u8]) -> Counter {
     })
 }
 
-/// Makes and fills a class's trie, with room to be edited in place.
-fn build_trie(class: u32, entries: &[(PolicyPrefix, PolicyEntry)]) -> Result<OwnedFd, KernelError> {
-    let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    if wanted > CLASS_CAPACITY_MAX {
-        return Err(KernelError::Full {
-            map: format!("class {class}"),
-            capacity: CLASS_CAPACITY_MAX,
-        });
-    }
-    let capacity =
-        wanted.saturating_mul(2).next_power_of_two().clamp(CLASS_CAPACITY_MIN, CLASS_CAPACITY_MAX);
-    let trie = sys::create_trie(PREFIX_SIZE as u32, ENTRY_SIZE as u32, capacity)
-        .map_err(failed(format!("make a trie for class {class}")))?;
-    let keys: Vec<u8> = entries.iter().flat_map(|(prefix, _)| prefix.to_bytes()).collect();
-    let values: Vec<u8> = entries.iter().flat_map(|(_, entry)| entry.to_bytes()).collect();
-    let spec = MapSpec {
-        name: "weft_class",
-        key_size: PREFIX_SIZE as u32,
-        value_size: ENTRY_SIZE as u32,
-        capacity,
-        ..CLASSES
-    };
-    write_all(trie.as_fd(), &spec, &keys, &values, entries.len())?;
-    Ok(trie)
-}
-
-/// Writes entries in one batch, or one by one where the kind of map has no batches.
-fn write_all(
-    fd: BorrowedFd<'_>,
-    map: &MapSpec,
-    keys: &[u8],
-    values: &[u8],
-    count: usize,
-) -> Result<(), KernelError> {
-    if count == 0 {
-        return Ok(());
-    }
-    let one_by_one = || {
-        keys.chunks_exact(map.key_size as usize)
-            .zip(values.chunks_exact(map.value_size as usize))
-            .try_for_each(|(key, value)| sys::update(fd, key, value))
-    };
-    match sys::update_batch(fd, keys, values, count) {
-        Ok(()) => Ok(()),
-        Err((_, error)) if matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EINVAL)) => {
-            one_by_one()
-        }
-        Err((_, error)) => Err(error),
-    }
-    .map_err(|error| full_or(error, map.name.to_owned(), map.capacity))
-}
-
-fn full_or(error: io::Error, map: String, capacity: u32) -> KernelError {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::E2BIG) => KernelError::Full { map, capacity },
-        _ => KernelError::Io { action: format!("write {map}"), source: error },
-    }
-}
-
 /// Names what was attempted when a call fails.
 pub(crate) fn failed(action: String) -> impl FnOnce(io::Error) -> KernelError {
     move |source| KernelError::Io { action, source }
-}
-
-fn decode(key: &[u8], value: &[u8]) -> Option<(PolicyPrefix, PolicyEntry)> {
-    Some((PolicyPrefix::from_bytes(key)?, PolicyEntry::from_bytes(value)?))
 }

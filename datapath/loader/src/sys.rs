@@ -6,7 +6,7 @@ use std::{
     io,
     mem::{size_of, zeroed},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -25,6 +25,7 @@ const MAP_GET_FD_BY_ID: i64 = 14;
 const MAP_LOOKUP_AND_DELETE_ELEM: i64 = 21;
 const MAP_LOOKUP_BATCH: i64 = 24;
 const MAP_UPDATE_BATCH: i64 = 26;
+const MAP_DELETE_BATCH: i64 = 27;
 /// `BPF_MAP_TYPE_LPM_TRIE`.
 const TYPE_LPM_TRIE: u32 = 11;
 /// `BPF_NOEXIST`.
@@ -267,19 +268,37 @@ pub(crate) fn update_batch(
     values: &[u8],
     count: usize,
 ) -> Result<(), (usize, io::Error)> {
+    write_batch(MAP_UPDATE_BATCH, map, keys, values.as_ptr() as u64, count)
+}
+
+/// Removes `count` entries whose keys lie one after another; says how many were done when it fails. The absent
+/// is an error here, `ENOENT`.
+pub(crate) fn delete_batch(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    count: usize,
+) -> Result<(), (usize, io::Error)> {
+    write_batch(MAP_DELETE_BATCH, map, keys, 0, count)
+}
+
+fn write_batch(
+    command: i64,
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: u64,
+    count: usize,
+) -> Result<(), (usize, io::Error)> {
     let mut attributes = Batch {
         in_batch: 0,
         out_batch: 0,
         keys: keys.as_ptr() as u64,
-        values: values.as_ptr() as u64,
+        values,
         count: u32::try_from(count).map_err(|e| (0, io::Error::other(e)))?,
-        map_fd: number(map.as_fd()),
+        map_fd: number(map),
         element_flags: 0,
         flags: 0,
     };
-    bpf(MAP_UPDATE_BATCH, &mut attributes)
-        .map(drop)
-        .map_err(|error| (attributes.count as usize, error))
+    bpf(command, &mut attributes).map(drop).map_err(|error| (attributes.count as usize, error))
 }
 
 /// Loads a classifier from its instructions.

@@ -1,6 +1,7 @@
 //! Walks over a map's entries: in batches where the kind of map has them, key by key where not.
 
 use crate::{
+    batch::has_no_batches,
     kernel::{Pruned, RawEntry},
     sys,
 };
@@ -9,8 +10,6 @@ use weft_abi::map::MapSpec;
 
 /// Entries a batch: more than any bucket of a hash that is not under attack.
 const BATCH: usize = 4096;
-/// `ENOTSUPP`, the kernel's own number for what a kind of map cannot do.
-const ENOTSUPP: i32 = 524;
 
 /// Shows every entry. What is added or removed meanwhile may be seen or not.
 pub(crate) fn walk(
@@ -44,10 +43,6 @@ pub(crate) fn walk(
             Err(error) => return Err(error),
         }
     }
-}
-
-fn has_no_batches(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EINVAL))
 }
 
 fn walk_by_key(

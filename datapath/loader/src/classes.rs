@@ -1,0 +1,205 @@
+//! The map of policy classes and their tries.
+//!
+//! The kernel's calls that write a map of maps come back when no program can still be reading what was there before:
+//! a grace period of RCU, some 10 ms. That is what a class which is swapped is to wait for. One that is new or that
+//! nobody uses any more has nothing to wait for, and pods start and end by these: it is enough that every packet from
+//! now on finds it so.
+
+use crate::{
+    batch::{self, full_or},
+    kernel::KernelError,
+    maps::failed,
+    sys,
+};
+use std::{
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+use weft_abi::{
+    map::MapSpec,
+    policy::{
+        CLASS_CAPACITY_MAX, CLASS_CAPACITY_MIN, CLASSES, ClassEdit, PolicyEntry, PolicyPrefix,
+    },
+};
+
+const PREFIX_SIZE: usize = size_of::<PolicyPrefix>();
+const ENTRY_SIZE: usize = size_of::<PolicyEntry>();
+/// How soon it is looked again whether a write is there: a write takes some microseconds.
+const GLANCE: Duration = Duration::from_micros(20);
+
+/// The map of classes.
+#[derive(Clone, Copy)]
+pub(crate) struct Classes<'a>(BorrowedFd<'a>);
+
+impl<'a> Classes<'a> {
+    /// Behind its descriptor.
+    pub(crate) fn of(map: BorrowedFd<'a>) -> Self {
+        Self(map)
+    }
+
+    /// Those that have a trie.
+    pub(crate) fn numbers(self) -> Result<Vec<u32>, KernelError> {
+        let mut classes = Vec::new();
+        let mut key: Option<Vec<u8>> = None;
+        while let Some(next) = sys::next_key(self.0, key.as_deref(), 4)
+            .map_err(failed(format!("read {}", CLASSES.name)))?
+        {
+            classes.push(u32::from_ne_bytes(next.clone().try_into().unwrap_or_default()));
+            key = Some(next);
+        }
+        Ok(classes)
+    }
+
+    /// What the trie of one holds, in no order.
+    pub(crate) fn entries(
+        self,
+        class: u32,
+    ) -> Result<Vec<(PolicyPrefix, PolicyEntry)>, KernelError> {
+        let Some(trie) = self.trie(class)? else { return Ok(Vec::new()) };
+        let action = format!("read class {class}");
+        let mut entries = Vec::new();
+        let mut key: Option<Vec<u8>> = None;
+        while let Some(next) = sys::next_key(trie.as_fd(), key.as_deref(), PREFIX_SIZE)
+            .map_err(failed(action.clone()))?
+        {
+            let value =
+                sys::look_up(trie.as_fd(), &next, ENTRY_SIZE).map_err(failed(action.clone()))?;
+            if let Some((prefix, entry)) = value.and_then(|v| decode(&next, &v)) {
+                entries.push((prefix, entry));
+            }
+            key = Some(next);
+        }
+        Ok(entries)
+    }
+
+    /// Builds new tries and puts them in; where there were others, no packet is judged by those when it returns.
+    pub(crate) fn replace(
+        self,
+        classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
+    ) -> Result<(), KernelError> {
+        let mut tries = Vec::with_capacity(classes.len());
+        for (class, entries) in classes {
+            tries.push(build_trie(*class, entries)?);
+        }
+        let numbers: Vec<u32> = classes.iter().map(|(class, _)| *class).collect();
+        let write = move |map: BorrowedFd<'_>, keys: &[u8]| {
+            let descriptors: Vec<u8> =
+                tries.iter().flat_map(|trie| trie.as_raw_fd().to_ne_bytes()).collect();
+            batch::write(map, &CLASSES, keys, &descriptors)
+        };
+        if self.all(&numbers, false)? {
+            self.until_seen(&numbers, true, write)
+        } else {
+            write(self.0, &keys(&numbers))
+        }
+    }
+
+    /// Edits the trie of one, step by step.
+    pub(crate) fn edit(self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError> {
+        let trie = self
+            .trie(class)?
+            .ok_or_else(|| KernelError::Unusable(format!("class {class} has no trie to edit")))?;
+        edits
+            .iter()
+            .try_for_each(|edit| match edit {
+                ClassEdit::Upsert(prefix, entry) => {
+                    sys::update(trie.as_fd(), &prefix.to_bytes(), &entry.to_bytes())
+                }
+                ClassEdit::Delete(prefix) => sys::delete(trie.as_fd(), &prefix.to_bytes()),
+            })
+            .map_err(|error| full_or(error, format!("class {class}"), CLASS_CAPACITY_MAX))
+    }
+
+    /// Takes some out, absent ones too.
+    pub(crate) fn remove(self, classes: &[u32]) -> Result<(), KernelError> {
+        self.until_seen(classes, false, |map, keys| batch::remove(map, &CLASSES, keys))
+    }
+
+    /// The trie of one.
+    fn trie(self, class: u32) -> Result<Option<OwnedFd>, KernelError> {
+        let action = || format!("open the trie of class {class}");
+        let id = sys::look_up(self.0, &class.to_ne_bytes(), 4).map_err(failed(action()))?;
+        id.map(|id| sys::open_id(u32::from_ne_bytes(id.try_into().unwrap_or_default())))
+            .transpose()
+            .map_err(failed(action()))
+    }
+
+    /// Whether all of these are there, or none.
+    fn all(self, classes: &[u32], there: bool) -> Result<bool, KernelError> {
+        for class in classes {
+            let found = sys::look_up(self.0, &class.to_ne_bytes(), 4)
+                .map_err(failed(format!("look for class {class}")))?;
+            if found.is_some() != there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes on a thread of its own, which outlasts the kernel's grace period, and returns as soon as the classes are
+    /// there, or are not.
+    fn until_seen(
+        self,
+        classes: &[u32],
+        there: bool,
+        write: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<(), KernelError> + Send + 'static,
+    ) -> Result<(), KernelError> {
+        let action = || format!("write {}", CLASSES.name);
+        let map = self.0.try_clone_to_owned().map_err(failed(action()))?;
+        let (done, outcome) = mpsc::channel();
+        let keys = keys(classes);
+        thread::Builder::new()
+            .name("weft-classes".to_owned())
+            .spawn(move || {
+                // Nobody may be waiting for it any more.
+                let _ = done.send(write(map.as_fd(), &keys));
+            })
+            .map_err(failed(action()))?;
+        loop {
+            match outcome.recv_timeout(GLANCE) {
+                Ok(written) => return written,
+                Err(RecvTimeoutError::Timeout) if self.all(classes, there)? => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(KernelError::Unusable(format!("{}: its thread died", action())));
+                }
+            }
+        }
+    }
+}
+
+fn keys(classes: &[u32]) -> Vec<u8> {
+    classes.iter().flat_map(|class| class.to_ne_bytes()).collect()
+}
+
+/// Makes and fills a class's trie, with room to be edited in place.
+fn build_trie(class: u32, entries: &[(PolicyPrefix, PolicyEntry)]) -> Result<OwnedFd, KernelError> {
+    let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    if wanted > CLASS_CAPACITY_MAX {
+        return Err(KernelError::Full {
+            map: format!("class {class}"),
+            capacity: CLASS_CAPACITY_MAX,
+        });
+    }
+    let capacity =
+        wanted.saturating_mul(2).next_power_of_two().clamp(CLASS_CAPACITY_MIN, CLASS_CAPACITY_MAX);
+    let trie = sys::create_trie(PREFIX_SIZE as u32, ENTRY_SIZE as u32, capacity)
+        .map_err(failed(format!("make a trie for class {class}")))?;
+    let keys: Vec<u8> = entries.iter().flat_map(|(prefix, _)| prefix.to_bytes()).collect();
+    let values: Vec<u8> = entries.iter().flat_map(|(_, entry)| entry.to_bytes()).collect();
+    let spec = MapSpec {
+        name: "weft_class",
+        key_size: PREFIX_SIZE as u32,
+        value_size: ENTRY_SIZE as u32,
+        capacity,
+        ..CLASSES
+    };
+    batch::write(trie.as_fd(), &spec, &keys, &values)?;
+    Ok(trie)
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Option<(PolicyPrefix, PolicyEntry)> {
+    Some((PolicyPrefix::from_bytes(key)?, PolicyEntry::from_bytes(value)?))
+}
