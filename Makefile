@@ -32,11 +32,11 @@ test: setup ## Run every test
 	@$(CARGO) test --locked --workspace
 
 test-long: setup ## Run what is too long for `make test`
-	@$(CARGO) build --locked --release --workspace
+	@$(CARGO) build --locked --workspace
 	@echo "1/2: property tests with 64 times as many cases"
-	@PROPTEST_CASES=16384 $(CARGO) test --locked --workspace --release
+	@PROPTEST_CASES=16384 $(CARGO) test --locked --workspace
 	@echo "2/2: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
-	@$(CARGO) test --locked --workspace --release --test agent_killed -- --ignored --nocapture
+	@$(CARGO) test --locked --workspace --test agent_killed -- --ignored --nocapture
 
 bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
 	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests
