@@ -1,21 +1,32 @@
-//! The `Conntrack` actor: forgets flows that are over. The kernel's programs write the flow tables; this is the one other
-//! hand on them, and it only takes away.
+//! The `Conntrack` actor: forgets flows and fragments that are over. The kernel's programs write their tables; this is the
+//! one other hand on them, and it only takes away.
 
 use crate::{
     gated::Gated,
     runtime::{Life, Role, Serve, Thread, request},
 };
 use std::time::Duration;
-use weft_abi::conntrack::{FLOWS4, Flow, FlowKey4, PENDING4};
+use weft_abi::{
+    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
+    fragment::{FRAGMENTS4, Fragmented},
+    map::MapSpec,
+};
 use weft_datapath::{
     clock,
     kernel::{Maps, RawEntry},
 };
-use weft_verdict::lifetime::is_expired;
+use weft_verdict::{fragment, lifetime::is_expired};
 
 /// How often the tables are walked, the floor of Cilium's interval: a full table of 262,144 flows takes some 100 ms of a
 /// thread on which nobody waits, an empty one some microseconds.
 const SWEEP: Duration = Duration::from_secs(10);
+
+/// What tells of an entry of a table whether it is over at a second of the clock that stamps them.
+type IsOver = fn(&RawEntry, u32) -> bool;
+
+/// What is swept.
+const TABLES: [(&MapSpec, IsOver); 3] =
+    [(&FLOWS4, is_over), (&PENDING4, is_over), (&FRAGMENTS4, is_reassembled)];
 
 /// Sweeps the flow tables.
 pub struct Conntrack {
@@ -44,14 +55,14 @@ request!(Sweep => ());
 
 impl Serve<Sweep> for Conntrack {
     async fn serve(&mut self, _: Sweep, _: &Life<Self>) {
-        for map in [&FLOWS4, &PENDING4] {
+        for (map, is_over) in TABLES {
             match self.kernel.prune(map, &mut |entry| is_over(entry, clock::seconds())) {
                 Ok(pruned) if pruned.removed > 0 => {
                     let (seen, removed) = (pruned.seen, pruned.removed);
-                    tracing::debug!(map = map.name, seen, removed, "flows that were over");
+                    tracing::debug!(map = map.name, seen, removed, "what was over");
                 }
                 Ok(_) => {}
-                Err(error) => tracing::error!(map = map.name, %error, "sweep of the flows"),
+                Err(error) => tracing::error!(map = map.name, %error, "sweep of what is over"),
             }
         }
     }
@@ -61,6 +72,11 @@ impl Serve<Sweep> for Conntrack {
 fn is_over(entry: &RawEntry, now: u32) -> bool {
     let decoded = FlowKey4::from_bytes(&entry.key).zip(Flow::from_bytes(&entry.value));
     decoded.is_some_and(|(key, flow)| is_expired(key.protocol, &flow, now))
+}
+
+/// Whether nobody waits for the rest of a datagram any more.
+fn is_reassembled(entry: &RawEntry, now: u32) -> bool {
+    Fragmented::from_bytes(&entry.value).is_some_and(|first| fragment::is_over(&first, now))
 }
 
 #[cfg(test)]

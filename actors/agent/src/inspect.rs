@@ -10,6 +10,7 @@ use weft_abi::{
     address::Addr4,
     conntrack::{DENIED, FLOWS4, Flow, FlowKey4, OPENER_HIGH, PENDING4},
     endpoint::Endpoint,
+    fragment::{FRAGMENTS4, FragmentKey4, Fragmented, LATEST},
     ipcache::{AddressEntry, HOST, LOCAL, Prefix4, PrefixEntry, REMOTE_NODE, REMOTE_POD},
     map::{ALL, MapKind, MapSpec},
     policy::{DENY, INGRESS, PREFIX_PROTOCOL, PolicyEntry, PolicyPrefix},
@@ -178,6 +179,7 @@ fn words(node: &str, map: &MapSpec, entry: &RawEntry) -> MapEntry {
         name if name == weft_abi::ipcache::PREFIXES4.name => prefix_words(entry),
         name if name == weft_abi::endpoint::ENDPOINTS.name => endpoint_words(entry),
         name if name == FLOWS4.name || name == PENDING4.name => flow_words(entry),
+        name if name == FRAGMENTS4.name => fragment_words(entry),
         _ => None,
     };
     let (key, value) = words.unwrap_or_else(|| (hex(&entry.key), hex(&entry.value)));
@@ -230,6 +232,21 @@ fn endpoint_words(entry: &RawEntry) -> Option<(String, String)> {
         dotted(row.addr4)
     );
     Some((format!("ifindex {}", row.ifindex), value))
+}
+
+/// The ends of a first fragment, and which datagram it was of.
+fn fragment_words(entry: &RawEntry) -> Option<(String, String)> {
+    let (key, row) = (FragmentKey4::from_bytes(&entry.key)?, Fragmented::from_bytes(&entry.value)?);
+    let which = match key.scope {
+        LATEST => "latest".to_owned(),
+        _ => u16::from_be(key.id).to_string(),
+    };
+    let (source, destination) = (dotted(key.source), dotted(key.destination));
+    let (from, to) = (row.source_port.to_host(), row.destination_port.to_host());
+    Some((
+        format!("{} {source} -> {destination} {which}", protocol_words(key.protocol)),
+        format!("ports {from} {to} seen {}", row.seen),
+    ))
 }
 
 /// Low end, high end, who opened it, what is known of it.

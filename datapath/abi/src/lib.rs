@@ -14,6 +14,7 @@ pub mod drop;
 pub mod endpoint;
 pub mod epoch;
 pub mod event;
+pub mod fragment;
 pub mod ipcache;
 pub mod map;
 pub mod metrics;
@@ -21,7 +22,7 @@ pub mod policy;
 
 /// The version of everything in this crate. A change of any layout, constant or meaning bumps it;
 /// it is stored in the pinned map [`epoch::NODE_STATE`] and compared before programs are attached.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The hardware address of every pod's gateway: the host side of each pod's link carries it, and the
 /// pod's permanent neighbour entry names it, so no ARP is needed and one constant serves all rewrites.

@@ -45,13 +45,14 @@ macro_rules! map_spec {
 pub(crate) use map_spec;
 
 /// Every map of the datapath.
-pub const ALL: [MapSpec; 10] = [
+pub const ALL: [MapSpec; 11] = [
     crate::conntrack::FLOWS4,
     crate::conntrack::PENDING4,
     crate::endpoint::ENDPOINTS,
     crate::epoch::NODE_STATE,
     crate::event::EVENTS,
     crate::event::MUTED4,
+    crate::fragment::FRAGMENTS4,
     crate::ipcache::ADDRESSES4,
     crate::ipcache::PREFIXES4,
     crate::metrics::METRICS,

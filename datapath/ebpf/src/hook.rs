@@ -1,10 +1,10 @@
 //! What each hook does, concern after concern.
 
 use crate::{
-    Dropped, Pass, arp,
+    Dropped, Pass, arp, fragment,
     maps::Scratch,
     parse::{self, ETH_P_ARP, ETH_P_IP, Packet},
-    track,
+    track::{self, Found, Tracked},
     world::Kernel,
 };
 use aya_ebpf::programs::TcContext;
@@ -40,7 +40,7 @@ pub fn from_pod(
             return Err(Dropped::bare(DropReason::InvalidSourceIp, EGRESS));
         }
     }
-    track::pass(ctx, scratch, packet, &tracked, found)
+    judge(ctx, scratch, packet, &tracked, found)
 }
 
 #[inline(always)]
@@ -83,7 +83,7 @@ pub fn to_pod(
             Some(_) => return Err(Dropped::bare(DropReason::UnroutableIp, INGRESS)),
         }
     }
-    track::pass(ctx, scratch, packet, &tracked, found)?;
+    judge(ctx, scratch, packet, &tracked, found)?;
     let path = track::path(scratch);
     if path.kind != PATH_LOCAL || path.ifindex != ifindex {
         return Err(Dropped::bare(DropReason::UnroutableIp, INGRESS));
@@ -115,7 +115,22 @@ pub fn from_net(
     if !told.unwrap_or_else(|| !is_ours(packet.tuple.source)) {
         return Err(Dropped::bare(DropReason::InvalidSourceIp, INGRESS));
     }
-    track::pass(ctx, scratch, packet, &tracked, found)
+    judge(ctx, scratch, packet, &tracked, found)
+}
+
+/// Lets a packet go on with its flow, or opens one; the later fragments of its datagram will be of it.
+#[inline(always)]
+fn judge(
+    ctx: &TcContext,
+    scratch: &mut Scratch,
+    packet: &Packet,
+    tracked: &Tracked,
+    found: Option<Found>,
+) -> Result<Pass, Dropped> {
+    fragment::remember(packet);
+    let pass = track::pass(ctx, scratch, packet, tracked, found)?;
+    fragment::remember_passed(packet);
+    Ok(pass)
 }
 
 /// Whether an address is this node's or one of its pods'.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod count;
 pub mod event;
 pub mod finish;
+pub mod fragment;
 pub mod hook;
 pub mod maps;
 pub mod parse;

@@ -12,6 +12,7 @@ use weft_abi::{
     endpoint::{ENDPOINTS, Endpoint},
     epoch::NodeState,
     event::{EVENTS, MUTED4, Muted},
+    fragment::{FRAGMENTS4, FragmentKey4, Fragmented},
     ipcache::{ADDRESSES4, AddressEntry, PREFIXES4, PrefixEntry},
     metrics::{Counter, METRICS},
     policy::{CLASS_CAPACITY_MIN, CLASSES, PolicyEntry, PolicyKey},
@@ -66,6 +67,9 @@ pub static WEFT_PENDING4: LruHashMap<FlowKey4, Flow, { PENDING4.capacity as usiz
 pub static WEFT_METRICS: PerCpuArray<Counter, { METRICS.capacity as usize }> = PerCpuArray::new();
 #[btf_map(name = "weft_muted4")]
 pub static WEFT_MUTED4: LruHashMap<FlowKey4, Muted, { MUTED4.capacity as usize }> =
+    LruHashMap::new();
+#[btf_map(name = "weft_fragments4")]
+pub static WEFT_FRAGMENTS4: LruHashMap<FragmentKey4, Fragmented, { FRAGMENTS4.capacity as usize }> =
     LruHashMap::new();
 #[map(name = "weft_events")]
 pub static WEFT_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS.capacity, 0);

@@ -1,13 +1,15 @@
 //! A packet's headers, read once into a [`Tuple`]; nobody else reads packet bytes.
 
+use crate::fragment;
 use aya_ebpf::programs::TcContext;
 use weft_abi::{
     address::{Addr4, NetPort},
     conntrack::ECHO_PORT,
     drop::DropReason,
 };
-use weft_verdict::conntrack::{
-    ICMP, ICMP_ECHO, ICMP_ECHO_REPLY, SCTP, TCP, TUPLE_ZERO, Tuple, UDP,
+use weft_verdict::{
+    conntrack::{ICMP, ICMP_ECHO, ICMP_ECHO_REPLY, SCTP, TCP, TUPLE_ZERO, Tuple, UDP},
+    fragment::{Piece, piece},
 };
 
 /// Bytes of an Ethernet header.
@@ -75,11 +77,15 @@ pub struct Packet {
     pub ttl: u8,
     /// ICMP type and code.
     pub icmp: [u8; 2],
+    /// Which piece of its datagram it is.
+    pub piece: Piece,
+    /// The datagram's identification, as it stands in the packet.
+    pub id: u16,
 }
 
 impl Packet {
     /// Of a packet that could not be read.
-    pub const UNREAD: Self = Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2] };
+    pub const UNREAD: Self = Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole, id: 0 };
 }
 
 /// The packet's EtherType, in host order.
@@ -102,10 +108,19 @@ pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
     tuple.protocol = ip.protocol;
     tuple.source = ip.source;
     tuple.destination = ip.destination;
-    // More fragments, or an offset: not the first and only one.
-    if u16::from_be(ip.fragment) & 0x3fff != 0 {
-        return Err(DropReason::Fragment);
+    packet.id = ip.id;
+    packet.piece = piece(u16::from_be(ip.fragment), ip.protocol);
+    match packet.piece {
+        Piece::Whole | Piece::First => ends(ctx, packet, header),
+        Piece::Later => fragment::resolve(packet),
+        Piece::Overlapping => Err(DropReason::InvalidPacket),
     }
+}
+
+/// Reads the transport header.
+#[inline(always)]
+fn ends(ctx: &TcContext, packet: &mut Packet, header: usize) -> Result<(), DropReason> {
+    let tuple = &mut packet.tuple;
     match tuple.protocol {
         TCP => {
             let tcp: Tcp = transport(ctx, header)?;

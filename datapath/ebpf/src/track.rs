@@ -328,7 +328,7 @@ fn stamp(flow: *mut Flow) {
 
 /// Seconds of the monotonic clock, as of the last tick: cheaper than the clock itself.
 #[inline(always)]
-fn seconds() -> u32 {
+pub fn seconds() -> u32 {
     // SAFETY: a helper without arguments.
     (unsafe { bpf_ktime_get_coarse_ns() } / SECOND) as u32
 }

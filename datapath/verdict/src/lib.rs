@@ -6,6 +6,7 @@
 
 pub mod conntrack;
 pub mod flow;
+pub mod fragment;
 pub mod ipv4;
 pub mod lifetime;
 pub mod policy;

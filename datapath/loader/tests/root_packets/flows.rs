@@ -1,0 +1,154 @@
+//! Flows as they live: what is passed, refused, counted and told, and what is left in the tables.
+
+use crate::{
+    support::{
+        ACK, Datapath, FIN, IFINDEX, OK, Packet, Program, REDIRECT, RST, SHOT, SYN, echo, is_root,
+        tcp, udp,
+    },
+    world::{
+        NEIGHBOUR, NEIGHBOUR_CLASS, NODE, POD, POD_CLASS, REMOTE, WORLD, judge_by, loaded, stand,
+        world,
+    },
+};
+use weft_abi::{
+    conntrack::{FLOWS4, PENDING4},
+    drop::DropReason,
+    event::{EVENT_ALLOWED, EVENT_DROP},
+    metrics::{NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
+    policy::{DENY, EGRESS, INGRESS},
+};
+use weft_datapath::kernel::Maps;
+
+#[test]
+fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
+    let Some(mut datapath) = loaded() else { return };
+    let syn = tcp((POD, 40_000), (REMOTE, 80), SYN);
+    datapath.events();
+    assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, REDIRECT);
+    assert_eq!(datapath.entries(&PENDING4).len(), 1);
+    assert_eq!(datapath.run(Program::FromNet, &syn.reply(SYN | ACK).bytes()).action, REDIRECT);
+    assert_eq!((datapath.entries(&PENDING4).len(), datapath.entries(&FLOWS4).len()), (0, 1));
+    let data = tcp((POD, 40_000), (REMOTE, 80), ACK);
+    for _ in 0..3 {
+        assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
+    }
+    let told = datapath.events();
+    assert_eq!(told.iter().map(|e| e.0).collect::<Vec<_>>(), [EVENT_ALLOWED], "one event a flow");
+
+    // A policy that denies: neither side gets through, and neither opens it anew.
+    judge_by(&datapath, &[(EGRESS, 0, Some(80), DENY), (INGRESS, 0, None, 0)]);
+    assert_eq!(datapath.run(Program::FromNet, &data.reply(ACK).bytes()).action, SHOT);
+    assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, SHOT);
+    assert_eq!(datapath.run(Program::FromNet, &data.reply(ACK).bytes()).action, SHOT);
+    assert_eq!(datapath.entries(&FLOWS4).len(), 1, "a refusal is remembered");
+    let kinds: Vec<_> = datapath.events().iter().map(|e| (e.0, e.1, e.2)).collect();
+    assert_eq!(kinds, [(EVENT_DROP, DropReason::PolicyDeny.number(), EGRESS)], "once a second");
+
+    // And back: it opens at the next packet of either side.
+    judge_by(&datapath, &[(EGRESS, 0, None, 0)]);
+    assert_eq!(datapath.run(Program::FromNet, &data.reply(ACK).bytes()).action, REDIRECT);
+    assert_eq!(datapath.events().len(), 1, "and says so");
+
+    // It ends, and the next SYN is another flow.
+    for packet in [data.reply(FIN | ACK), data] {
+        datapath.run(
+            if packet.from == POD { Program::FromPod } else { Program::FromNet },
+            &packet.bytes(),
+        );
+    }
+    judge_by(&datapath, &[(EGRESS, 0, Some(80), DENY)]);
+    assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, SHOT);
+    judge_by(&datapath, &[(EGRESS, 0, None, 0)]);
+    assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, REDIRECT);
+    assert_eq!((datapath.entries(&PENDING4).len(), datapath.entries(&FLOWS4).len()), (1, 0));
+}
+
+#[test]
+fn root_an_answer_is_no_way_in() {
+    let Some(mut datapath) = loaded() else { return };
+    // The pod asks the neighbour, who may not ask the pod.
+    let question = tcp((POD, 40_000), (NEIGHBOUR, 80), SYN);
+    assert_eq!(datapath.run(Program::FromPod, &question.bytes()).action, REDIRECT);
+    let from_neighbour = |datapath: &mut Datapath, packet: Packet| {
+        // The interface of test runs is the neighbour's for a moment, and the neighbour's the pod's.
+        stand(datapath, NEIGHBOUR, NEIGHBOUR_CLASS, IFINDEX);
+        stand(datapath, POD, POD_CLASS, 72);
+        let ran = datapath.run(Program::FromPod, &packet.bytes());
+        stand(datapath, POD, POD_CLASS, IFINDEX);
+        stand(datapath, NEIGHBOUR, NEIGHBOUR_CLASS, 72);
+        ran.action
+    };
+    assert_eq!(from_neighbour(&mut datapath, question.reply(SYN | ACK)), REDIRECT);
+    assert_eq!(from_neighbour(&mut datapath, question.reply(SYN)), SHOT, "a SYN answers nothing");
+    assert_eq!(from_neighbour(&mut datapath, question.reply(ACK)), REDIRECT, "and changed nothing");
+    // The same of echoes under one identifier.
+    let ping = echo(POD, NEIGHBOUR, 8, 7);
+    assert_eq!(datapath.run(Program::FromPod, &ping.bytes()).action, REDIRECT);
+    assert_eq!(from_neighbour(&mut datapath, ping.reply(0)), REDIRECT);
+    assert_eq!(from_neighbour(&mut datapath, ping.reply(8)), SHOT, "its own request is judged");
+    // Nor is a flow a way in for the network under the neighbour's address.
+    let ran = datapath.run(Program::FromNet, &question.reply(ACK).bytes());
+    assert_eq!((ran.action, datapath.counted(DropReason::InvalidSourceIp.number())), (SHOT, 1));
+    let from_node = udp((NODE, 5), (POD, 53));
+    assert_eq!(datapath.run(Program::ToPod, &from_node.bytes()).action, OK);
+    assert_eq!(datapath.run(Program::FromNet, &from_node.bytes()).action, SHOT);
+}
+
+#[test]
+fn root_a_scan_leaves_the_answered_alone_and_a_full_table_is_counted() {
+    if !is_root() {
+        return;
+    }
+    let mut datapath = Datapath::load_with(&[(&FLOWS4, 2)]);
+    world(&datapath);
+    let mut open = |port: u16, answer: u8| {
+        let syn = tcp((POD, port), (REMOTE, 80), SYN);
+        datapath.run(Program::FromPod, &syn.bytes());
+        let action = datapath.run(Program::FromNet, &syn.reply(answer).bytes()).action;
+        (action, datapath.entries(&FLOWS4).len(), datapath.entries(&PENDING4).len())
+    };
+    assert_eq!(open(1, RST | ACK), (REDIRECT, 0, 1), "a closed port needs no room");
+    assert_eq!(open(2, SYN | ACK), (REDIRECT, 1, 1));
+    assert_eq!(open(3, SYN | ACK), (REDIRECT, 2, 1));
+    assert_eq!(open(4, SYN | ACK), (REDIRECT, 2, 2), "it lives on among the unanswered");
+    assert_eq!(datapath.counted(NOTICE_FLOWS_FULL), 1);
+    let data = tcp((POD, 4), (REMOTE, 80), ACK);
+    assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
+    assert_eq!(datapath.run(Program::FromNet, &data.reply(ACK).bytes()).action, REDIRECT);
+}
+
+#[test]
+fn root_a_packet_from_the_middle_of_a_connection_is_judged_and_counted() {
+    let Some(mut datapath) = loaded() else { return };
+    let data = tcp((POD, 40_000), (REMOTE, 80), ACK);
+    assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
+    assert_eq!(datapath.counted(NOTICE_MID_STREAM), 1);
+    assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
+    assert_eq!(datapath.counted(NOTICE_MID_STREAM), 1, "it has a flow now");
+}
+
+#[test]
+fn root_pruning_takes_what_is_over_and_nothing_else() {
+    let Some(mut datapath) = loaded() else { return };
+    // More than one batch.
+    for n in 0..5_000_u16 {
+        datapath.run(Program::FromPod, &udp((POD, 10_000 + n), (WORLD, 53)).bytes());
+    }
+    let port = |key: &[u8]| u16::from_be_bytes([key[8], key[9]]);
+    assert_eq!(datapath.entries(&PENDING4).len(), 5_000);
+    let pruned = datapath.maps.prune(&PENDING4, &mut |e| port(&e.key) % 2 == 0).unwrap();
+    assert_eq!((pruned.seen, pruned.removed), (5_000, 2_500));
+    assert!(datapath.entries(&PENDING4).iter().all(|e| port(&e.key) % 2 == 1));
+    // Who is still over when seen, but not when taken, stays.
+    let mut looks = std::collections::HashMap::new();
+    let pruned = datapath
+        .maps
+        .prune(&PENDING4, &mut |e| {
+            let look = looks.entry(e.key.clone()).or_insert(0);
+            *look += 1;
+            *look == 1
+        })
+        .unwrap();
+    assert_eq!((pruned.seen, pruned.removed), (2_500, 0));
+    assert_eq!(datapath.entries(&PENDING4).len(), 2_500);
+}
