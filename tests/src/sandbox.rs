@@ -30,9 +30,10 @@ pub fn within<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T
         // What others of this machine have mounted goes when they go, here too: it goes now.
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let others = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        for other in
-            others.filter(|path| path.starts_with("/run/")).collect::<Vec<_>>().iter().rev()
-        {
+        let of_a_test = std::env::temp_dir().join("weft-");
+        let of_a_test = of_a_test.to_string_lossy();
+        let goes = |path: &&str| path.starts_with("/run/") || path.starts_with(&*of_a_test);
+        for other in others.filter(goes).collect::<Vec<_>>().iter().rev() {
             let _ = umount2(*other, MntFlags::MNT_DETACH);
         }
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();

@@ -22,6 +22,8 @@ const POLICY_SETS: usize = 2_000;
 const PACKETS_A_SET: usize = 500;
 const CLASS: u32 = 1000;
 const POD: [u8; 4] = [10, 0, 0, 1];
+/// TCP, UDP, SCTP.
+const PROTOCOLS: [u8; 3] = [6, 17, 132];
 /// Peers are `10.side.c.i`: the prefix names the c-th CIDR identity, the address the i-th identity.
 const IDENTITIES: [u32; 4] = [0, 2, 300, 301];
 const CIDRS: [u32; 3] = [0, 0x0100_0001, 0x0100_0002];
@@ -74,7 +76,7 @@ fn draw_entries(random: &mut Random) -> Vec<Entry> {
         let entry = Entry {
             direction: random.one_of(&[INGRESS, EGRESS]),
             identity: random.one_of(&[0, 2, 300, 301, CIDRS[1], CIDRS[2]]),
-            protocol: if shape == 0 { None } else { Some(random.one_of(&[6, 17])) },
+            protocol: if shape == 0 { None } else { Some(random.one_of(&PROTOCOLS)) },
             port: (shape > 1).then(|| {
                 let width = 1u32 << (16 - bits);
                 let port = u32::try_from(random.below(1 << 16)).unwrap() / width * width;
@@ -119,12 +121,12 @@ fn draw_question(random: &mut Random, entries: &[Entry]) -> Question {
         direction: near.direction,
         identity: exact(&IDENTITIES).unwrap_or_else(|| random.below(IDENTITIES.len())),
         cidr: exact(&CIDRS).unwrap_or_else(|| random.below(CIDRS.len())),
-        protocol: near.protocol.unwrap_or_else(|| random.one_of(&[6, 17])),
+        protocol: near.protocol.unwrap_or_else(|| random.one_of(&PROTOCOLS)),
         port: u16::try_from(edge & 0xffff).unwrap(),
     }
 }
 
-/// Ethernet, IPv4 and enough of TCP or UDP.
+/// Ethernet, IPv4 and enough of TCP, UDP or SCTP.
 fn packet(question: &Question, source_port: u16) -> [u8; 64] {
     let peer = [
         10,

@@ -181,6 +181,7 @@ impl Engine {
             .wanted(class)
             .map(|subject| self.compiler(subject).class(&self.rules_about(subject), &mut numbers));
         self.rules = numbers;
+        self.work.classes += u64::from(by_peer.is_some());
         by_peer
     }
 
@@ -194,6 +195,7 @@ impl Engine {
             }
         }
         self.rules = numbers;
+        self.work.peers += found.len() as u64;
         found
     }
 

@@ -65,6 +65,16 @@ pub struct Engine {
     realised: BTreeMap<u32, ByPeer>,
     dirty: Dirty,
     stale: Option<Stale>,
+    work: Work,
+}
+
+/// What an engine has resolved since it was made: its costs follow what changes, not what there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Classes, each whole.
+    pub classes: u64,
+    /// Peers, each for one class.
+    pub peers: u64,
 }
 
 /// A policy and what it was resolved to.

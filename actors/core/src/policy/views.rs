@@ -1,6 +1,6 @@
 //! What can be asked of the engine.
 
-use super::{Engine, Entries, RuleNames, commit::flat};
+use super::{Engine, Entries, RuleNames, Work, commit::flat};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use weft_abi::ipcache::PrefixEntry;
@@ -11,6 +11,11 @@ use weft_types::{
 
 /// What can be asked.
 impl Engine {
+    /// What it has resolved so far.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
     /// What every wanted class holds, as of the last commit.
     pub fn classes(&self) -> BTreeMap<u32, Entries> {
         self.realised.iter().map(|(class, by_peer)| (*class, flat(by_peer))).collect()

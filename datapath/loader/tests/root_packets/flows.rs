@@ -13,7 +13,9 @@ use crate::{
 use weft_abi::{
     conntrack::{FLOWS4, PENDING4},
     drop::DropReason,
+    endpoint::ENDPOINTS,
     event::{EVENT_ALLOWED, EVENT_DROP},
+    ipcache::{ADDRESSES4, PREFIXES4},
     metrics::{NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
     policy::{DENY, EGRESS, INGRESS},
 };
@@ -61,6 +63,29 @@ fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
     judge_by(&datapath, &[(EGRESS, 0, None, 0)]);
     assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, REDIRECT);
     assert_eq!((datapath.entries(&PENDING4).len(), datapath.entries(&FLOWS4).len()), (1, 0));
+}
+
+#[test]
+fn root_an_established_packet_asks_nobody_but_its_flow() {
+    let Some(mut datapath) = loaded() else { return };
+    let (syn, data) =
+        (tcp((POD, 40_000), (REMOTE, 80), SYN), tcp((POD, 40_000), (REMOTE, 80), ACK));
+    let both = |datapath: &mut Datapath, packet: Packet, answer: u8| {
+        let there = datapath.run(Program::FromPod, &packet.bytes()).action;
+        (there, datapath.run(Program::FromNet, &packet.reply(answer).bytes()).action)
+    };
+    assert_eq!(both(&mut datapath, syn, SYN | ACK), (REDIRECT, REDIRECT));
+    // Whoever else it could ask is gone, and nobody has said that anything changed.
+    for map in [&ENDPOINTS, &ADDRESSES4, &PREFIXES4] {
+        let keys: Vec<_> = datapath.entries(map).into_iter().map(|entry| entry.key).collect();
+        datapath.maps.delete(map, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        assert_eq!(datapath.entries(map).len(), 0, "{}", map.name);
+    }
+    datapath.maps.class_remove(&[POD_CLASS, NEIGHBOUR_CLASS]).unwrap();
+    assert_eq!(both(&mut datapath, data, ACK), (REDIRECT, REDIRECT));
+    datapath.maps.bump_epoch().unwrap();
+    // Now everyone is asked again: nobody is behind that interface, and the address is no pod's of this node.
+    assert_eq!(both(&mut datapath, data, ACK), (SHOT, OK));
 }
 
 #[test]
