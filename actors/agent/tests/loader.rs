@@ -2,101 +2,20 @@
 //! somebody removed is put back and counted.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::{
-    collections::BTreeSet,
-    net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use weft_agent::{
     gated::Gated,
     loader::{Config, Loader, Plug, Sweep, Unplug},
     metrics::Counts,
     runtime::{Edge, Runtime},
 };
-use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Programs};
-
-/// The node's own device.
-const DEVICE: u32 = 1;
-
-/// What stands before packets, by interface.
-#[derive(Default)]
-struct State {
-    plugged: Vec<(String, u32)>,
-    filters: BTreeSet<u32>,
-    links: BTreeSet<u32>,
-    detached: Vec<u32>,
-    /// Linked though they were gone.
-    stray: Vec<u32>,
-}
-
-#[derive(Default)]
-struct Kernel(Mutex<State>);
-
-impl Kernel {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
-    }
-}
-
-impl Programs for Kernel {
-    fn attach_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
-        Ok(if self.state().filters.insert(ifindex) { 2 } else { 0 })
-    }
-
-    fn link_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
-        let mut state = self.state();
-        if !state.plugged.iter().any(|(_, plugged)| *plugged == ifindex) {
-            state.stray.push(ifindex);
-        }
-        Ok(if state.links.insert(ifindex) { 2 } else { 0 })
-    }
-
-    fn attach_net(&self, ifindex: u32) -> Result<usize, KernelError> {
-        Ok(usize::from(self.state().links.insert(ifindex)))
-    }
-
-    fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
-        self.state().detached.push(ifindex);
-        Ok(())
-    }
-}
-
-impl Links for Kernel {
-    fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
-        let ifindex = u32::from(spec.address);
-        self.state().plugged.push((spec.host_interface.clone(), ifindex));
-        Ok(Link { ifindex, mac: [2; 6] })
-    }
-
-    fn open(&self, _: &LinkSpec) -> Result<(), KernelError> {
-        Ok(())
-    }
-
-    fn unplug(&self, host_interface: &str) -> Result<(), KernelError> {
-        self.state().plugged.retain(|(name, _)| name != host_interface);
-        Ok(())
-    }
-
-    fn inspect(&self, _: &LinkSpec) -> Result<Vec<String>, KernelError> {
-        Ok(Vec::new())
-    }
-
-    fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
-        Ok(self.state().plugged.clone())
-    }
-
-    fn device_of(&self, _: Ipv4Addr) -> Result<(u32, u32), KernelError> {
-        Ok((DEVICE, 1500))
-    }
-
-    fn set_routes(&self, _: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError> {
-        Ok(())
-    }
-}
+use weft_datapath::{
+    fake::{Attached, DEVICE, FakeLinks},
+    kernel::{LinkSpec, Links, Programs},
+};
 
 struct World {
-    kernel: Arc<Kernel>,
+    kernel: Arc<FakeLinks>,
     counts: Counts,
     loader: Edge<Loader>,
     _runtime: Runtime,
@@ -104,7 +23,7 @@ struct World {
 
 fn world(lull: Duration) -> World {
     let (kernel, counts, runtime) =
-        (Arc::new(Kernel::default()), Counts::default(), Runtime::start());
+        (Arc::new(FakeLinks::default()), Counts::default(), Runtime::start());
     kernel.state().links.insert(DEVICE);
     let config = Config { program_lull: lull, ..Config::default() };
     let seat = runtime.role("loader", {
@@ -131,7 +50,7 @@ impl World {
         self.loader.ask(Plug(spec)).await.unwrap().unwrap();
     }
 
-    async fn becomes(&self, what: &str, holds: impl Fn(&State) -> bool) {
+    async fn becomes(&self, what: &str, holds: impl Fn(&Attached) -> bool) {
         for _ in 0..10_000 {
             if holds(&self.kernel.state()) {
                 return;

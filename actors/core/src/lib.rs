@@ -1,4 +1,4 @@
-//! The pure cores of the agent: policy, ipcache, endpoint, ipam, mapsync, flow.
+//! The pure cores of the agent: policy, ipcache, endpoint (and whose address is whose), mapsync, flow.
 
 pub mod directory;
 pub mod endpoint;
