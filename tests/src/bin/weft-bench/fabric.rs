@@ -35,6 +35,8 @@ pub(crate) struct Fabric {
     status: Value,
     /// How large it was made.
     pub(crate) size: Size,
+    /// How long `weft lab up` took.
+    pub(crate) took: Duration,
 }
 
 /// A pod that runs.
@@ -61,7 +63,8 @@ impl Fabric {
     /// Brings it up; every policy is enforced then.
     pub(crate) fn up(size: Size) -> Result<Self> {
         let name = format!("bench-{}", std::process::id());
-        let mut lab = Self { name, status: Value::Null, size };
+        let mut lab = Self { name, status: Value::Null, size, took: Duration::ZERO };
+        let begun = Instant::now();
         let mut command = Command::new(program::ours("weft")?);
         command.args(["lab", "up", "--nodes", "2", "-f", "-", "--name", &lab.name]);
         let mut child = program::piped(command.stdin(Stdio::piped()))?;
@@ -71,6 +74,7 @@ impl Fabric {
         let _ = input.write_all(manifests.as_bytes());
         drop(input);
         said("weft lab up", child.wait_with_output()?)?;
+        lab.took = begun.elapsed();
         lab.status = lab.look()?;
         Ok(lab)
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod cni;
+pub(crate) mod lab;
 pub(crate) mod maps;
 pub(crate) mod packets;
 pub(crate) mod transport;
@@ -77,12 +78,13 @@ pub(crate) struct Measurement {
 }
 
 /// All of them: those of the lab first, and first of these the one that wants it idle.
-pub(crate) const ALL: [Measurement; 5] = [
+pub(crate) const ALL: [Measurement; 6] = [
     agent::MEASUREMENT,
     transport::MEASUREMENT,
     cni::MEASUREMENT,
     packets::MEASUREMENT,
     maps::MEASUREMENT,
+    lab::MEASUREMENT,
 ];
 
 /// Rounds of these arms, and what others did on the machine before and after.
