@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{
     fs::{self, File},
-    io,
+    io::{self, ErrorKind},
     net::Ipv4Addr,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
@@ -23,8 +23,8 @@ use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
 
 /// How long a device may take until it sends. The kernel gathers what is not urgent over a second.
 const CARRIES_WITHIN: Duration = Duration::from_secs(3);
-/// How often it is looked at; mostly it takes less.
-const CARRIES_PAUSE: Duration = Duration::from_micros(200);
+/// How soon it is looked at again, twice as late each time up to the second.
+const CARRIES_PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(1)];
 
 /// Links of the calling thread's network namespace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,9 +34,15 @@ impl Links for RealLinks {
     fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
         refuse_own(&spec.netns)?;
         let mac = pod_mac(spec.address);
-        let host = match paired(spec)? {
-            Some(host) => host,
-            None => make_pair(spec, mac)?,
+        // Mostly neither name is taken; who has it is looked for only then.
+        let host = match make_pair(spec, mac) {
+            Err(KernelError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+                match paired(spec)? {
+                    Some(host) => host,
+                    None => make_pair(spec, mac)?,
+                }
+            }
+            made => made?,
         };
         let action = || format!("set up {} of {}", spec.interface, spec.netns.display());
         netns::inside(&spec.netns, || dress_pod(spec).map_err(failed(action())))?;
@@ -49,22 +55,18 @@ impl Links for RealLinks {
     fn open(&self, spec: &LinkSpec) -> Result<(), KernelError> {
         let action = || format!("open {}", spec.host_interface);
         let mut network = network()?;
+        let no_link = || KernelError::Unusable(format!("{}: it is no pod's link", action()));
         let host = network.device(&spec.host_interface).map_err(failed(action()))?;
-        let ifindex = host.map_or(0, |host| host.index);
-        let pods = network.neighbours(ifindex).map_err(failed(action()))?;
-        let Some(&(address, mac)) = pods.first() else {
-            return Err(KernelError::Unusable(format!("{}: it is no pod's link", action())));
-        };
-        network.set_up(ifindex).map_err(failed(action()))?;
-        let route = Route { prefix: (address, 32), via: None, device: ifindex };
+        let host = host.ok_or_else(no_link)?;
+        let pods = network.neighbours(host.index).map_err(failed(action()))?;
+        let &(address, mac) = pods.first().ok_or_else(no_link)?;
+        network.set_up(host.index).map_err(failed(action()))?;
+        let route = Route { prefix: (address, 32), via: None, device: host.index };
         network.add_route(route).map_err(failed(action()))?;
-        network.add_neighbour(ifindex, address, mac).map_err(failed(action()))?;
-        carries(&mut network, &spec.host_interface).map_err(failed(action()))?;
-        netns::inside(&spec.netns, || {
-            Network::here()
-                .and_then(|mut pod| carries(&mut pod, &spec.interface))
-                .map_err(failed(action()))
-        })
+        network.add_neighbour(host.index, address, mac).map_err(failed(action()))?;
+        carries(|| network.device(&spec.host_interface)).map_err(failed(action()))?;
+        let action = || format!("open {} in {}", spec.interface, spec.netns.display());
+        carries(|| network.peer(&host)).map_err(failed(action()))
     }
 
     fn unplug(&self, host_interface: &str) -> Result<(), KernelError> {
@@ -160,18 +162,20 @@ fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
 
 /// Waits until a device sends. The kernel gives it a queue some time after its peer was set up, on a thread of its own
 /// (`linkwatch`), and says so by its operational state; what is sent before is lost, without a trace.
-fn carries(network: &mut Network, device: &str) -> io::Result<()> {
+fn carries(mut device: impl FnMut() -> io::Result<Option<Device>>) -> io::Result<()> {
     let until = Instant::now() + CARRIES_WITHIN;
+    let [mut pause, longest] = CARRIES_PAUSES;
     loop {
-        match network.device(device)? {
+        match device()? {
             Some(found) if found.carries => return Ok(()),
-            Some(_) if Instant::now() < until => thread::sleep(CARRIES_PAUSE),
-            Some(_) => {
-                let problem = format!("{device} is set up and does not become operational");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+            Some(_) if Instant::now() < until => thread::sleep(pause),
+            Some(found) => {
+                let problem = format!("{} is set up and does not become operational", found.name);
+                return Err(io::Error::new(ErrorKind::TimedOut, problem));
             }
             None => return Err(io::Error::from_raw_os_error(libc::ENODEV)),
         }
+        pause = longest.min(pause * 2);
     }
 }
 

@@ -7,6 +7,8 @@ const INET: u8 = libc::AF_INET as u8;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
+/// `linux/if_link.h`, Linux 5.0 or later (`IFLA_IF_NETNSID` before).
+const IFLA_TARGET_NETNSID: u16 = 46;
 /// `linux/if.h`.
 const IF_OPER_UP: u8 = 6;
 const DUMP: i32 = libc::NLM_F_DUMP;
@@ -32,6 +34,8 @@ pub struct Device {
     pub mac: Option<[u8; 6]>,
     /// Index of its peer, in the peer's namespace.
     pub peer: Option<u32>,
+    /// What this namespace calls the peer's, where that is another.
+    pub peer_namespace: Option<i32>,
     /// Whether it is one side of a veth pair.
     pub veth: bool,
 }
@@ -121,8 +125,21 @@ impl Network {
 
     /// The device of a name.
     pub fn device(&mut self, name: &str) -> io::Result<Option<Device>> {
-        let request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0))
-            .with(libc::IFLA_IFNAME, &text(name));
+        let request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0));
+        self.find_device(request.with(libc::IFLA_IFNAME, &text(name)))
+    }
+
+    /// The other side of a pair, whatever namespace it is in.
+    pub fn peer(&mut self, device: &Device) -> io::Result<Option<Device>> {
+        let Some(peer) = device.peer else { return Ok(None) };
+        let mut request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(peer, 0, 0));
+        if let Some(namespace) = device.peer_namespace {
+            request = request.with(IFLA_TARGET_NETNSID, &namespace.to_ne_bytes());
+        }
+        self.find_device(request)
+    }
+
+    fn find_device(&mut self, request: Request) -> io::Result<Option<Device>> {
         match self.0.ask(request) {
             Ok(rows) => Ok(rows.first().and_then(|row| read_device(row))),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
@@ -262,6 +279,8 @@ fn read_device(row: &[u8]) -> Option<Device> {
         mtu: word(find(attributes, libc::IFLA_MTU)?, 0)?,
         mac: find(attributes, libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
         peer: find(attributes, libc::IFLA_LINK).and_then(|link| word(link, 0)),
+        peer_namespace: find(attributes, libc::IFLA_LINK_NETNSID)
+            .and_then(|id| Some(i32::from_ne_bytes(id.try_into().ok()?))),
         veth: kind.is_some_and(|kind| kind.starts_with(b"veth")),
     })
 }
