@@ -24,19 +24,19 @@ build: setup ## Build everything, optimised
 		-p weft -p weft-agent -p weft-operator -p weft-cni
 
 lab: build ## Show a two-node fabric with real packets; takes it down again (KEEP=1: not)
-	@$(SUDO) env BIN="$(abspath $(BIN))" SHOP="$(SHOP)" LAB="$(LAB)" KEEP="$(KEEP)" .ci/lab
+	@$(SUDO) env BIN="$(abspath $(BIN))" SHOP="$(SHOP)" LAB="$(LAB)" KEEP="$(KEEP)" SUDO="$(SUDO)" .ci/lab
 
 test: setup ## Run every test
-	@echo "running every test; those that need root say so when they cannot run"
+	@echo "running every test; those that need root by sudo, and said where they cannot run"
 	@$(CARGO) build --locked --workspace
-	@$(CARGO) test --locked --workspace
+	@CARGO="$(CARGO)" .ci/test
 
 test-long: setup ## Run what is too long for `make test`
 	@$(CARGO) build --locked --workspace
-	@echo "1/2: property tests with 64 times as many cases"
-	@PROPTEST_CASES=16384 $(CARGO) test --locked --workspace
+	@echo "1/2: every test, those of properties with 16384 cases each (2048 where a case is a process)"
+	@PROPTEST_CASES=16384 CARGO="$(CARGO)" .ci/test
 	@echo "2/2: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
-	@$(CARGO) test --locked --workspace --test agent_killed -- --ignored --nocapture
+	@CARGO="$(CARGO)" .ci/test --test agent_killed -- --ignored --nocapture
 
 bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
 	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests
@@ -46,8 +46,11 @@ bench: build ## Print the benchmark table, and write it to target/bench.json (BE
 lint: setup ## Check format and lints
 	@echo "checking the format"
 	@$(CARGO) fmt --all --check
+	@$(CARGO) fmt --check --manifest-path datapath/ebpf/Cargo.toml
 	@echo "checking lints"
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@# As a library of this machine: what it says is of the source, and no compiler of eBPF has clippy.
+	@$(CARGO) clippy --locked --manifest-path datapath/ebpf/Cargo.toml --lib -- -D warnings
 
 clean: ## Remove what was built
 	@$(CARGO) clean

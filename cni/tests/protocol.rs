@@ -138,7 +138,7 @@ fn a_namespace_that_is_none_is_refused_before_the_agent_is_asked() {
 }
 
 #[test]
-fn add_and_check_are_asked_and_answered_in_each_version() {
+fn root_add_and_check_are_asked_and_answered_in_each_version() {
     let Some(netns) = Netns::new() else { return };
     for version in ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
         let node = Node::new();
@@ -169,7 +169,7 @@ fn add_and_check_are_asked_and_answered_in_each_version() {
 }
 
 #[test]
-fn what_the_agent_says_becomes_a_code() {
+fn root_what_the_agent_says_becomes_a_code() {
     let Some(netns) = Netns::new() else { return };
     for (kind, add, check, delete, status) in [
         ("try_again", 11, 11, None, 50),
@@ -199,7 +199,7 @@ fn what_the_agent_says_becomes_a_code() {
 }
 
 #[test]
-fn an_agent_that_is_away_is_told_quickly() {
+fn root_an_agent_that_is_away_is_told_quickly() {
     let Some(netns) = Netns::new() else { return };
     let node = Node::new();
     let mut config = node.config("1.1.0");
@@ -238,7 +238,7 @@ fn del_succeeds_without_agent_namespace_and_previous_result_and_waits_on_disk() 
 }
 
 #[test]
-fn an_agent_that_talks_nonsense_is_an_error_and_no_more() {
+fn root_an_agent_that_talks_nonsense_is_an_error_and_no_more() {
     let Some(netns) = Netns::new() else { return };
     for answer in [&b"\n"[..], b"{}\n", b"", b"\xff\xfe\n", b"{\"ok\":{\"added\":{}}}\n", DONE] {
         let node = Node::new();

@@ -15,6 +15,7 @@ use node::{Node, address};
 use serde_json::{Value, json};
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -26,7 +27,8 @@ const VERSION: &str = "v1.3.0";
 /// Builds `cnitool` once a machine; none, with the reason on stderr, where it cannot be had.
 fn cnitool() -> Option<PathBuf> {
     let skipped = |why: &str| {
-        eprintln!("skipped: cnitool {VERSION}: {why}");
+        // `print!` alone is captured by libtest.
+        let _ = writeln!(std::io::stderr(), "skipped: cnitool {VERSION}: {why}");
         None
     };
     let go = Command::new("go").arg("version").output();

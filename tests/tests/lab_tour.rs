@@ -57,6 +57,27 @@ fn root_the_demonstration_shows_what_it_says() {
     assert!(!lab.dir().exists());
 }
 
+/// As a user with sudo calls it.
+#[test]
+fn root_a_demonstration_that_is_to_be_kept_is_left_up_and_says_how_to_go_on() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::named("tourkeep");
+    let output = demonstration(&lab.name).env("KEEP", "1").env("SUDO", "sudo -E").output().unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    let (weft, name) = (program("weft").display().to_string(), &lab.name);
+    let down =
+        format!("lab {name} is left up; take it down with: sudo {weft} lab down --name {name}");
+    assert!(out.ends_with(&format!("\n{down}\n")), "{out}");
+    let (_, next) = out.split_once("== try next").expect("it ends with it");
+    assert_eq!(next.matches(&format!("\n  sudo {weft} ")).count(), 4, "{next}");
+    lab.does(&["status"]);
+    assert!(lab.probe(&[]).values().any(|allowed| *allowed), "it is in use as before");
+}
+
 /// A process that is ended with the test.
 struct Running(Child);
 
@@ -110,7 +131,7 @@ fn root_what_to_try_next_works() {
         .collect();
     assert_eq!(commands.len(), 4, "{commands:?}");
     let run = |words: &[String]| {
-        assert_eq!(words[0], "$weft");
+        assert_eq!(words[0], "$sudo$weft");
         let output =
             Command::new(program("weft")).args(&words[1..]).current_dir(root()).output().unwrap();
         let (out, err) =

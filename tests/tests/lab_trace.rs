@@ -175,7 +175,7 @@ fn writes(map: &str, log: &str) -> impl Fn(&Span) -> bool {
 }
 
 #[test]
-fn a_policy_is_one_trace_from_the_command_to_every_kernel_map() {
+fn root_a_policy_is_one_trace_from_the_command_to_every_kernel_map() {
     if !is_root() {
         return;
     }
@@ -208,7 +208,7 @@ fn a_policy_is_one_trace_from_the_command_to_every_kernel_map() {
 }
 
 #[test]
-fn a_cni_add_is_one_trace_from_the_plugin_to_the_maps_of_the_other_node() {
+fn root_a_cni_add_is_one_trace_from_the_plugin_to_the_maps_of_the_other_node() {
     if !is_root() {
         return;
     }
@@ -262,7 +262,7 @@ fn a_cni_del_is_one_trace_too(lab: &Lab) {
 }
 
 #[test]
-fn a_panic_is_told_with_the_last_messages_and_no_secret_is_told_at_all() {
+fn root_a_panic_is_told_with_the_last_messages_and_no_secret_is_told_at_all() {
     if !is_root() {
         return;
     }

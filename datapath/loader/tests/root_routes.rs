@@ -1,5 +1,13 @@
 //! Routes to other nodes' prefixes, in a network namespace with routes that others made.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+mod support;
 
 use nix::sched::{CloneFlags, unshare};
 use std::{net::Ipv4Addr, process::Command};
@@ -43,8 +51,7 @@ fn ours() -> Vec<String> {
 
 #[test]
 fn root_routes_of_others_are_never_touched() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: routes need root");
+    if !support::is_root() {
         return;
     }
     let alone = std::thread::spawn(|| {
