@@ -3,7 +3,12 @@
 
 mod support;
 
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::select,
+    test_runner::{TestCaseResult, TestRunner},
+};
 use std::{
     ffi::OsString,
     os::unix::ffi::OsStringExt,
@@ -14,11 +19,17 @@ use support::{Node, call};
 /// A process each: fewer than usual, for `make test`.
 const CASES: u32 = 200;
 
-fn cases() -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
-    ProptestConfig {
-        cases: asked.map_or(CASES, |asked: u32| asked / 8),
-        ..ProptestConfig::default()
+/// How many cases, where other tests have as many as `PROPTEST_CASES` says.
+fn cases(asked: Option<&str>) -> u32 {
+    asked.and_then(|text| text.parse::<u32>().ok()).map_or(CASES, |asked| asked / 8)
+}
+
+/// Not `proptest!`, which puts `PROPTEST_CASES` over whatever number it is told.
+fn every<S: Strategy>(of: S, holds: impl Fn(S::Value) -> TestCaseResult) {
+    let cases = cases(std::env::var("PROPTEST_CASES").ok().as_deref());
+    let config = ProptestConfig { cases, source_file: Some(file!()), ..ProptestConfig::default() };
+    if let Err(fault) = TestRunner::new(config).run(&of, holds) {
+        panic!("{fault}");
     }
 }
 
@@ -116,11 +127,9 @@ fn stdin() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => vec(any::<u8>(), 0..200), 4 => config.prop_map(|value| value.to_string().into_bytes())]
 }
 
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn any_call_has_an_answer_and_leaves_nothing(variables in environment(), stdin in stdin()) {
+#[test]
+fn any_call_has_an_answer_and_leaves_nothing() {
+    every((environment(), stdin()), |(variables, stdin)| {
         let node = Node::new();
         // Where the configuration names no socket, nobody is asked at the node's own: none of these is an agent's.
         let stdin = match serde_json::from_slice::<serde_json::Value>(&stdin) {
@@ -141,15 +150,25 @@ proptest! {
         prop_assert!(left.iter().all(|name| name.ends_with(".json")));
         let entries = std::fs::read_dir(node.dir.path()).unwrap().count();
         prop_assert_eq!(entries, left.len());
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn any_answer_of_the_agent_is_survived(answer in vec(any::<u8>(), 0..80)) {
+#[test]
+fn any_answer_of_the_agent_is_survived() {
+    every(vec(any::<u8>(), 0..80), |answer| {
         let node = Node::new();
         let _asked = node.agent(&answer);
         for command in ["DEL", "STATUS"] {
             let variables = Node::variables(command, std::path::Path::new("/nonexistent"));
             call(&variables, node.config("1.1.0").to_string().as_bytes());
         }
-    }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_number_of_cases_that_is_asked_for_is_divided() {
+    let number = [None, Some("16384"), Some("many")].map(cases);
+    assert_eq!(number, [CASES, 2048, CASES]);
 }
