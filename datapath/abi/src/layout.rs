@@ -1,5 +1,12 @@
 //! The macro that every type of the kernel boundary is written with.
 
+/// A size as the kernel takes it; one that does not fit does not compile.
+#[expect(clippy::cast_possible_truncation, reason = "asserted before")]
+pub const fn size(of: usize) -> u32 {
+    assert!(of <= u32::MAX as usize, "a size of this kernel boundary");
+    of as u32
+}
+
 /// Declares a `#[repr(C)]` type with its size and the offset of every field, asserts both at compile
 /// time together with the absence of hidden padding, and implements aya's plain-old-data marker.
 ///
@@ -32,6 +39,10 @@ macro_rules! abi {
         };
 
         impl $name {
+            /// Of each field its name, its offset and its bytes, for the test that tells other layouts.
+            pub const FIELDS: &'static [(&'static str, usize, usize)] =
+                &[$( (stringify!($field), $offset, ::core::mem::size_of::<$ty>()), )*];
+
             /// All bytes zero, which every type of this crate allows.
             pub const fn zeroed() -> Self {
                 // SAFETY: the fields are integers and arrays of them, for which zero is a value.

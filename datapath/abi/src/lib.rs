@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "the plain-old-data marker of map types is an unsafe trait")]
 
 #[macro_use]
-mod layout;
+pub mod layout;
 pub mod address;
 pub mod conntrack;
 pub mod drop;

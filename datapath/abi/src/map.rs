@@ -36,8 +36,8 @@ macro_rules! map_spec {
             name: $name,
             version: $version,
             kind: $crate::map::MapKind::$kind,
-            key_size: ::core::mem::size_of::<$key>() as u32,
-            value_size: ::core::mem::size_of::<$value>() as u32,
+            key_size: $crate::layout::size(::core::mem::size_of::<$key>()),
+            value_size: $crate::layout::size(::core::mem::size_of::<$value>()),
             capacity: $capacity,
         };
     };
