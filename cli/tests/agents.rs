@@ -167,6 +167,12 @@ fn the_status_has_a_row_for_an_agent_that_is_away() {
     );
     assert_eq!(rows[1]["node"], "n1");
     assert!(rows[1]["problems"][0].as_str().unwrap().contains("n1.sock"), "{out}");
+    // As in the table: this lab has no operator.
+    let kinds: Vec<&str> =
+        rows.as_array().unwrap().iter().map(|row| row["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["agent", "agent", "operator"]);
+    let told = rows[2]["problems"][0].as_str().unwrap();
+    assert!(told.contains("find an operator of lab t"), "{told}");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -99,6 +99,43 @@ async fn a_panic_ends_one_life_and_the_next_begins_from_nothing() {
     assert!(row.last_failure.unwrap().contains("asked for by fault injection"), "says why");
 }
 
+/// Is served until it may end; says when it began.
+struct Hold {
+    begun: std::sync::mpsc::Sender<()>,
+    end: std::sync::mpsc::Receiver<()>,
+}
+impl Request for Hold {
+    type Answer = ();
+}
+impl Serve<Hold> for Counter {
+    async fn serve(&mut self, hold: Hold, _: &Life<Self>) {
+        hold.begun.send(()).unwrap();
+        let _ = hold.end.recv();
+    }
+}
+
+#[actix::test]
+async fn what_a_full_mailbox_does_not_take_is_counted_and_the_rest_is_served() {
+    const OFFERS: u64 = 100;
+    let runtime = Runtime::start();
+    let edge = counter(&runtime).0.edge();
+    assert_eq!(edge.ask(Add(0)).await, Ok(0), "it lives");
+    let ((begun, has_begun), (end, may_end)) =
+        (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    assert!(edge.offer(Hold { begun, end: may_end }));
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    let taken = (0..OFFERS).filter(|_| edge.offer(Add(1))).count() as u64;
+    assert!((1..=Counter::MAILBOX as u64 + 1).contains(&taken), "{taken} of a mailbox of 4");
+    drop(end);
+    assert_eq!(edge.ask_within(PATIENCE, Add(0)).await, Ok(taken), "what was taken is served");
+    let shed = || runtime.actors().iter().find(|row| row.name == "counter").map(|row| row.shed);
+    let begun = Instant::now();
+    while shed() != Some(OFFERS - taken) {
+        assert!(begun.elapsed() < PATIENCE, "{taken} taken, {:?} counted", shed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[actix::test]
 async fn messages_wait_while_one_is_served() {
     let runtime = Runtime::start();
@@ -142,9 +179,22 @@ impl Role for Fragile {
 #[actix::test]
 async fn an_actor_that_cannot_live_is_given_up_with_the_reason() {
     let runtime = Runtime::start();
-    let _seat: Seat<Fragile> = runtime.role("fragile", |_| panic!("no disk"));
+    let births = Arc::new(Mutex::new(Vec::new()));
+    let born = Arc::clone(&births);
+    let _seat: Seat<Fragile> = runtime.role("fragile", move |_| {
+        born.lock().unwrap().push(Instant::now());
+        panic!("no disk")
+    });
     let why = tokio::time::timeout(Duration::from_secs(120), runtime.failed()).await.unwrap();
     assert!(why.contains("fragile") && why.contains("no disk"), "{why}");
+    // Each wait is twice the one before, up to 2 s; a busy machine makes them longer, never shorter.
+    let births = births.lock().unwrap();
+    let waits: Vec<Duration> = births.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(waits.len(), 12, "{waits:?}");
+    for (number, wait) in (0..).zip(&waits) {
+        let least = Duration::from_millis(10 << number).min(Duration::from_secs(2));
+        assert!(*wait >= least, "wait {number} was {wait:?} and not {least:?}");
+    }
 }
 
 /// Feeds a counter: tells it all again when it is new.

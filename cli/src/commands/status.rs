@@ -5,6 +5,8 @@ use crate::{
     target::{Server, Target, ask},
 };
 use anyhow::{Result, bail};
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::time::Duration;
 use weft_api::{
     agent::{Answer, Request, Status},
@@ -37,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         return Err(error.context(format!("ask for the status of {}", server.name)));
     }
     match arguments.output {
-        Format::Json => json(&agents)?,
+        Format::Json => json(&agents, &arguments.target)?,
         Format::Table => table(&agents, &arguments.target)?,
     }
     let well = |(_, told): &Told| told.as_ref().is_ok_and(|status| status.healthy);
@@ -51,17 +53,30 @@ fn status(server: &Server) -> Result<Status> {
     }
 }
 
-/// An object an agent; of one that is away, who it is and why.
-fn json(agents: &[Told]) -> Result<()> {
-    let row = |(server, told): &Told| match told {
-        Ok(status) => serde_json::to_value(status),
-        Err(error) => Ok(serde_json::json!({
-            "node": server.name, "healthy": false, "problems": [format!("{error:#}")],
-        })),
+/// An object an agent, then one of the operator; of one that is away, who it is and why. `kind` tells them apart.
+fn json(agents: &[Told], target: &Target) -> Result<()> {
+    let agent = |(server, told): &Told| match told {
+        Ok(status) => row("agent", status),
+        Err(error) => row(
+            "agent",
+            &json!({"node": server.name, "healthy": false, "problems": [format!("{error:#}")]}),
+        ),
     };
-    let rows = agents.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    let mut rows = agents.iter().map(agent).collect::<Result<Vec<_>>>()?;
+    rows.push(match operator(target) {
+        Ok(status) => row("operator", &status)?,
+        Err(error) => row("operator", &json!({"problems": [format!("{error:#}")]}))?,
+    });
     say(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
     Ok(())
+}
+
+fn row(kind: &str, status: &impl Serialize) -> Result<Value> {
+    let mut row = serde_json::to_value(status)?;
+    if let Value::Object(fields) = &mut row {
+        fields.insert("kind".to_owned(), kind.into());
+    }
+    Ok(row)
 }
 
 /// A line an agent, what is wrong with each, and the operator, which may well be out of reach from here, on another
@@ -87,18 +102,21 @@ fn table(agents: &[Told], target: &Target) -> Result<()> {
             Err(error) => drop(say(&format!("\n{}: {error:#}\n", server.name))?),
         }
     }
-    let line = operator(target).unwrap_or_else(|error| format!("operator: {error:#}"));
+    let line = operator(target).map_or_else(|error| format!("operator: {error:#}"), |it| line(&it));
     say(&format!("\n{line}\n"))?;
     Ok(())
 }
 
-/// The operator's state in a line.
-fn operator(target: &Target) -> Result<String> {
+fn operator(target: &Target) -> Result<operator::Status> {
     let server = target.operator()?;
-    let status = match ask(&server, operator::Request::Status, Duration::ZERO)? {
-        operator::Answer::Status(status) => status,
+    match ask(&server, operator::Request::Status, Duration::ZERO)? {
+        operator::Answer::Status(status) => Ok(status),
         other => bail!("ask {} for its status: it answered {other:?}", server.name),
-    };
+    }
+}
+
+/// The operator's state in a line.
+fn line(status: &operator::Status) -> String {
     let behind: Vec<&str> = status
         .nodes
         .iter()
@@ -107,7 +125,7 @@ fn operator(target: &Target) -> Result<String> {
         .collect();
     let behind =
         if behind.is_empty() { String::new() } else { format!("; behind: {}", behind.join(", ")) };
-    Ok(format!(
+    format!(
         "operator: revision {}, store {}, {} nodes, {} identities, {} workloads, {} endpoints, {} policies{behind}",
         status.revision,
         status.store,
@@ -116,5 +134,5 @@ fn operator(target: &Target) -> Result<String> {
         status.workloads,
         status.endpoints,
         status.policies,
-    ))
+    )
 }

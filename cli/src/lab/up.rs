@@ -33,6 +33,12 @@ pub(crate) struct Arguments {
     /// How many operators; one is supported so far.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
     operators: u8,
+    /// Where the operator keeps what must not be lost: file (etcd is not supported yet).
+    #[arg(long, default_value = "file", value_parser = store)]
+    store: String,
+    /// How packets go from node to node: native routes (vxlan is not supported yet).
+    #[arg(long, default_value = "native", value_parser = routing)]
+    routing: String,
     /// Run the commands of the manifests, without privileges and in namespaces of their own; the lab's own
     /// servers answer otherwise.
     #[arg(long)]
@@ -42,6 +48,25 @@ pub(crate) struct Arguments {
     /// What agents and operators log: error, warn, info, debug or trace, or by part.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = weft_process::logs::level)]
     log_level: String,
+}
+
+fn store(text: &str) -> Result<String, String> {
+    only(text, "file", ("etcd", "it comes with several operators, which need a store they share"))
+}
+
+fn routing(text: &str) -> Result<String, String> {
+    only(text, "native", ("vxlan", "it comes with fabrics whose network routes no pods' addresses"))
+}
+
+/// The one choice there is so far; `later` is one that the interface names already, and what it comes with.
+fn only(text: &str, now: &str, later: (&str, &str)) -> Result<String, String> {
+    match text {
+        text if text == now => Ok(text.to_owned()),
+        text if text == later.0 => {
+            Err(format!("{text} is not supported yet, {now} is: {}", later.1))
+        }
+        _ => Err(format!("neither {now} nor {}", later.0)),
+    }
 }
 
 fn lab_name(text: &str) -> Result<String, String> {
