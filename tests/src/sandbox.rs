@@ -77,6 +77,14 @@ pub fn network() -> Machine {
     machine
 }
 
+/// Settings of the whole machine, as its first network namespace shows them; those of its links come and go with others'.
+pub fn machine_settings() -> Machine {
+    let mut machine = Machine::new();
+    settings(Path::new("/proc/sys/net"), &mut machine);
+    machine.retain(|path, _| !path.contains("/conf/") && !path.contains("/neigh/"));
+    machine
+}
+
 /// Reads a tree of settings; what counts or is random is not one.
 fn settings(folder: &Path, into: &mut Machine) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -134,7 +142,7 @@ fn processes() -> Vec<String> {
     processes
 }
 
-/// Programs and maps that processes of this mount namespace have open, by their numbers.
+/// Programs and maps (`prog`, `map`) that processes of this mount namespace have open, by their numbers.
 pub fn kernel_objects() -> Vec<(&'static str, u32)> {
     let ours = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
     let mut objects = Vec::new();
@@ -158,13 +166,6 @@ pub fn kernel_objects() -> Vec<(&'static str, u32)> {
     objects.sort_unstable();
     objects.dedup();
     objects
-}
-
-/// Whether the kernel still has it; nobody knows where `bpftool` is not installed.
-pub fn is_loaded((kind, id): (&'static str, u32)) -> Option<bool> {
-    let mut command = Command::new("bpftool");
-    command.args([kind, "show", "id", &id.to_string()]);
-    command.output().ok().map(|output| output.status.success())
 }
 
 /// Waits until the machine is as it was: the kernel takes namespaces apart in its own time.

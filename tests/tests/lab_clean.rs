@@ -20,7 +20,7 @@ use std::{
 };
 use weft_tests::{
     lab::{Lab, example, is_root, program, weft},
-    sandbox::{comes_to_be, everything, is_loaded, kernel_objects, network, within},
+    sandbox::{comes_to_be, everything, kernel_objects, machine_settings, network, within},
 };
 
 #[test]
@@ -32,7 +32,10 @@ fn root_what_is_left_would_be_noticed() {
         let before = everything();
         let ip =
             |words: &[&str]| assert!(Command::new("ip").args(words).status().unwrap().success());
-        let leave: [(&str, &dyn Fn()); 3] = [
+        let leave: [(&str, &dyn Fn()); 4] = [
+            ("ip route show table all", &|| {
+                ip(&["route", "add", "blackhole", "192.0.2.0/24"]);
+            }),
             ("ip -o link", &|| ip(&["link", "add", "left", "type", "veth"])),
             ("/proc/sys/net/ipv4/ip_forward", &|| {
                 std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
@@ -50,7 +53,44 @@ fn root_what_is_left_would_be_noticed() {
         left.kill().unwrap();
         left.wait().unwrap();
         assert_eq!(before["processes"], everything()["processes"]);
+        a_pin_and_a_program_that_are_left_would_be_noticed();
     });
+}
+
+/// Loaded as an agent loads them, over maps pinned in a bpffs of the sandbox.
+fn a_pin_and_a_program_that_are_left_would_be_noticed() {
+    let bpffs = Path::new("/run/left");
+    std::fs::create_dir(bpffs).unwrap();
+    let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(bpffs).status().unwrap();
+    assert!(mounted.success());
+    let without = everything();
+    let mut loader = aya::EbpfLoader::new();
+    for map in &weft_abi::map::ALL {
+        loader.map_pin_path(map.name, bpffs.join(map.name));
+    }
+    let mut object = loader.load(weft_datapath::objects::POD).unwrap();
+    assert_ne!(without["files"], everything()["files"], "pins");
+    let program: &mut aya::programs::SchedClassifier =
+        object.program_mut("from_pod").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let loaded = ("prog", program.info().unwrap().id());
+    assert!(is_loaded(loaded));
+    drop(object);
+    let until = Instant::now() + Duration::from_secs(20);
+    while is_loaded(loaded) {
+        assert!(Instant::now() < until, "gone with who held it");
+        thread::sleep(Duration::from_millis(50));
+    }
+    nix::mount::umount(bpffs).unwrap();
+}
+
+/// Whether the kernel still has it, whoever holds it.
+fn is_loaded((kind, id): (&'static str, u32)) -> bool {
+    // One that goes meanwhile is an error between two that are there.
+    match kind {
+        "prog" => aya::programs::loaded_programs().flatten().any(|program| program.id() == id),
+        _ => aya::maps::loaded_maps().flatten().any(|map| map.id() == id),
+    }
 }
 
 #[test]
@@ -58,6 +98,7 @@ fn root_the_machine_is_as_before_while_a_lab_is_up_and_after_it() {
     if !is_root() {
         return;
     }
+    let settings = machine_settings();
     within(|| {
         let (before, before_network) = (everything(), network());
         let lab = Lab::up("clean", &[&example("shop.yaml")]);
@@ -71,19 +112,18 @@ fn root_the_machine_is_as_before_while_a_lab_is_up_and_after_it() {
         }
         let objects = kernel_objects();
         assert!(objects.len() > 10, "the agents' programs and maps: {objects:?}");
+        assert!(objects.iter().any(|object| is_loaded(*object)), "{objects:?}");
         lab.does(&["down"]);
         comes_to_be(&before, everything, "something is left after down");
         let until = Instant::now() + Duration::from_secs(20);
-        while objects.iter().any(|object| is_loaded(*object) == Some(true)) {
+        while objects.iter().any(|object| is_loaded(*object)) {
             assert!(Instant::now() < until, "programs or maps are left: {objects:?}");
             thread::sleep(Duration::from_millis(50));
-        }
-        if is_loaded(objects[0]).is_none() {
-            eprintln!("not checked: whether programs are left, for bpftool is not installed");
         }
         // Once more is no error.
         lab.does(&["down"]);
     });
+    assert_eq!(settings, machine_settings());
 }
 
 /// `weft lab up`, begun.

@@ -10,7 +10,10 @@
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 use weft_tests::oracle::{Endpoint, Oracle, Port};
@@ -56,11 +59,19 @@ spec:
 ";
 const OUTSIDERS: [(&str, &str); 2] = [("dns", "8.8.8.8"), ("web", "1.1.1.1")];
 
-fn weft(arguments: &[&str], input: &str) -> Output {
+fn program() -> PathBuf {
     // This test is target/debug/deps/policy_cli-…; the programs lie one folder up.
-    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("weft");
-    let mut child = Command::new(program)
-        .args(arguments)
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("weft")
+}
+
+fn weft(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(program());
+    command.args(arguments);
+    fed(command, input)
+}
+
+fn fed(mut command: Command, input: &str) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -220,5 +231,26 @@ fn wrong_questions_are_refused() {
     assert!(said.contains("a/web"), "{said}");
     for wrong in ["TCP", "GRE/1", "ICMP/256"] {
         assert_eq!(code(&["policy", "matrix", "-f", "-", "--port", wrong]).0, Some(2), "{wrong}");
+    }
+}
+
+/// A copy of the program alone, run by nobody from nowhere with nothing in the environment.
+#[test]
+fn the_offline_commands_need_neither_root_nor_anything_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let alone = folder.path().join("weft");
+    fs::copy(program(), &alone).unwrap();
+    let explain = "policy explain -f - --from a/web --to a/db --port TCP/8080";
+    for words in ["policy matrix -f -", "policy validate -f -", explain] {
+        let mut command = Command::new(&alone);
+        command.args(words.split(' ')).env_clear().current_dir("/");
+        if nix::unistd::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        let output = fed(command, CLUSTER);
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = [output.stdout, output.stderr].concat();
+        assert!(!said.is_empty(), "{words}");
     }
 }

@@ -10,9 +10,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 use tempfile::TempDir;
 
@@ -131,6 +132,39 @@ fn who_cannot_install_is_told_what_and_how() {
     let (code, said) = machine.setup(&[]);
     assert_eq!(code, Some(3));
     assert!(said.contains("missing: gcc (apt-get could not install it)"), "{said}");
+}
+
+/// On a terminal, which `script` makes, it asks first; elsewhere it does not, as the other tests show.
+#[test]
+fn on_a_terminal_nothing_is_installed_without_consent() {
+    for (answer, code, said) in [
+        ("n\n", 3, "missing: gcc\r"),
+        ("\n", 0, "installing gcc\r"),
+        ("y\n", 0, "installing gcc\r"),
+    ] {
+        let machine = Machine::debian(1000, "gcc", &["cargo", "bpf-linker", "apt-get", "sudo"]);
+        let paths = std::env::var_os("PATH").unwrap();
+        let script = std::env::split_paths(&paths).map(|path| path.join("script"));
+        let script = script.into_iter().find(|path| path.exists()).expect("util-linux's `script`");
+        let setup = format!("/bin/sh {}", root().join(".ci/setup").display());
+        let mut child = Command::new(script)
+            .args(["--quiet", "--return", "--command", &setup, "/dev/null"])
+            .env_clear()
+            .env("SHELL", "/bin/sh")
+            .env("PATH", machine.0.path())
+            .env("HOME", machine.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{answer:?}: {text}");
+        assert!(text.contains("install gcc with apt-get? [Y/n]"), "{text}");
+        assert!(text.contains(said), "{answer:?}: {text:?}");
+        assert_eq!(machine.calls().contains("apt-get"), code == 0, "{answer:?}");
+    }
 }
 
 #[test]
