@@ -101,3 +101,74 @@ fn every_crate_says_its_licence_and_its_text_is_there() {
     assert!(text("LICENSE").contains("Apache License"));
     assert!(text("datapath/ebpf/LICENSE").contains("GNU GENERAL PUBLIC LICENSE"));
 }
+
+/// Licences that what links with ours may have; of several, one is enough.
+const LICENCES: [&str; 8] = [
+    "Apache-2.0",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Whether an expression of licences (SPDX, or with `/` as it was written once) can be met by ours.
+fn may_be_linked(expression: &str) -> bool {
+    let expression = expression.replace(['(', ')'], "").replace('/', " OR ");
+    let all = expression.split(" AND ");
+    all.into_iter().all(|part| part.split(" OR ").any(|one| LICENCES.contains(&one.trim())))
+}
+
+#[test]
+fn every_dependency_is_of_the_registry_and_under_a_licence_that_fits() {
+    assert!(may_be_linked("(MIT OR Apache-2.0) AND Unicode-3.0") && may_be_linked("GPL-3.0 / MIT"));
+    assert!(!may_be_linked("GPL-3.0-only") && !may_be_linked("MIT AND GPL-3.0-only"));
+    for folder in [root(), root().join("datapath/ebpf")] {
+        for package in metadata(&folder)["packages"].as_array().unwrap() {
+            let (name, source) = (&package["name"], &package["source"]);
+            if source.is_null() {
+                continue;
+            }
+            assert_eq!(source, "registry+https://github.com/rust-lang/crates.io-index", "{name}");
+            let licence = package["license"].as_str().unwrap_or("none");
+            assert!(may_be_linked(licence), "{name} is under {licence}");
+        }
+    }
+}
+
+/// All of a crate's source.
+fn source(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = entries.filter(|path| !path.ends_with("target")).map(|path| match path.is_dir() {
+        true => source(&path),
+        false if path.extension().is_some_and(|kind| kind == "rs") => {
+            fs::read_to_string(&path).unwrap()
+        }
+        false => String::new(),
+    });
+    text.collect()
+}
+
+/// `unused_crate_dependencies` asks it of every test and program of a crate by itself; this asks it of the crate.
+#[test]
+fn every_dependency_is_used() {
+    let mut unused = Vec::new();
+    for package in metadata(&root())["packages"].as_array().unwrap() {
+        if !package["source"].is_null() {
+            continue;
+        }
+        let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+        let source = source(manifest.parent().unwrap());
+        let words: BTreeSet<&str> =
+            source.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let name = dependency["name"].as_str().unwrap();
+            if !words.contains(&*name.replace('-', "_")) {
+                unused.push(format!("{}: {name}", package["name"]));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "{unused:?}");
+}

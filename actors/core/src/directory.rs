@@ -141,10 +141,9 @@ impl Names for Directory {
     }
 
     fn labels(&self, identity: u32) -> Option<&LabelSet> {
-        match &**self.published.get(&DeltaKey::Identity(Identity(identity)))? {
-            Delta::IdentityUpsert(_, labels) => Some(labels),
-            _ => None,
-        }
+        let delta = self.published.get(&DeltaKey::Identity(Identity(identity)))?;
+        let Delta::IdentityUpsert(_, labels) = &**delta else { return None };
+        Some(labels)
     }
 
     fn whose(&self, address: Ipv4Addr) -> Option<Whose> {
@@ -174,10 +173,9 @@ impl Names for Directory {
     }
 
     fn policy(&self, id: &PolicyId) -> Option<&Policy> {
-        match &**self.published.get(&DeltaKey::Policy(id.clone()))? {
-            Delta::PolicyUpsert(policy) => Some(policy),
-            _ => None,
-        }
+        let delta = self.published.get(&DeltaKey::Policy(id.clone()))?;
+        let Delta::PolicyUpsert(policy) = &**delta else { return None };
+        Some(policy)
     }
 
     fn revision(&self, epoch: u64) -> Option<Revision> {

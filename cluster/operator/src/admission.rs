@@ -95,7 +95,10 @@ mod tests {
     fn one_peer_does_not_take_every_place() {
         let config: Config = weft_process::config::defaults();
         let admission = Admission::new(Arc::default(), config);
-        let peer = |number: u16| IpAddr::from([10, 0, (number >> 8) as u8, number as u8]);
+        let peer = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            IpAddr::from([10, 0, high, low])
+        };
         let mut held: Vec<Admitted> =
             (0..config.handshakes_of_one_peer).filter_map(|_| admission.admit(peer(1))).collect();
         assert_eq!(held.len(), config.handshakes_of_one_peer);

@@ -232,7 +232,8 @@ mod tests {
         let mut history = History::new(R(0), 64 << 20);
         for index in 1..=1000 {
             let number = 256 + u32::try_from(index % 10).expect("small");
-            history.push(R(index), vec![identity(number, 10 + index as usize)], None);
+            let size = 10 + usize::try_from(index).expect("small");
+            history.push(R(index), vec![identity(number, size)], None);
         }
         let (holds, pushes) = follow(&history, R(0));
         assert_eq!((holds.len(), pushes), (10, 1));

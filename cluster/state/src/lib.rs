@@ -2,6 +2,10 @@
 //!
 //! Pure and deterministic: the same commands in the same order give the same state and the same deltas
 //! on every operator, and after every restart. The cost of a command follows what it changes.
+#![warn(
+    clippy::wildcard_enum_match_arm,
+    reason = "whoever adds a case is shown every place that it concerns"
+)]
 
 mod change;
 mod conflict;

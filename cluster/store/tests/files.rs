@@ -88,7 +88,7 @@ fn a_number_stands_for_one_label_set_and_a_refused_batch_changes_nothing() {
 }
 
 fn entry(index: u64) -> LogEntry {
-    LogEntry { index, command: vec![7; index as usize] }
+    LogEntry { index, command: vec![7; usize::try_from(index).unwrap()] }
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub fn finish(
         Err(dropped) => {
             count::packet(ctx, dropped.reason.number(), dropped.direction);
             event::dropped(ctx, packet, &dropped, point, ethertype(ctx));
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
     }
 }
@@ -65,7 +65,7 @@ fn forward(
     direction: u8,
 ) -> Result<i32, Dropped> {
     let path = match pass {
-        Pass::Stack => return Ok(TC_ACT_OK as i32),
+        Pass::Stack => return Ok(TC_ACT_OK),
         // SAFETY: the context of a running program.
         Pass::Back => return Ok(unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) } as i32),
         Pass::ByPath => track::path(scratch),
@@ -82,7 +82,7 @@ fn forward(
             hop(ctx, packet, direction)?;
             Ok(to_neighbour(path))
         }
-        _ => Ok(TC_ACT_OK as i32),
+        _ => Ok(TC_ACT_OK),
     }
 }
 
@@ -99,6 +99,10 @@ fn to_neighbour(path: &Path) -> i32 {
 
 /// One hop less to live: Weft routes. What else is to be written comes back.
 #[inline(always)]
+#[expect(
+    clippy::mut_from_ref,
+    reason = "it is of the packet, which the context points to and does not hold"
+)]
 fn hop<'p>(ctx: &'p TcContext, packet: &Packet, direction: u8) -> Result<&'p mut Routed, Dropped> {
     if packet.ttl <= 1 {
         return Err(Dropped::bare(DropReason::TtlExceeded, direction));

@@ -62,7 +62,7 @@ pub fn run(
     direction: u8,
 ) -> i32 {
     // An array of one always has its entry; the verifier wants it said.
-    let Some(scratch) = maps::scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT as i32 };
+    let Some(scratch) = maps::scratch() else { return aya_ebpf::bindings::TC_ACT_SHOT };
     let mut packet = parse::Packet::UNREAD;
     let result = hook(ctx, scratch, &mut packet);
     finish::finish(ctx, scratch, &packet, result, point, direction)

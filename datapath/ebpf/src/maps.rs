@@ -1,4 +1,5 @@
 //! The maps, under the names and layouts of `weft-abi`. Both objects share them by pin.
+#![allow(missing_docs, reason = "weft-abi says of each map what it is")]
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray},

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 use weft_abi::{
+    layout::size,
     map::MapSpec,
     policy::{
         CLASS_CAPACITY_MAX, CLASS_CAPACITY_MIN, CLASSES, ClassEdit, PolicyEntry, PolicyPrefix,
@@ -185,14 +186,14 @@ fn build_trie(class: u32, entries: &[(PolicyPrefix, PolicyEntry)]) -> Result<Own
     }
     let capacity =
         wanted.saturating_mul(2).next_power_of_two().clamp(CLASS_CAPACITY_MIN, CLASS_CAPACITY_MAX);
-    let trie = sys::create_trie(PREFIX_SIZE as u32, ENTRY_SIZE as u32, capacity)
+    let trie = sys::create_trie(size(PREFIX_SIZE), size(ENTRY_SIZE), capacity)
         .map_err(failed(format!("make a trie for class {class}")))?;
     let keys: Vec<u8> = entries.iter().flat_map(|(prefix, _)| prefix.to_bytes()).collect();
     let values: Vec<u8> = entries.iter().flat_map(|(_, entry)| entry.to_bytes()).collect();
     let spec = MapSpec {
         name: "weft_class",
-        key_size: PREFIX_SIZE as u32,
-        value_size: ENTRY_SIZE as u32,
+        key_size: size(PREFIX_SIZE),
+        value_size: size(ENTRY_SIZE),
         capacity,
         ..CLASSES
     };

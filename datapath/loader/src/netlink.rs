@@ -24,6 +24,11 @@ pub(crate) struct Request {
 
 impl Request {
     /// A request of this kind that wants an answer; `flags` are what it has beside that.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "flags have 16 bits, and are integers in libc"
+    )]
     pub(crate) fn new(kind: u16, flags: i32, body: &[u8]) -> Self {
         let flags = (flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let mut bytes = vec![0; 4];
@@ -41,7 +46,8 @@ impl Request {
     }
 
     fn finish(mut self, sequence: u32) -> Vec<u8> {
-        let length = (self.bytes.len() as u32).to_ne_bytes();
+        // One that does not fit is refused by the kernel.
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
         self.bytes.splice(0..4, length);
         self.bytes.splice(8..12, sequence.to_ne_bytes());
         self.bytes
@@ -51,7 +57,8 @@ impl Request {
 /// An attribute's bytes, padded; nest by giving it attributes as its value.
 pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.len() + 8);
-    bytes.extend(((value.len() + 4) as u16).to_ne_bytes());
+    // One that does not fit is refused by the kernel.
+    bytes.extend(u16::try_from(value.len() + 4).unwrap_or(u16::MAX).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
     bytes.resize(bytes.len().next_multiple_of(4), 0);

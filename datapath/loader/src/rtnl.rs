@@ -3,7 +3,9 @@
 use crate::netlink::{Request, Socket, attribute, find, half, text, word};
 use std::{fs, io, net::Ipv4Addr, os::fd::RawFd};
 
-const INET: u8 = libc::AF_INET as u8;
+/// `AF_INET` in a byte, as netlink wants it.
+const INET: u8 = 2;
+const _: () = assert!(libc::AF_INET == INET as i32);
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;

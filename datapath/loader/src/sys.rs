@@ -11,6 +11,7 @@ use std::{
     },
     path::Path,
 };
+use weft_abi::layout::size;
 
 // Commands of enum bpf_cmd, linux/bpf.h.
 const MAP_CREATE: i64 = 0;
@@ -329,12 +330,12 @@ pub(crate) fn test_run(
         program: number(program),
         returned: 0,
         data_size_in: u32::try_from(packet.len()).map_err(io::Error::other)?,
-        data_size_out: PACKET_ROOM as u32,
+        data_size_out: size(PACKET_ROOM),
         data_in: packet.as_ptr() as u64,
         data_out: after.as_mut_ptr() as u64,
         repeat,
         duration: 0,
-        context_size_in: CONTEXT_SIZE as u32,
+        context_size_in: size(CONTEXT_SIZE),
         context_size_out: 0,
         context_in: context.as_ptr() as u64,
         context_out: 0,

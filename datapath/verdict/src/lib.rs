@@ -3,6 +3,10 @@
 //! The kernel programs, `weft policy matrix` and the tests call the same functions; what differs is the
 //! [`flow::World`] they look things up in.
 #![no_std]
+#![warn(
+    clippy::wildcard_enum_match_arm,
+    reason = "whoever adds a case is shown every place that it concerns"
+)]
 
 pub mod conntrack;
 pub mod flow;

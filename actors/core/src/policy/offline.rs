@@ -234,11 +234,11 @@ impl Offline {
         };
         let found = self.run(tables, question, Some(other));
         if let Some(refusal) = found.refusal {
-            return match refusal.reason {
-                DropReason::PolicyDenied | DropReason::PolicyDeny => {
-                    Side::Isolated(self.engine.isolating(refusal.class, direction))
-                }
-                reason => Side::Dropped(reason),
+            let by_policy = [DropReason::PolicyDenied, DropReason::PolicyDeny];
+            return if by_policy.contains(&refusal.reason) {
+                Side::Isolated(self.engine.isolating(refusal.class, direction))
+            } else {
+                Side::Dropped(refusal.reason)
             };
         }
         let flags = |at: &Ipv4Addr| tables.rows.addresses.get(at).map_or(0, |row| row.flags);

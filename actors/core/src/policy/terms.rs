@@ -221,7 +221,7 @@ fn put<K: Ord>(index: &mut BTreeMap<K, BTreeSet<TermId>>, key: K, id: TermId, he
             }
         }
         Entry::Vacant(_) if !here => {}
-        entry => {
+        entry @ (Entry::Occupied(_) | Entry::Vacant(_)) => {
             entry.or_default().insert(id);
         }
     }

@@ -243,11 +243,11 @@ fn is_back(sent: u8, back: &[u8]) -> Result<()> {
 
 /// Does it for this long; how often a second, and how often.
 fn count(time: Duration, mut once: impl FnMut(u8) -> Result<()>) -> Result<(f64, u64)> {
-    (0..WARM_UP).try_for_each(|n| once(n as u8))?;
+    (0..WARM_UP).try_for_each(|n| once(n.to_le_bytes()[0]))?;
     let begun = Instant::now();
     let mut done = 0u64;
     loop {
-        once(done as u8)?;
+        once(done.to_le_bytes()[0])?;
         done += 1;
         let passed = begun.elapsed();
         if passed >= time {

@@ -84,6 +84,11 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between zero and the length"
+)]
 fn at(sorted: &[f64], share: f64) -> Option<f64> {
     let place = sorted.len().checked_sub(1)? as f64 * share.clamp(0.0, 1.0);
     let (below, above) = (sorted.get(place.floor() as usize)?, sorted.get(place.ceil() as usize)?);

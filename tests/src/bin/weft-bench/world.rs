@@ -189,8 +189,10 @@ fn class(direction: u8, peer: u32, rules: usize) -> Vec<(PolicyPrefix, PolicyEnt
             PolicyEntry { precedence: PRECEDENCE_NETWORK_POLICY, rule, ..PolicyEntry::zeroed() };
         (PolicyPrefix { length, key }, entry)
     };
-    let others = (0..rules as u32)
-        .map(|n| rule(5000 + n, 30_000_u16.wrapping_add(n as u16), PREFIX_PORT, 2 + n));
+    let others = (0..rules)
+        .zip(0_u32..)
+        .zip((0..=u16::MAX).cycle())
+        .map(|((_, n), port)| rule(5000 + n, 30_000_u16.wrapping_add(port), PREFIX_PORT, 2 + n));
     others.chain([rule(peer, OPEN_PORT, PREFIX_PROTOCOL + OPEN_BITS, 1)]).collect()
 }
 
@@ -231,7 +233,8 @@ pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     });
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    let [_, _, high, low] = ((folded & 0xffff) + (folded >> 16)).to_be_bytes();
+    !u16::from_be_bytes([high, low])
 }
 
 #[cfg(test)]

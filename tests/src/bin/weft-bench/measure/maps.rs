@@ -71,6 +71,7 @@ fn measure(settings: &Settings) -> Result<Vec<Row>> {
 }
 
 /// The n-th address and who has it.
+#[expect(clippy::cast_possible_truncation, reason = "a million at most")]
 fn entry(number: usize) -> (Vec<u8>, Vec<u8>) {
     let number = number as u32;
     let value =

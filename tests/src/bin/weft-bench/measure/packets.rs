@@ -76,6 +76,7 @@ fn measure(settings: &Settings) -> Result<Vec<Row>> {
 }
 
 /// The n-th flow's ports.
+#[expect(clippy::cast_possible_truncation, reason = "the world has as many flows as fit")]
 fn flow_ports(flow: usize) -> [u16; 2] {
     let (source, destination) = (1024 + flow % SOURCES, usize::from(OPEN_PORT) + flow / SOURCES);
     [source as u16, destination as u16]
