@@ -14,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     ops::Deref,
@@ -101,7 +102,10 @@ fn policies() -> String {
 /// The traffic: 16 connections and 4 streams of 1,000 datagrams a second, new connections one after another, and
 /// those who may not.
 #[derive(Debug)]
-pub struct Load {
+pub struct Load<'a> {
+    lab: &'a Lab,
+    /// Before it began.
+    unread: u64,
     streams: Vec<Stream>,
     watchers: Vec<JoinHandle<()>>,
     watched: Ends,
@@ -145,8 +149,10 @@ pub struct Outcome {
     pub bytes: u64,
     /// Datagrams sent.
     pub datagrams: u64,
-    /// Datagrams that did not come back.
+    /// Datagrams that the fabric lost: they did not come back, and not for being unread.
     pub lost: u64,
+    /// Datagrams that came to a pod whose reader had no room for more: a machine too busy lost these.
+    pub unread: u64,
     /// The longest time in which something was missing.
     pub longest_gap_ms: u64,
     /// New connections, and those of them opened while an agent was away.
@@ -157,9 +163,9 @@ pub struct Outcome {
     pub tried: u64,
 }
 
-impl Load {
+impl<'a> Load<'a> {
     /// Starts it over a [`bed`].
-    pub fn over(lab: &Lab) -> Self {
+    pub fn over(lab: &'a Lab) -> Self {
         let mut streams = Vec::new();
         for (from, to) in PAIRS {
             let (from, to) = (format!("load/{from}"), format!("load/{to}"));
@@ -186,7 +192,7 @@ impl Load {
             watch(from, to, sends_in_vain);
             watch(from, to, connects_in_vain);
         }
-        Self { streams, watchers, watched: Ends(watched) }
+        Self { lab, unread: unread(lab), streams, watchers, watched: Ends(watched) }
     }
 
     /// Says that an agent is away, or that none is.
@@ -227,6 +233,8 @@ impl Load {
         for watcher in self.watchers {
             watcher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
+        outcome.unread = unread(self.lab) - self.unread;
+        outcome.lost = outcome.lost.saturating_sub(outcome.unread);
         let watched = &self.watched;
         outcome.opened = (watched.opened.load(SeqCst), watched.opened_away.load(SeqCst));
         outcome.slowest_ms = watched.slowest_ms.load(SeqCst);
@@ -235,6 +243,20 @@ impl Load {
         assert!(outcome.bytes > 0 && outcome.datagrams > 0 && outcome.tried > 0, "{outcome:?}");
         outcome
     }
+}
+
+/// Datagrams that pods in [`PAIRS`] had no room for.
+fn unread(lab: &Lab) -> u64 {
+    let ends: BTreeSet<&str> = PAIRS.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let count = || {
+        let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+        // A line of names, and one of numbers.
+        let mut lines = text.lines().filter(|line| line.starts_with("Udp: "));
+        let (names, numbers) = (lines.next().unwrap(), lines.next().unwrap());
+        let at = names.split(' ').position(|name| name == "RcvbufErrors").unwrap();
+        numbers.split(' ').nth(at).unwrap().parse::<u64>().unwrap()
+    };
+    ends.iter().map(|pod| lab.inside(&format!("load/{pod}"), count)).sum()
 }
 
 /// Opens connections that are allowed, one after another.

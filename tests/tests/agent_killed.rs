@@ -13,6 +13,8 @@ mod agents;
 
 use agents::{endpoints, is_well};
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     ops::Range,
     thread::sleep,
     time::{Duration, Instant},
@@ -58,6 +60,7 @@ fn killed(lab: &Lab, chance: &mut Chance, trial: &Trial) {
     let took = begun.elapsed();
     let outcome = load.end();
     eprintln!("{} kills in {took:?}: {outcome:?}", trial.kills);
+    NODES.iter().for_each(|node| eprintln!("{node}: {}", drops(lab, node).join(", ")));
     assert!(outcome.opened.1 > 0, "no connection was opened while an agent was away: {outcome:?}");
     // The same load for as long, left alone: what this machine loses by itself.
     let load = Load::over(lab);
@@ -69,6 +72,19 @@ fn killed(lab: &Lab, chance: &mut Chance, trial: &Trial) {
     // Who loses the first packet of a connection waits a second.
     let waited = outcome.slowest_ms >= 1000 && alone.slowest_ms < 1000;
     assert!(!waited, "{outcome:?}; left alone {alone:?}");
+}
+
+/// What the programs of a node dropped, by reason and direction: the forbidden, and what should not have been.
+fn drops(lab: &Lab, node: &str) -> Vec<String> {
+    let text = lab.on_node(node, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", 9962)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    let drops = text.lines().filter_map(|line| line.strip_prefix("weft_drop_count_total"));
+    drops.map(str::to_owned).collect()
 }
 
 fn run(trial: &Trial) {
