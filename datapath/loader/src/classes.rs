@@ -115,7 +115,18 @@ impl<'a> Classes<'a> {
 
     /// Takes some out, absent ones too.
     pub(crate) fn remove(self, classes: &[u32]) -> Result<(), KernelError> {
-        self.until_seen(classes, false, |map, keys| batch::remove(map, &CLASSES, keys))
+        let mut there = Vec::with_capacity(classes.len());
+        for class in classes {
+            if self.has(*class)? {
+                there.push(*class);
+            }
+        }
+        // Absent ones are not left to the thread: they look gone before it has come to them, and it would take out what
+        // the owner puts in next.
+        if there.is_empty() {
+            return Ok(());
+        }
+        self.until_seen(&there, false, |map, keys| batch::remove(map, &CLASSES, keys))
     }
 
     /// The trie of one.
@@ -127,12 +138,16 @@ impl<'a> Classes<'a> {
             .map_err(failed(action()))
     }
 
+    fn has(self, class: u32) -> Result<bool, KernelError> {
+        sys::look_up(self.0, &class.to_ne_bytes(), 4)
+            .map(|trie| trie.is_some())
+            .map_err(failed(format!("look for class {class}")))
+    }
+
     /// Whether all of these are there, or none.
     fn all(self, classes: &[u32], there: bool) -> Result<bool, KernelError> {
         for class in classes {
-            let found = sys::look_up(self.0, &class.to_ne_bytes(), 4)
-                .map_err(failed(format!("look for class {class}")))?;
-            if found.is_some() != there {
+            if self.has(*class)? != there {
                 return Ok(false);
             }
         }
@@ -140,7 +155,7 @@ impl<'a> Classes<'a> {
     }
 
     /// Writes on a thread of its own, which outlasts the kernel's grace period, and returns as soon as the classes are
-    /// there, or are not.
+    /// there, or are not. Each must be the other way before, or the write could be still to come.
     fn until_seen(
         self,
         classes: &[u32],

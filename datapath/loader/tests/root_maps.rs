@@ -103,3 +103,22 @@ fn root_the_maps_in_memory_do_as_the_kernels_do() {
     }
     assert!(real.iter().any(|line| line.contains("is full (4 entries)")), "{real:#?}");
 }
+
+/// Which class comes back to life right after it was taken out, though it had not been there.
+#[test]
+fn root_a_class_that_comes_after_its_removal_stays() {
+    if !is_root() {
+        return;
+    }
+    let maps = Datapath::load().maps;
+    let classes = 400..600;
+    for class in classes.clone() {
+        maps.class_remove(&[class]).unwrap();
+        maps.class_replace(&[(class, vec![entry(1, class)])]).unwrap();
+    }
+    // Longer than whatever still waits for a grace period.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut there = maps.classes().unwrap();
+    there.sort_unstable();
+    assert_eq!(there, classes.collect::<Vec<_>>());
+}
