@@ -46,6 +46,8 @@ reasons! {
     UnroutableIp = 151, "Stale or unroutable IP";
     /// The kernel had no memory for the flow: the table of the unanswered makes room by itself.
     FlowTableFull = 155, "CT: Map insertion failed";
+    /// An ICMP error about a packet of no flow.
+    UnknownFlow = 163, "Unknown connection tracking state";
     /// A later IP fragment, and nothing is known of the first.
     FirstFragmentUnknown = 175, "First logical datagram fragment not found";
     /// A rule denies it.

@@ -3,7 +3,8 @@
 use crate::{
     Dropped, Pass, arp, fragment,
     maps::Scratch,
-    parse::{self, ETH_P_ARP, ETH_P_IP, Packet},
+    parse::{self, ETH_P_ARP, ETH_P_IP, Packet, Subject},
+    related,
     track::{self, Found, Tracked},
     world::Kernel,
 };
@@ -30,8 +31,11 @@ pub fn from_pod(
     if parse::ethertype(ctx) != ETH_P_IP {
         return not_ip(ctx, ifindex);
     }
-    parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, EGRESS))?;
-    let tracked = track::begin(packet);
+    let subject = parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, EGRESS))?;
+    if subject == Subject::Error {
+        return related::from_pod(ctx, scratch, packet, ifindex);
+    }
+    let tracked = track::begin(&packet.tuple);
     let found = track::find(&tracked);
     // A flow's entry says whose packets come by which interface, without another look-up.
     if !found.as_ref().is_some_and(|found| found.sender_is_behind(&tracked, ifindex)) {
@@ -54,7 +58,7 @@ fn not_ip(ctx: &TcContext, ifindex: u32) -> Result<Pass, Dropped> {
 
 /// The pod behind an interface.
 #[inline(always)]
-fn endpoint(ifindex: u32) -> Result<&'static Endpoint, Dropped> {
+pub fn endpoint(ifindex: u32) -> Result<&'static Endpoint, Dropped> {
     Kernel.endpoint(ifindex).ok_or(Dropped::bare(DropReason::EndpointNotReady, EGRESS))
 }
 
@@ -71,11 +75,14 @@ pub fn to_pod(
         ETH_P_ARP => return Ok(Pass::Stack),
         _ => return Err(Dropped::bare(DropReason::UnsupportedL3, INGRESS)),
     }
-    parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, INGRESS))?;
-    let tracked = track::begin(packet);
-    let found = track::find(&tracked);
+    let subject = parse::ipv4(ctx, packet).map_err(|reason| Dropped::bare(reason, INGRESS))?;
     // SAFETY: the context of a running program.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    if subject == Subject::Error {
+        return related::to_pod(ctx, scratch, packet, ifindex);
+    }
+    let tracked = track::begin(&packet.tuple);
+    let found = track::find(&tracked);
     if found.is_none() {
         match Kernel.endpoint(ifindex) {
             None => return Err(Dropped::bare(DropReason::EndpointNotReady, INGRESS)),
@@ -84,6 +91,12 @@ pub fn to_pod(
         }
     }
     judge(ctx, scratch, packet, &tracked, found)?;
+    in_front(scratch, ifindex)
+}
+
+/// Lets a packet go on that is in front of the pod that it is for.
+#[inline(always)]
+pub fn in_front(scratch: &Scratch, ifindex: u32) -> Result<Pass, Dropped> {
     let path = track::path(scratch);
     if path.kind != PATH_LOCAL || path.ifindex != ifindex {
         return Err(Dropped::bare(DropReason::UnroutableIp, INGRESS));
@@ -102,11 +115,14 @@ pub fn from_net(
     if parse::ethertype(ctx) != ETH_P_IP {
         return Ok(Pass::Stack);
     }
-    if let Err(reason) = parse::ipv4(ctx, packet) {
+    match parse::ipv4(ctx, packet) {
+        Ok(Subject::Flow) => {}
+        Ok(Subject::Error) => return related::from_net(ctx, scratch, packet),
+        Err(reason) if for_pod(packet) => return Err(Dropped::bare(reason, INGRESS)),
         // What is not for a pod is not ours to judge.
-        return if for_pod(packet) { Err(Dropped::bare(reason, INGRESS)) } else { Ok(Pass::Stack) };
+        Err(_) => return Ok(Pass::Stack),
     }
-    let tracked = track::begin(packet);
+    let tracked = track::begin(&packet.tuple);
     let found = track::find(&tracked);
     if found.is_none() && !for_pod(packet) {
         return Ok(Pass::Stack);
@@ -135,13 +151,13 @@ fn judge(
 
 /// Whether an address is this node's or one of its pods'.
 #[inline(always)]
-fn is_ours(address: Addr4) -> bool {
+pub fn is_ours(address: Addr4) -> bool {
     Kernel.address(address).is_some_and(|a| a.flags & (LOCAL | HOST) != 0)
 }
 
 /// Whether the destination is in this node's pod prefixes.
 #[inline(always)]
-fn for_pod(packet: &Packet) -> bool {
+pub fn for_pod(packet: &Packet) -> bool {
     let destination = packet.tuple.destination;
     Kernel.address(destination).is_some_and(|a| a.flags & LOCAL != 0)
         || Kernel.prefix(destination).is_some_and(|p| p.flags & LOCAL != 0)

@@ -12,6 +12,7 @@ pub mod fragment;
 pub mod hook;
 pub mod maps;
 pub mod parse;
+pub mod related;
 pub mod track;
 pub mod world;
 

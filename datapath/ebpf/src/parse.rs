@@ -10,6 +10,7 @@ use weft_abi::{
 use weft_verdict::{
     conntrack::{ICMP, ICMP_ECHO, ICMP_ECHO_REPLY, SCTP, TCP, TUPLE_ZERO, Tuple, UDP},
     fragment::{Piece, piece},
+    related,
 };
 
 /// Bytes of an Ethernet header.
@@ -81,12 +82,13 @@ pub struct Packet {
     pub piece: Piece,
     /// The datagram's identification, as it stands in the packet.
     pub id: u16,
+    /// Bytes of its IPv4 header.
+    header: u8,
 }
 
 impl Packet {
     /// Of a packet that could not be read.
-    pub const UNREAD: Self =
-        Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole, id: 0 };
+    pub const UNREAD: Self = Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole, id: 0, header: 0 };
 }
 
 /// The packet's EtherType, in host order.
@@ -96,9 +98,18 @@ pub fn ethertype(ctx: &TcContext) -> u16 {
     u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16)
 }
 
+/// What a packet is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// The flow that its own ends name.
+    Flow,
+    /// A packet that did not arrive, which it quotes.
+    Error,
+}
+
 /// Reads IPv4 and the transport header's ports into `packet`.
 #[inline(always)]
-pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
+pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<Subject, DropReason> {
     let ip: Ipv4 = read(ctx, ETH).ok_or(DropReason::Truncated)?;
     let header = usize::from(ip.version & 0x0f) * 4;
     if ip.version >> 4 != 4 || header < IP_MIN {
@@ -110,17 +121,18 @@ pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
     tuple.source = ip.source;
     tuple.destination = ip.destination;
     packet.id = ip.id;
+    packet.header = header as u8;
     packet.piece = piece(u16::from_be(ip.fragment), ip.protocol);
     match packet.piece {
         Piece::Whole | Piece::First => ends(ctx, packet, header),
-        Piece::Later => fragment::resolve(packet),
+        Piece::Later => fragment::resolve(packet).map(|()| Subject::Flow),
         Piece::Overlapping => Err(DropReason::InvalidPacket),
     }
 }
 
 /// Reads the transport header.
 #[inline(always)]
-fn ends(ctx: &TcContext, packet: &mut Packet, header: usize) -> Result<(), DropReason> {
+fn ends(ctx: &TcContext, packet: &mut Packet, header: usize) -> Result<Subject, DropReason> {
     let tuple = &mut packet.tuple;
     match tuple.protocol {
         TCP => {
@@ -132,17 +144,52 @@ fn ends(ctx: &TcContext, packet: &mut Packet, header: usize) -> Result<(), DropR
         ICMP => {
             let icmp: Icmp = transport(ctx, header)?;
             packet.icmp = [icmp.kind, icmp.code];
-            tuple.policy_port = NetPort::from_host(u16::from(icmp.kind));
-            let asked = NetPort::from_host(ECHO_PORT);
-            (tuple.source_port, tuple.destination_port) = match icmp.kind {
-                ICMP_ECHO => (icmp.id, asked),
-                ICMP_ECHO_REPLY => (asked, icmp.id),
-                _ => (tuple.policy_port, NetPort::zeroed()),
-            };
+            echo(tuple, icmp);
+            if related::is_error(icmp.kind) {
+                return Ok(Subject::Error);
+            }
         }
         _ => return Err(DropReason::UnknownL4),
     }
-    Ok(())
+    Ok(Subject::Flow)
+}
+
+/// The packet that an ICMP error quotes: its IPv4 header and eight bytes more (RFC 792). Of a later fragment that is no
+/// transport header, and nobody reports those (RFC 1122 §3.2.2).
+#[inline(always)]
+pub fn quoted(ctx: &TcContext, packet: &Packet) -> Result<Tuple, DropReason> {
+    let at = ETH + usize::from(packet.header) + size_of::<Icmp>();
+    let ip: Ipv4 = ctx.load(at).map_err(|_| DropReason::Truncated)?;
+    let header = usize::from(ip.version & 0x0f) * 4;
+    if ip.version >> 4 != 4 || header < IP_MIN {
+        return Err(DropReason::InvalidPacket);
+    }
+    if matches!(piece(u16::from_be(ip.fragment), ip.protocol), Piece::Later | Piece::Overlapping) {
+        return Err(DropReason::UnknownFlow);
+    }
+    let (source, destination, protocol) = (ip.source, ip.destination, ip.protocol);
+    let mut tuple = Tuple { source, destination, protocol, ..TUPLE_ZERO };
+    let at = at + header;
+    match protocol {
+        TCP | UDP | SCTP => {
+            ports(&mut tuple, ctx.load(at).map_err(|_| DropReason::Truncated)?);
+        }
+        ICMP => echo(&mut tuple, ctx.load(at).map_err(|_| DropReason::Truncated)?),
+        _ => return Err(DropReason::UnknownFlow),
+    }
+    Ok(tuple)
+}
+
+/// The ends of an ICMP packet, as its flow's key says.
+#[inline(always)]
+fn echo(tuple: &mut Tuple, icmp: Icmp) {
+    tuple.policy_port = NetPort::from_host(u16::from(icmp.kind));
+    let asked = NetPort::from_host(ECHO_PORT);
+    (tuple.source_port, tuple.destination_port) = match icmp.kind {
+        ICMP_ECHO => (icmp.id, asked),
+        ICMP_ECHO_REPLY => (asked, icmp.id),
+        _ => (tuple.policy_port, NetPort::zeroed()),
+    };
 }
 
 #[inline(always)]

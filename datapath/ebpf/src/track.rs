@@ -12,6 +12,7 @@ use crate::{
 use aya_ebpf::{
     bindings::BPF_EXIST, helpers::generated::bpf_ktime_get_coarse_ns, programs::TcContext,
 };
+use core::mem::MaybeUninit;
 use weft_abi::{
     address::NetPort,
     conntrack::{DENIED, Flow, FlowKey4, OPENER_HIGH, Path},
@@ -21,6 +22,7 @@ use weft_abi::{
 use weft_verdict::{
     conntrack::{self, ICMP, ICMP_ECHO, Side, Step, Tuple},
     flow::{Judgement, Opening, judge_flow},
+    related::{self, Report},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -75,9 +77,9 @@ impl Found {
 
 /// The key of a packet and the epoch; taken before anything else is looked up.
 #[inline(always)]
-pub fn begin(packet: &Packet) -> Tracked {
+pub fn begin(tuple: &Tuple) -> Tracked {
     let epoch = epoch();
-    let (key, side) = conntrack::key(&packet.tuple);
+    let (key, side) = conntrack::key(tuple);
     Tracked { key, side, epoch }
 }
 
@@ -226,12 +228,10 @@ fn rejudge(
     tracked: &Tracked,
     found: &Found,
 ) -> Result<Pass, Dropped> {
-    let judgement = scratch.found.write(Judgement::NOTHING);
-    judge_flow(&Kernel, &opening(&packet.tuple, found.from_opener), judgement);
-    let flow = scratch.flow.write(*found.flow());
-    let was_denied = flow.flags & DENIED != 0;
+    let was_denied = found.flow().flags & DENIED != 0;
+    let Scratch { flow, found: judgement, path } = scratch;
+    let flow = judged_again(judgement, flow, &packet.tuple, tracked, found);
     flow.last_seen = seconds();
-    note(flow, judgement, tracked.epoch);
     if flow.flags & DENIED != 0 {
         let dropped = refused(flow, found.from_opener);
         replace(tracked, found, flow);
@@ -243,7 +243,7 @@ fn rejudge(
     } else {
         flow.target_sent |= sent;
     }
-    scratch.path.write(*conntrack::path(flow, found.from_opener));
+    path.write(*conntrack::path(flow, found.from_opener));
     if was_denied {
         event::allowed(ctx, packet, flow, tracked.epoch);
     }
@@ -252,6 +252,46 @@ fn rejudge(
         replace(tracked, found, flow);
     }
     Ok(Pass::ByPath)
+}
+
+/// The flow's entry as it is after another judgement, in the direction that opened it.
+#[inline(always)]
+fn judged_again<'s>(
+    judgement: &mut MaybeUninit<Judgement>,
+    flow: &'s mut MaybeUninit<Flow>,
+    tuple: &Tuple,
+    tracked: &Tracked,
+    found: &Found,
+) -> &'s mut Flow {
+    let judgement = judgement.write(Judgement::NOTHING);
+    judge_flow(&Kernel, &opening(tuple, found.from_opener), judgement);
+    let flow = flow.write(*found.flow());
+    note(flow, judgement, tracked.epoch);
+    flow
+}
+
+/// Has an ICMP error go to who sent the packet that it quotes, if the flow of that packet may be; `None` without one.
+/// An error opens nothing and keeps nothing alive.
+#[inline(always)]
+pub fn report(scratch: &mut Scratch, quoted: &Tuple) -> Result<Option<Pass>, Dropped> {
+    let tracked = begin(quoted);
+    let Some(found) = find(&tracked) else { return Ok(None) };
+    let from_opener = !found.from_opener;
+    let Scratch { flow, found: judgement, path } = scratch;
+    match related::report(found.flow(), quoted, found.from_opener, tracked.epoch) {
+        Report::Unrelated => return Ok(None),
+        Report::Refuse => return Err(refused(found.flow(), from_opener)),
+        Report::Forward => path.write(*conntrack::path(found.flow(), from_opener)),
+        Report::Rejudge => {
+            let flow = judged_again(judgement, flow, quoted, &tracked, &found);
+            replace(&tracked, &found, flow);
+            if flow.flags & DENIED != 0 {
+                return Err(refused(flow, from_opener));
+            }
+            path.write(*conntrack::path(flow, from_opener))
+        }
+    };
+    Ok(Some(Pass::ByPath))
 }
 
 /// Puts a new entry in the place of the one that was found. An entry that went meanwhile stays gone, and

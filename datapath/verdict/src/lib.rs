@@ -14,3 +14,4 @@ pub mod fragment;
 pub mod ipv4;
 pub mod lifetime;
 pub mod policy;
+pub mod related;

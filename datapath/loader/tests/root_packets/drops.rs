@@ -2,7 +2,8 @@
 
 use crate::{
     forwarding::arp,
-    support::{Datapath, OK, Program, REDIRECT, SHOT, SYN, tcp},
+    related::error,
+    support::{Datapath, OK, Program, REDIRECT, SHOT, SYN, tcp, udp},
     world::{BARE, DENIED_PORT, EARLY, NEIGHBOUR, NOBODY, NODE, POD, REMOTE, WORLD, loaded, with},
 };
 use weft_abi::{
@@ -10,6 +11,7 @@ use weft_abi::{
     event::{EVENT_DROP, MUTED4},
 };
 use weft_datapath::kernel::Maps;
+use weft_verdict::related::TIME_EXCEEDED;
 
 #[test]
 fn root_each_drop_reason_has_a_packet_is_counted_and_is_told() {
@@ -96,6 +98,12 @@ fn root_each_drop_reason_has_a_packet_is_counted_and_is_told() {
             FromNet,
             with(in_from(WORLD), |b| b[21] = 9),
             DropReason::FirstFragmentUnknown,
+        ),
+        (
+            "an error about nothing",
+            FromNet,
+            error((WORLD, POD), TIME_EXCEEDED, &udp((POD, 7), (WORLD, 53)).bytes()),
+            DropReason::UnknownFlow,
         ),
         ("the end of its time", FromPod, out(REMOTE).ttl(1).bytes(), DropReason::TtlExceeded),
         ("no endpoint yet", FromPod, out(EARLY).bytes(), DropReason::EndpointNotReady),

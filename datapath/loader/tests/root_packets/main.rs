@@ -8,4 +8,5 @@ mod drops;
 mod flows;
 mod forwarding;
 mod fragments;
+mod related;
 mod world;
