@@ -20,6 +20,10 @@ use weft_api::{
     agent::{MapEntry, MapRow},
 };
 use weft_datapath::kernel::{Counted, Maps, RawEntry};
+use weft_verdict::{
+    connection::{State, state},
+    conntrack::connects,
+};
 
 /// Reads maps, on a thread where nobody waits for it.
 pub struct Inspector {
@@ -249,6 +253,17 @@ fn fragment_words(entry: &RawEntry) -> Option<(String, String)> {
     ))
 }
 
+fn state_words(state: State) -> &'static str {
+    match state {
+        State::Opening => " opening",
+        State::Answered => " answered",
+        State::Established => " established",
+        State::HalfClosed => " half-closed",
+        State::Closed => " closed",
+        State::Reset => " reset",
+    }
+}
+
 /// Low end, high end, who opened it, what is known of it.
 fn flow_words(entry: &RawEntry) -> Option<(String, String)> {
     let (key, flow) = (FlowKey4::from_bytes(&entry.key)?, Flow::from_bytes(&entry.value)?);
@@ -256,8 +271,9 @@ fn flow_words(entry: &RawEntry) -> Option<(String, String)> {
     let high = format!("{}:{}", dotted(key.high_addr), key.high_port.to_host());
     let (from, to) = if flow.flags & OPENER_HIGH == 0 { (low, high) } else { (high, low) };
     let verdict = if flow.flags & DENIED == 0 { "allowed" } else { "denied" };
+    let state = if connects(key.protocol) { state_words(state(&flow)) } else { "" };
     let value = format!(
-        "{verdict} epoch {} identities {} -> {} rules {} {} seen {}",
+        "{verdict}{state} epoch {} identities {} -> {} rules {} {} seen {}",
         flow.epoch,
         flow.opener_identity,
         flow.target_identity,

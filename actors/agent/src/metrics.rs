@@ -254,7 +254,7 @@ impl Page {
 /// What is counted beside packets.
 fn notice(number: u8) -> Option<&'static str> {
     Some(match number {
-        NOTICE_MID_STREAM => "tcp-mid-stream",
+        NOTICE_MID_STREAM => "mid-stream",
         NOTICE_FLOWS_FULL => "flows-full",
         NOTICE_EVENTS_LOST => "events-lost",
         _ => return None,

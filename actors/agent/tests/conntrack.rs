@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 use weft_abi::{
-    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4, SENT, SENT_RESET},
+    conntrack::{FLOWS4, Flow, FlowKey4, PENDING4, SENT, SENT_ACK, SENT_RESET},
     fragment::{FRAGMENTS4, FragmentKey4, Fragmented},
 };
 use weft_agent::{
@@ -15,7 +15,7 @@ use weft_datapath::{clock, fake::FakeMaps, kernel::Maps};
 use weft_verdict::{
     conntrack::{TCP, UDP},
     fragment::LIFETIME,
-    lifetime::{TCP_CLOSED, UDP_ANSWERED},
+    lifetime::{CLOSED, UDP_ANSWERED},
 };
 
 /// A flow of a protocol that was seen so many seconds ago.
@@ -26,18 +26,18 @@ fn flow(protocol: u8, target_sent: u8, ago: u32) -> (Vec<u8>, Vec<u8>) {
         ..FlowKey4::zeroed()
     };
     let last_seen = clock::seconds().wrapping_sub(ago);
-    let flow = Flow { last_seen, opener_sent: SENT, target_sent, ..Flow::zeroed() };
+    let flow = Flow { last_seen, opener_sent: SENT | SENT_ACK, target_sent, ..Flow::zeroed() };
     (key.to_bytes().into(), flow.to_bytes().into())
 }
 
 #[actix::test]
-async fn a_sweep_takes_what_is_over_out_of_both_tables() {
+async fn a_sweep_takes_what_is_over_out_of_all_tables() {
     let kernel = Arc::new(FakeMaps::default());
     // An hour of room on either side: the clock goes on while this runs.
     let hour = 3_600;
     for map in [&FLOWS4, &PENDING4] {
         let over = flow(UDP, SENT, UDP_ANSWERED + hour);
-        let lives = flow(TCP, SENT, TCP_CLOSED + hour);
+        let lives = flow(TCP, SENT, CLOSED + hour);
         kernel.state().rows.insert(map.name, [over, lives].into());
     }
     let first = |id: u16, ago: u32| {
@@ -69,7 +69,7 @@ async fn a_sweep_takes_what_is_over_out_of_both_tables() {
     // A busy machine may take its time, but not that of a datagram.
     assert_eq!(left, [young.0]);
     // Reset meanwhile, it is over too.
-    let (key, reset) = flow(TCP, SENT | SENT_RESET, TCP_CLOSED + hour);
+    let (key, reset) = flow(TCP, SENT | SENT_RESET, CLOSED + hour);
     kernel.state().rows.insert(FLOWS4.name, [(key, reset)].into());
     seat.edge().ask(Sweep).await.unwrap();
     assert!(protocols(FLOWS4.name).is_empty());

@@ -101,7 +101,7 @@ abi! {
         /// What the opener sent: [`SENT`] and the bits after it. A byte an end, so that packets of both
         /// directions write theirs without an atomic operation.
         42 => pub opener_sent: u8,
-        /// What the target sent; with [`SENT`] the flow is answered.
+        /// What the target sent.
         43 => pub target_sent: u8,
         /// Zero.
         44 => pub spare: [u8; 4],
@@ -119,10 +119,12 @@ pub const DENIED: u32 = 2;
 
 /// This end sent a packet that passed.
 pub const SENT: u8 = 1;
-/// This end sent a TCP FIN.
+/// This end said that it sends no more: a TCP FIN, an SCTP SHUTDOWN.
 pub const SENT_FIN: u8 = 2;
-/// This end sent a TCP reset.
+/// This end gave the connection up, and sent nothing else since: a TCP RST, an SCTP ABORT.
 pub const SENT_RESET: u8 = 4;
+/// This end heard the other: a TCP ACK without SYN, of SCTP any chunk but an INIT or its answer.
+pub const SENT_ACK: u8 = 8;
 
 map_spec! {
     /// Hash, never evicted silently: flows that were answered.

@@ -18,7 +18,7 @@ pub const DIRECTIONS: u32 = 4;
 /// What is counted beside what is forwarded (reason 0) and dropped ([`crate::drop::DropReason`]): numbers
 /// that Hubble's drop reasons do not reach.
 ///
-/// A TCP packet that opens nothing and has no flow was judged as if it opened one.
+/// A packet of TCP or SCTP that opens nothing and has no flow was judged as if it opened one.
 pub const NOTICE_MID_STREAM: u8 = 254;
 /// A flow was answered while the table of the answered was full: it stays among the unanswered,
 /// where newer flows may push it out.

@@ -9,7 +9,7 @@ use weft_abi::{
     metrics::NOTICE_EVENTS_LOST,
     policy::{EGRESS, INGRESS},
 };
-use weft_verdict::conntrack;
+use weft_verdict::conntrack::{self, TCP};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -103,7 +103,7 @@ unsafe fn fill(event: *mut Event, ctx: &TcContext, packet: &Packet) {
         (*event).version = EVENT_VERSION;
         (*event).length = size_of::<Event>() as u16;
         (*event).protocol = tuple.protocol;
-        (*event).tcp_flags = tuple.tcp_flags;
+        (*event).tcp_flags = if tuple.protocol == TCP { tuple.control } else { 0 };
         (*event).time = bpf_ktime_get_ns();
         (*event).source = Addr::from4(tuple.source);
         (*event).destination = Addr::from4(tuple.destination);

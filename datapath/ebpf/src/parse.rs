@@ -10,7 +10,7 @@ use weft_abi::{
 use weft_verdict::{
     conntrack::{ICMP, ICMP_ECHO, ICMP_ECHO_REPLY, SCTP, TCP, TUPLE_ZERO, Tuple, UDP},
     fragment::{Piece, piece},
-    related,
+    related, sctp,
 };
 
 /// Bytes of an Ethernet header.
@@ -47,6 +47,16 @@ struct Tcp {
     numbers: [u32; 2],
     offset: u8,
     flags: u8,
+}
+
+/// The head of SCTP, and the type of its first chunk.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sctp {
+    ports: Ports,
+    tag: u32,
+    checksum: u32,
+    chunk: u8,
 }
 
 /// What TCP, UDP and SCTP begin with.
@@ -138,9 +148,14 @@ fn ends(ctx: &TcContext, packet: &mut Packet, header: usize) -> Result<Subject, 
         TCP => {
             let tcp: Tcp = transport(ctx, header)?;
             ports(tuple, tcp.ports);
-            tuple.tcp_flags = tcp.flags;
+            tuple.control = tcp.flags;
         }
-        UDP | SCTP => ports(tuple, transport(ctx, header)?),
+        SCTP => {
+            let sctp: Sctp = transport(ctx, header)?;
+            ports(tuple, sctp.ports);
+            tuple.control = sctp::control(sctp.chunk);
+        }
+        UDP => ports(tuple, transport(ctx, header)?),
         ICMP => {
             let icmp: Icmp = transport(ctx, header)?;
             packet.icmp = [icmp.kind, icmp.code];

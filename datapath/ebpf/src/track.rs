@@ -133,11 +133,11 @@ fn follow(
         return Err(refused(flow, found.from_opener));
     }
     scratch.path.write(*conntrack::path(flow, found.from_opener));
-    if add_sent(found, packet) && found.table == Table::Pending {
-        let flow = scratch.flow.write(*found.flow());
-        if conntrack::belongs_among_answered(flow) {
-            settle(tracked, flow);
-        }
+    if add_sent(found, packet)
+        && found.table == Table::Pending
+        && conntrack::belongs_among_answered(tracked.key.protocol, found.flow())
+    {
+        settle(tracked, scratch.flow.write(*found.flow()));
     }
     Ok(Pass::ByPath)
 }
@@ -154,7 +154,7 @@ fn add_sent(found: &Found, packet: &Packet) -> bool {
             &mut (*found.flow).target_sent
         }
     };
-    let sent = *by_end | conntrack::sent(&packet.tuple);
+    let sent = conntrack::sent(*by_end, &packet.tuple);
     let news = sent != *by_end;
     if news {
         *by_end = sent;
@@ -198,13 +198,17 @@ fn open(
             identities: [found.opener, found.target],
         });
     }
+    if !conntrack::begins_something(tuple) {
+        scratch.path.write(found.forward);
+        return Ok(Pass::ByPath);
+    }
     let flow = scratch.flow.write(Flow::zeroed());
     flow.created = seconds();
     flow.last_seen = flow.created;
     if matches!(tracked.side, Side::High) {
         flow.flags = OPENER_HIGH;
     }
-    flow.opener_sent = conntrack::sent(tuple);
+    flow.opener_sent = conntrack::sent(0, tuple);
     note(flow, found, tracked.epoch);
     if maps::WEFT_PENDING4.insert(&tracked.key, &*flow, 0).is_err() {
         return Err(Dropped::bare(DropReason::FlowTableFull, 0));
@@ -237,17 +241,14 @@ fn rejudge(
         replace(tracked, found, flow);
         return Err(dropped);
     }
-    let sent = conntrack::sent(&packet.tuple);
-    if found.from_opener {
-        flow.opener_sent |= sent;
-    } else {
-        flow.target_sent |= sent;
-    }
+    let by_end = if found.from_opener { &mut flow.opener_sent } else { &mut flow.target_sent };
+    *by_end = conntrack::sent(*by_end, &packet.tuple);
     path.write(*conntrack::path(flow, found.from_opener));
     if was_denied {
         event::allowed(ctx, packet, flow, tracked.epoch);
     }
-    let moves = found.table == Table::Pending && conntrack::belongs_among_answered(flow);
+    let moves = found.table == Table::Pending
+        && conntrack::belongs_among_answered(tracked.key.protocol, flow);
     if !(moves && settle(tracked, flow)) {
         replace(tracked, found, flow);
     }

@@ -1,5 +1,6 @@
 //! What a tracked flow makes of its next packet. Pure: the caller looks up, counts and writes.
 
+use crate::connection::{self, State};
 use weft_abi::{
     address::{Addr4, NetPort},
     conntrack::{
@@ -8,14 +9,6 @@ use weft_abi::{
     },
 };
 
-/// TCP's FIN flag as it stands in the header.
-pub const TCP_FIN: u8 = 1;
-/// TCP's SYN flag.
-pub const TCP_SYN: u8 = 2;
-/// TCP's RST flag.
-pub const TCP_RST: u8 = 4;
-/// TCP's ACK flag.
-pub const TCP_ACK: u8 = 16;
 /// IP protocol numbers that matter here.
 pub const ICMP: u8 = 1;
 /// TCP.
@@ -38,7 +31,7 @@ pub const TUPLE_ZERO: Tuple = Tuple {
     destination_port: NetPort::zeroed(),
     policy_port: NetPort::zeroed(),
     protocol: 0,
-    tcp_flags: 0,
+    control: 0,
 };
 
 /// The ends of one packet.
@@ -56,8 +49,8 @@ pub struct Tuple {
     pub policy_port: NetPort,
     /// IP protocol number.
     pub protocol: u8,
-    /// TCP flags; zero for others.
-    pub tcp_flags: u8,
+    /// TCP's flags, or what SCTP's first chunk means in them ([`crate::sctp`]); zero for others and for later fragments.
+    pub control: u8,
 }
 
 /// Which side of a flow's key sent a packet.
@@ -127,17 +120,28 @@ pub fn step(flow: &Flow, tuple: &Tuple, from_opener: bool, epoch: u64) -> Step {
 #[inline(always)]
 fn reopens(flow: &Flow, tuple: &Tuple, from_opener: bool) -> bool {
     match tuple.protocol {
-        TCP => opens(tuple) && (!from_opener || closing(flow)),
+        TCP | SCTP => opens(tuple) && (!from_opener || closing(flow)),
         ICMP => !from_opener && tuple.policy_port == NetPort::from_host(ICMP_ECHO as u16),
         _ => false,
     }
 }
 
-/// Whether a packet may be the first of its flow. A TCP packet that is not a SYN belongs to a
-/// connection that is older than the table's memory of it.
+/// Whether a protocol makes connections.
+#[inline(always)]
+pub fn connects(protocol: u8) -> bool {
+    matches!(protocol, TCP | SCTP)
+}
+
+/// Whether a packet may be the first of its flow.
 #[inline(always)]
 pub fn opens(tuple: &Tuple) -> bool {
-    tuple.protocol != TCP || tuple.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+    !connects(tuple.protocol) || connection::opens(tuple.control)
+}
+
+/// Whether anything may follow a packet that has no flow: after what gives a connection up nothing does.
+#[inline(always)]
+pub fn begins_something(tuple: &Tuple) -> bool {
+    !connects(tuple.protocol) || tuple.control & connection::RST == 0
 }
 
 /// Whether the sender of a packet of this flow is the pod behind an interface.
@@ -154,31 +158,27 @@ pub fn sender_is_elsewhere(flow: &Flow, from_opener: bool) -> bool {
     !matches!(path(flow, !from_opener).kind, PATH_LOCAL | PATH_HOST)
 }
 
-/// Whether the flow's TCP connection is closing or closed.
+/// Whether an end of the flow's connection said that it is done.
 #[inline(always)]
 pub fn closing(flow: &Flow) -> bool {
     (flow.opener_sent | flow.target_sent) & (SENT_FIN | SENT_RESET) != 0
 }
 
-/// What a packet that passes adds to what its sender sent.
+/// What a packet's sender has sent, once the packet passed.
 #[inline(always)]
-pub fn sent(tuple: &Tuple) -> u8 {
-    let mut sent = SENT;
-    if tuple.protocol == TCP {
-        if tuple.tcp_flags & TCP_FIN != 0 {
-            sent |= SENT_FIN;
-        }
-        if tuple.tcp_flags & TCP_RST != 0 {
-            sent |= SENT_RESET;
-        }
-    }
-    sent
+pub fn sent(before: u8, tuple: &Tuple) -> u8 {
+    if connects(tuple.protocol) { connection::after(before, tuple.control) } else { before | SENT }
 }
 
-/// Whether a flow belongs among the answered. An answer that ended it needs no room there.
+/// Whether a flow belongs among the answered. A connection does while it is open both ways: not before the opener heard
+/// the answer, which one who sends from others' addresses does not, and an answer that ends it needs no room there.
 #[inline(always)]
-pub fn belongs_among_answered(flow: &Flow) -> bool {
-    flow.target_sent & SENT != 0 && (flow.opener_sent | flow.target_sent) & SENT_RESET == 0
+pub fn belongs_among_answered(protocol: u8, flow: &Flow) -> bool {
+    if connects(protocol) {
+        matches!(connection::state(flow), State::Established | State::HalfClosed)
+    } else {
+        flow.target_sent & SENT != 0
+    }
 }
 
 /// The path of a packet.

@@ -8,6 +8,7 @@
     reason = "whoever adds a case is shown every place that it concerns"
 )]
 
+pub mod connection;
 pub mod conntrack;
 pub mod flow;
 pub mod fragment;
@@ -15,3 +16,4 @@ pub mod ipv4;
 pub mod lifetime;
 pub mod policy;
 pub mod related;
+pub mod sctp;

@@ -4,16 +4,19 @@ use weft_abi::{
     address::{Addr4, NetPort},
     conntrack::{
         DENIED, ECHO_PORT, Flow, OPENER_HIGH, PATH_HOST, PATH_LOCAL, PATH_REMOTE, PATH_STACK, SENT,
-        SENT_FIN, SENT_RESET,
+        SENT_ACK, SENT_FIN, SENT_RESET,
     },
 };
-use weft_verdict::conntrack::{
-    ICMP, Side, Step, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TUPLE_ZERO, Tuple, UDP,
-    belongs_among_answered, from_opener, key, opens, sender_is_behind, sender_is_elsewhere, sent,
-    step,
+use weft_verdict::{
+    connection::{ACK, FIN, RST, SYN},
+    conntrack::{
+        ICMP, SCTP, Side, Step, TCP, TUPLE_ZERO, Tuple, UDP, begins_something,
+        belongs_among_answered, from_opener, key, opens, sender_is_behind, sender_is_elsewhere,
+        sent, step,
+    },
 };
 
-fn tuple(protocol: u8, tcp_flags: u8) -> Tuple {
+fn tuple(protocol: u8, control: u8) -> Tuple {
     Tuple {
         source: Addr4::new([10, 0, 0, 1]),
         destination: Addr4::new([10, 0, 1, 2]),
@@ -21,7 +24,7 @@ fn tuple(protocol: u8, tcp_flags: u8) -> Tuple {
         destination_port: NetPort::from_host(80),
         policy_port: NetPort::from_host(80),
         protocol,
-        tcp_flags,
+        control,
     }
 }
 
@@ -94,9 +97,9 @@ fn two_who_ask_each_other_under_one_identifier_have_a_flow_each() {
 
 #[test]
 fn steps() {
-    let syn = tuple(TCP, TCP_SYN);
-    let data = tuple(TCP, TCP_ACK);
-    let syn_ack = tuple(TCP, TCP_SYN | TCP_ACK);
+    let syn = tuple(TCP, SYN);
+    let data = tuple(TCP, ACK);
+    let syn_ack = tuple(TCP, SYN | ACK);
     let cases = [
         ("current", flow(7, 0), data, true, Step::Forward),
         ("current, an answer", flow(7, 0), syn_ack, false, Step::Forward),
@@ -110,7 +113,15 @@ fn steps() {
         ("a SYN after a reset, stale", ended(6, SENT_RESET, 0), syn, true, Step::Reopen),
         ("a SYN from who was called answers nothing", flow(7, 0), syn, false, Step::Reopen),
         ("a SYN-ACK opens nothing", ended(7, SENT_RESET, 0), syn_ack, true, Step::Forward),
-        ("UDP is never closing", ended(7, SENT, SENT), tuple(UDP, TCP_SYN), true, Step::Forward),
+        (
+            "an INIT after the association's end",
+            ended(7, SENT_FIN, SENT_FIN),
+            tuple(SCTP, SYN),
+            true,
+            Step::Reopen,
+        ),
+        ("an INIT from who was called", flow(7, 0), tuple(SCTP, SYN), false, Step::Reopen),
+        ("UDP is never closing", ended(7, SENT, SENT), tuple(UDP, SYN), true, Step::Forward),
         ("an echo request goes on with its flow", flow(7, 0), echo(8, 1), true, Step::Forward),
         ("an echo reply too", flow(7, 0), echo(0, 1), false, Step::Forward),
         ("an echo request answers nothing", flow(7, 0), echo(8, 1), false, Step::Reopen),
@@ -121,46 +132,50 @@ fn steps() {
 }
 
 #[test]
-fn only_a_syn_opens_a_connection() {
-    for (tcp_flags, expected) in [
-        (TCP_SYN, true),
-        (TCP_SYN | TCP_ACK, false),
-        (TCP_ACK, false),
-        (TCP_RST, false),
-        (0, false),
-    ] {
-        assert_eq!(opens(&tuple(TCP, tcp_flags)), expected, "{tcp_flags}");
-        assert!(opens(&tuple(UDP, tcp_flags)));
+fn only_connections_have_packets_that_open_nothing() {
+    for control in [SYN, SYN | ACK, ACK, RST, 0] {
+        for protocol in [TCP, SCTP] {
+            assert_eq!(opens(&tuple(protocol, control)), control == SYN, "{control:#x}");
+            assert_eq!(begins_something(&tuple(protocol, control)), control != RST);
+        }
+        // Where the bits mean nothing, they are not looked at.
+        assert!(opens(&tuple(UDP, control)) && begins_something(&tuple(UDP, control)));
     }
 }
 
 #[test]
 fn what_a_packet_tells_of_its_sender() {
-    for (tcp_flags, expected) in [
-        (TCP_ACK, SENT),
-        (TCP_FIN | TCP_ACK, SENT | SENT_FIN),
-        (TCP_RST, SENT | SENT_RESET),
-        (TCP_FIN | TCP_RST, SENT | SENT_FIN | SENT_RESET),
+    for (before, control, expected) in [
+        (0, SYN, SENT),
+        (SENT, ACK, SENT | SENT_ACK),
+        (SENT, FIN | ACK, SENT | SENT_FIN | SENT_ACK),
+        (SENT | SENT_ACK, RST | ACK, SENT | SENT_ACK | SENT_RESET),
+        (SENT | SENT_FIN | SENT_RESET, ACK, SENT | SENT_FIN | SENT_ACK),
     ] {
-        assert_eq!(sent(&tuple(TCP, tcp_flags)), expected, "{tcp_flags}");
-        assert_eq!(sent(&tuple(UDP, tcp_flags)), SENT);
+        for protocol in [TCP, SCTP] {
+            assert_eq!(sent(before, &tuple(protocol, control)), expected, "{before} {control:#x}");
+        }
+        assert_eq!(sent(before, &tuple(UDP, control)), before | SENT);
     }
 }
 
 #[test]
-fn an_answer_that_ends_the_flow_does_not_settle_it() {
-    for (opener, target, expected) in [
-        (SENT, 0, false),
-        (SENT, SENT, true),
-        (SENT, SENT | SENT_FIN, true),
-        (SENT, SENT | SENT_RESET, false),
-        (SENT | SENT_RESET, SENT, false),
+fn a_connection_is_among_the_answered_while_it_is_open_both_ways() {
+    let acked = SENT | SENT_ACK;
+    for (opener, target, connection, datagrams) in [
+        (SENT, 0, false, false),
+        (SENT, SENT, false, true),
+        (acked, SENT, true, true),
+        (acked, SENT | SENT_FIN, true, true),
+        (acked | SENT_FIN, SENT | SENT_FIN, false, true),
+        (SENT, SENT | SENT_RESET, false, true),
+        (acked | SENT_RESET, SENT, false, true),
     ] {
-        assert_eq!(
-            belongs_among_answered(&ended(1, opener, target)),
-            expected,
-            "{opener} {target}"
-        );
+        let flow = ended(1, opener, target);
+        for (protocol, expected) in [(TCP, connection), (SCTP, connection), (UDP, datagrams)] {
+            let belongs = belongs_among_answered(protocol, &flow);
+            assert_eq!(belongs, expected, "{protocol}: {opener} {target}");
+        }
     }
 }
 

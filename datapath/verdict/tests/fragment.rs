@@ -55,7 +55,7 @@ fn tuple((source, destination, tcp, _, port, ..): Drawn) -> Tuple {
         destination_port: port,
         policy_port: port,
         protocol: if tcp { TCP } else { UDP },
-        tcp_flags: 0,
+        control: 0,
     }
 }
 

@@ -6,7 +6,8 @@ use weft_abi::{
     conntrack::{DENIED, ECHO_PORT, Flow, OPENER_HIGH, SENT, SENT_FIN, SENT_RESET},
 };
 use weft_verdict::{
-    conntrack::{ICMP, Step, TCP, TCP_ACK, TUPLE_ZERO, Tuple, UDP, step},
+    connection::ACK,
+    conntrack::{ICMP, Step, TCP, TUPLE_ZERO, Tuple, UDP, step},
     related::{Report, is_addressed, is_error, may_report, report},
 };
 
@@ -76,7 +77,7 @@ proptest! {
             target_sent: sent.1 & bits,
             ..Flow::zeroed()
         };
-        let next = Tuple { tcp_flags: TCP_ACK, ..quoted(protocol) };
+        let next = Tuple { control: ACK, ..quoted(protocol) };
         let expected = match step(&flow, &next, from_opener, 7) {
             Step::Forward => Report::Forward,
             Step::Refuse => Report::Refuse,

@@ -6,20 +6,22 @@ use crate::{
         tcp, udp,
     },
     world::{
-        NEIGHBOUR, NEIGHBOUR_CLASS, NODE, POD, POD_CLASS, REMOTE, WORLD, judge_by, loaded, stand,
-        world,
+        DENIED_PORT, NEIGHBOUR, NEIGHBOUR_CLASS, NODE, POD, POD_CLASS, REMOTE, WORLD, judge_by,
+        loaded, stand, world,
     },
 };
 use weft_abi::{
-    conntrack::{FLOWS4, PENDING4},
+    conntrack::{FLOWS4, Flow, PENDING4},
     drop::DropReason,
     endpoint::ENDPOINTS,
     event::{EVENT_ALLOWED, EVENT_DROP},
     ipcache::{ADDRESSES4, PREFIXES4},
+    map::MapSpec,
     metrics::{NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
     policy::{DENY, EGRESS, INGRESS},
 };
-use weft_datapath::kernel::Maps;
+use weft_datapath::kernel::{Maps, RawEntry};
+use weft_verdict::connection::{State, state};
 
 #[test]
 fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
@@ -29,10 +31,13 @@ fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
     assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, REDIRECT);
     assert_eq!(datapath.entries(&PENDING4).len(), 1);
     assert_eq!(datapath.run(Program::FromNet, &syn.reply(SYN | ACK).bytes()).action, REDIRECT);
-    assert_eq!((datapath.entries(&PENDING4).len(), datapath.entries(&FLOWS4).len()), (0, 1));
+    let tables =
+        |datapath: &Datapath| (datapath.entries(&PENDING4).len(), datapath.entries(&FLOWS4).len());
+    assert_eq!(tables(&datapath), (1, 0), "whether the opener hears it is not known yet");
     let data = tcp((POD, 40_000), (REMOTE, 80), ACK);
     for _ in 0..3 {
         assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
+        assert_eq!(tables(&datapath), (0, 1));
     }
     let told = datapath.events();
     assert_eq!(told.iter().map(|e| e.0).collect::<Vec<_>>(), [EVENT_ALLOWED], "one event a flow");
@@ -130,6 +135,9 @@ fn root_a_scan_leaves_the_answered_alone_and_a_full_table_is_counted() {
         let syn = tcp((POD, port), (REMOTE, 80), SYN);
         datapath.run(Program::FromPod, &syn.bytes());
         let action = datapath.run(Program::FromNet, &syn.reply(answer).bytes()).action;
+        if answer & RST == 0 {
+            datapath.run(Program::FromPod, &Packet { flags: ACK, ..syn }.bytes());
+        }
         (action, datapath.entries(&FLOWS4).len(), datapath.entries(&PENDING4).len())
     };
     assert_eq!(open(1, RST | ACK), (REDIRECT, 0, 1), "a closed port needs no room");
@@ -150,6 +158,55 @@ fn root_a_packet_from_the_middle_of_a_connection_is_judged_and_counted() {
     assert_eq!(datapath.counted(NOTICE_MID_STREAM), 1);
     assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
     assert_eq!(datapath.counted(NOTICE_MID_STREAM), 1, "it has a flow now");
+    // A reset of what nobody remembers is judged, and leaves nothing.
+    let reset = tcp((POD, 40_001), (REMOTE, 80), RST);
+    assert_eq!(datapath.run(Program::FromPod, &reset.bytes()).action, REDIRECT);
+    let denied = tcp((POD, 40_001), (REMOTE, DENIED_PORT), RST);
+    assert_eq!(datapath.run(Program::FromPod, &denied.bytes()).action, SHOT);
+    assert_eq!(datapath.counted(NOTICE_MID_STREAM), 3);
+    assert_eq!(datapath.entries(&PENDING4).len(), 1);
+}
+
+/// Who calls from addresses that are not its own never hears an answer.
+#[test]
+fn root_a_flood_of_openings_that_are_answered_takes_no_room_from_what_lives() {
+    let Some(mut datapath) = loaded() else { return };
+    for number in 0..200_u16 {
+        let address = [198, 51, 100, u8::try_from(number % 200).unwrap()];
+        let syn = tcp((address, 40_000), (POD, 80), SYN);
+        assert_eq!(datapath.run(Program::FromNet, &syn.bytes()).action, REDIRECT);
+        assert_eq!(datapath.run(Program::FromPod, &syn.reply(SYN | ACK).bytes()).action, OK);
+    }
+    assert_eq!((datapath.entries(&FLOWS4).len(), datapath.entries(&PENDING4).len()), (0, 200));
+}
+
+/// What an entry says its connection's state is.
+fn state_of(datapath: &Datapath, map: &MapSpec) -> Vec<State> {
+    let read = |entry: RawEntry| state(&Flow::from_bytes(&entry.value).unwrap());
+    datapath.entries(map).into_iter().map(read).collect()
+}
+
+#[test]
+fn root_a_reset_that_its_sender_outlives_ends_nothing() {
+    let Some(mut datapath) = loaded() else { return };
+    let syn = tcp((POD, 40_000), (REMOTE, 80), SYN);
+    let with = |flags: u8| Packet { flags, ..syn };
+    let (from_pod, from_net) = (Program::FromPod, Program::FromNet);
+    for (program, packet, state) in [
+        (from_pod, syn, (vec![State::Opening], vec![])),
+        (from_net, syn.reply(SYN | ACK), (vec![State::Answered], vec![])),
+        (from_pod, with(ACK), (vec![], vec![State::Established])),
+        (from_net, syn.reply(RST), (vec![], vec![State::Reset])),
+        (from_pod, with(ACK), (vec![], vec![State::Reset])),
+        (from_net, syn.reply(ACK), (vec![], vec![State::Established])),
+        (from_net, syn.reply(FIN | ACK), (vec![], vec![State::HalfClosed])),
+        (from_pod, with(FIN | ACK), (vec![], vec![State::Closed])),
+        (from_net, syn.reply(ACK), (vec![], vec![State::Closed])),
+    ] {
+        assert_eq!(datapath.run(program, &packet.bytes()).action, REDIRECT, "{packet:?}");
+        let states = (state_of(&datapath, &PENDING4), state_of(&datapath, &FLOWS4));
+        assert_eq!(states, state, "after {packet:?}");
+    }
 }
 
 #[test]

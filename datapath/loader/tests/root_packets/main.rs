@@ -9,4 +9,5 @@ mod flows;
 mod forwarding;
 mod fragments;
 mod related;
+mod sctp;
 mod world;

@@ -193,7 +193,7 @@ pub(crate) struct Packet {
     pub(crate) to: [u8; 4],
     pub(crate) protocol: u8,
     pub(crate) ports: [u16; 2],
-    /// TCP flags, or ICMP type.
+    /// TCP flags, ICMP type, or the type of SCTP's first chunk.
     pub(crate) flags: u8,
     pub(crate) ttl: u8,
 }
@@ -242,7 +242,9 @@ impl Packet {
         } else {
             bytes[34..36].copy_from_slice(&first.to_be_bytes());
             bytes[36..38].copy_from_slice(&second.to_be_bytes());
-            (bytes[46], bytes[47]) = (0x50, self.flags);
+            // Where TCP has its offset and flags, SCTP has its first chunk.
+            (bytes[46], bytes[47]) =
+                if self.protocol == 132 { (self.flags, 0) } else { (0x50, self.flags) };
         }
         bytes
     }
