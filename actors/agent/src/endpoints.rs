@@ -54,8 +54,8 @@ pub struct Setting {
     pub node: NodeName,
     /// Folder of the endpoints' files.
     pub folder: PathBuf,
-    /// MTU of pods.
-    pub mtu: u32,
+    /// MTU of pods that are plugged from now on.
+    pub mtu: watch::Receiver<u32>,
     /// Where it is said who is plugged; nothing before the endpoints of the agent's life before are in the
     /// tables, since an empty answer would take them from every other node.
     pub plugged: Arc<watch::Sender<Option<PluggedPods>>>,
@@ -256,7 +256,7 @@ impl Endpoints {
                 host_interface: key.link.clone(),
                 host_mac: mac(GATEWAY_MAC),
                 mac: mac(wire.mac),
-                mtu: self.setting.mtu,
+                mtu: *self.setting.mtu.borrow(),
             }),
             _ => Err(internal("the endpoint has no link")),
         };

@@ -124,6 +124,11 @@ impl<K: Links + ?Sized> Gated<K> {
         self.pass()?.plug(spec)
     }
 
+    /// The device with an address, and its MTU.
+    pub fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError> {
+        self.pass()?.device_of(address)
+    }
+
     /// Sets it up.
     pub fn open(&self, spec: &LinkSpec) -> Result<(), KernelError> {
         self.pass()?.open(spec)

@@ -7,7 +7,8 @@ use crate::{
     metrics::Counts,
     runtime::{Life, Role, Serve, Thread, request},
 };
-use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+use std::{collections::VecDeque, net::Ipv4Addr, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Programs};
 
 /// What the owner of programs is told.
@@ -36,15 +37,37 @@ enum Chore {
     Link(u32),
     /// See that all programs of a pod are in their place.
     Mend(u32),
-    /// See that the node's device has its own.
+    /// See that the node's device has its own, and what its MTU is.
     MendDevice,
+}
+
+/// The node's own device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its number.
+    pub ifindex: u32,
+    /// The node's address, which it has.
+    pub address: Ipv4Addr,
+    /// Where the MTU of pods that are plugged is said, if it is to be the device's.
+    pub mtu: Option<Arc<watch::Sender<u32>>>,
+}
+
+impl Device {
+    /// Says what MTU it has now; pods that are there keep theirs, and are told by the node's stack what is too long.
+    fn follow(&self, links: &Gated<dyn Links>) -> Result<(), KernelError> {
+        let Some(told) = &self.mtu else { return Ok(()) };
+        let (_, mtu) = links.device_of(self.address)?;
+        if told.send_if_modified(|before| std::mem::replace(before, mtu) != mtu) {
+            tracing::info!(mtu, "the device's MTU changed: pods get it from now on");
+        }
+        Ok(())
+    }
 }
 
 /// Owns programs and links.
 pub struct Loader {
     config: Config,
-    /// The node's own.
-    device: u32,
+    device: Device,
     programs: Gated<dyn Programs>,
     links: Gated<dyn Links>,
     counts: Counts,
@@ -54,10 +77,10 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Over a kernel; `device` is the node's.
+    /// Over a kernel.
     pub fn new(
         config: Config,
-        device: u32,
+        device: Device,
         (programs, links): (Gated<dyn Programs>, Gated<dyn Links>),
         counts: Counts,
     ) -> Self {
@@ -91,7 +114,10 @@ impl Loader {
         let (ifindex, attached) = match chore {
             Chore::Link(ifindex) => return self.programs.link_pod(ifindex).map(drop),
             Chore::Mend(ifindex) => (ifindex, self.attach(ifindex)),
-            Chore::MendDevice => (self.device, self.programs.attach_net(self.device)),
+            Chore::MendDevice => {
+                self.device.follow(&self.links)?;
+                (self.device.ifindex, self.programs.attach_net(self.device.ifindex))
+            }
         };
         let missing = attached?;
         if missing > 0 {

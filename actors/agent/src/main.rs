@@ -20,7 +20,7 @@ use weft_agent::{
     gated::Gated,
     inspect::Inspector,
     ipcache::Ipcache,
-    loader::Loader,
+    loader::{Device, Loader},
     mapsync::{ClassSync, TableSync},
     metrics::{Counts, Metrics},
     observer::{self, Observer},
@@ -64,6 +64,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (progress, seen) = watch::channel(Progress::default());
     let (rules, named) = watch::channel(RuleNames::default());
     let (flows, flowed) = watch::channel(0);
+    let (told_mtu, mtu) = watch::channel(config.mtu.unwrap_or(mtu));
     let (plugged, progress) = (Arc::new(plugged), Arc::new(progress));
     let (rules, flows) = (Arc::new(rules), Arc::new(flows));
     let counts = Counts::default();
@@ -108,11 +109,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
         move |_| Inspector::new(node.clone(), Arc::clone(&maps), &tables, &classes)
     });
     let loader = runtime.role("loader", {
+        let follows = config.mtu.is_none().then(|| Arc::new(told_mtu));
+        let device = Device { ifindex: device, address: config.node_address, mtu: follows };
         let (config, counts) = (config.programs, counts.clone());
         move |life| {
             let programs = Gated::new(Arc::clone(&programs), life.gate());
             let links = Gated::new(Arc::clone(&links), life.gate());
-            Loader::new(config, device, (programs, links), counts.clone())
+            Loader::new(config, device.clone(), (programs, links), counts.clone())
         }
     });
     let ipcache = runtime.role("ipcache", {
@@ -127,7 +130,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let endpoints = runtime.role("endpoints", {
         let (policy, ipcache) = (policy.clone(), ipcache.clone());
         let callees = Callees { policy, ipcache, loader, table: rows, classes: classes.clone() };
-        let (node, mtu) = (node.clone(), config.mtu.unwrap_or(mtu));
+        let node = node.clone();
         let setting = endpoints::Setting { node, folder, mtu, plugged };
         move |_| Endpoints::new(setting.clone(), &callees)
     });

@@ -2,10 +2,11 @@
 //! somebody removed is put back and counted.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use weft_agent::{
     gated::Gated,
-    loader::{Config, Loader, Plug, Sweep, Unplug},
+    loader::{Config, Device, Loader, Plug, Sweep, Unplug},
     metrics::Counts,
     runtime::{Edge, Runtime},
 };
@@ -18,6 +19,7 @@ struct World {
     kernel: Arc<FakeLinks>,
     counts: Counts,
     loader: Edge<Loader>,
+    mtu: watch::Receiver<u32>,
     _runtime: Runtime,
 }
 
@@ -25,6 +27,9 @@ fn world(lull: Duration) -> World {
     let (kernel, counts, runtime) =
         (Arc::new(FakeLinks::default()), Counts::default(), Runtime::start());
     kernel.state().links.insert(DEVICE);
+    let (told, mtu) = watch::channel(1500);
+    let (address, told) = (Ipv4Addr::LOCALHOST, Some(Arc::new(told)));
+    let device = Device { ifindex: DEVICE, address, mtu: told };
     let config = Config { program_lull: lull, ..Config::default() };
     let seat = runtime.role("loader", {
         let (kernel, counts) = (Arc::clone(&kernel), counts.clone());
@@ -32,10 +37,10 @@ fn world(lull: Duration) -> World {
             let programs: Arc<dyn Programs> = kernel.clone();
             let links: Arc<dyn Links> = kernel.clone();
             let kernel = (Gated::new(programs, life.gate()), Gated::new(links, life.gate()));
-            Loader::new(config, DEVICE, kernel, counts.clone())
+            Loader::new(config, device.clone(), kernel, counts.clone())
         }
     });
-    World { kernel, counts, loader: seat.edge(), _runtime: runtime }
+    World { kernel, counts, loader: seat.edge(), mtu, _runtime: runtime }
 }
 
 impl World {
@@ -110,4 +115,13 @@ async fn a_pod_that_is_gone_is_not_linked() {
     let state = world.kernel.state();
     assert_eq!(state.detached, [10]);
     assert!(state.stray.is_empty(), "{:?}", state.stray);
+}
+
+#[actix::test]
+async fn pods_get_the_mtu_that_the_device_has_now() {
+    let world = world(Duration::from_millis(1));
+    world.kernel.state().mtu = Some(1400);
+    assert_eq!(*world.mtu.borrow(), 1500);
+    world.loader.ask(Sweep).await.unwrap();
+    world.becomes("told", |_| *world.mtu.borrow() == 1400).await;
 }

@@ -3,12 +3,12 @@
 use crate::{
     Dropped, Pass, count, event,
     maps::Scratch,
-    parse::{Packet, ethertype, linear},
+    parse::{ETH, Packet, ethertype, linear},
     track,
 };
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT, bpf_redir_neigh},
-    helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
+    helpers::{bpf_check_mtu, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     programs::TcContext,
 };
 use weft_abi::{
@@ -19,6 +19,10 @@ use weft_abi::{
 use weft_verdict::ipv4;
 
 const AF_INET: u32 = 2;
+/// `linux/bpf.h`: look at a packet's segments too.
+const BPF_MTU_CHK_SEGS: u64 = 1;
+/// Bytes of a frame that every device takes: an Ethernet header and what every host must (RFC 791 §3.1).
+const ALWAYS_FITS: u32 = ETH as u32 + 576;
 
 /// What routing a packet writes, by two bytes at a time: of an Ethernet and an IPv4 header.
 #[repr(C, packed(2))]
@@ -78,12 +82,29 @@ fn forward(
             // SAFETY: a helper with scalar arguments.
             Ok(unsafe { bpf_redirect_peer(path.ifindex, 0) } as i32)
         }
+        // The node's stack cuts it, or says that it must be cut: its route is the same.
+        PATH_REMOTE if !fits(ctx, path.ifindex) => Ok(TC_ACT_OK),
         PATH_REMOTE => {
             hop(ctx, packet, direction)?;
             Ok(to_neighbour(path))
         }
         _ => Ok(TC_ACT_OK),
     }
+}
+
+/// Whether a device takes a packet as it is, or its segments: a redirect asks nobody, and the device would drop it.
+#[inline(always)]
+fn fits(ctx: &TcContext, ifindex: u32) -> bool {
+    if ctx.len() <= ALWAYS_FITS {
+        return true;
+    }
+    // The packet's own length; what the device takes comes back.
+    let mut length = 0;
+    // SAFETY: the context of a running program, and a word that lives across the call.
+    let checked =
+        unsafe { bpf_check_mtu(ctx.skb.skb.cast(), ifindex, &raw mut length, 0, BPF_MTU_CHK_SEGS) };
+    // A device that is gone loses the packet either way.
+    checked <= 0
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Fragments: what a first one said is remembered, and what a later one is of is looked up.
 
-use crate::{maps, parse::Packet, track};
+use crate::{maps, parse::Packet, table::seconds};
 use weft_abi::{drop::DropReason, fragment::FragmentKey4};
 use weft_verdict::fragment::{self, Piece};
 
@@ -9,7 +9,7 @@ use weft_verdict::fragment::{self, Piece};
 pub fn resolve(packet: &mut Packet) -> Result<(), DropReason> {
     // SAFETY: a value is copied out; what another CPU tears is judged as the flow that it then names.
     let look_up = |key: &_| maps::WEFT_FRAGMENTS4.get_ptr(key).map(|value| unsafe { *value });
-    let found = fragment::find(&packet.tuple, packet.id, track::seconds(), look_up);
+    let found = fragment::find(&packet.tuple, packet.id, seconds(), look_up);
     let found = found.ok_or(DropReason::FirstFragmentUnknown)?;
     packet.icmp = found.icmp;
     packet.tuple.source_port = found.source_port;
@@ -37,6 +37,6 @@ pub fn remember_passed(packet: &Packet) {
 /// What finds no room leaves later fragments unknown; they are counted.
 #[inline(always)]
 fn keep(packet: &Packet, key: FragmentKey4) {
-    let first = fragment::first(&packet.tuple, packet.icmp, track::seconds());
+    let first = fragment::first(&packet.tuple, packet.icmp, seconds());
     let _ = maps::WEFT_FRAGMENTS4.insert(key, first, 0);
 }

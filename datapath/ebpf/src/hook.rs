@@ -5,7 +5,8 @@ use crate::{
     maps::Scratch,
     parse::{self, ETH_P_ARP, ETH_P_IP, Packet, Subject},
     related,
-    track::{self, Found, Tracked},
+    table::{self, Found, Tracked},
+    track,
     world::Kernel,
 };
 use aya_ebpf::programs::TcContext;
@@ -35,8 +36,8 @@ pub fn from_pod(
     if subject == Subject::Error {
         return related::from_pod(ctx, scratch, packet, ifindex);
     }
-    let tracked = track::begin(&packet.tuple);
-    let found = track::find(&tracked);
+    let tracked = table::begin(&packet.tuple);
+    let found = table::find(&tracked);
     // A flow's entry says whose packets come by which interface, without another look-up.
     if !found.as_ref().is_some_and(|found| found.sender_is_behind(&tracked, ifindex)) {
         let endpoint = endpoint(ifindex)?;
@@ -81,8 +82,8 @@ pub fn to_pod(
     if subject == Subject::Error {
         return related::to_pod(ctx, scratch, packet, ifindex);
     }
-    let tracked = track::begin(&packet.tuple);
-    let found = track::find(&tracked);
+    let tracked = table::begin(&packet.tuple);
+    let found = table::find(&tracked);
     if found.is_none() {
         match Kernel.endpoint(ifindex) {
             None => return Err(Dropped::bare(DropReason::EndpointNotReady, INGRESS)),
@@ -122,8 +123,8 @@ pub fn from_net(
         // What is not for a pod is not ours to judge.
         Err(_) => return Ok(Pass::Stack),
     }
-    let tracked = track::begin(&packet.tuple);
-    let found = track::find(&tracked);
+    let tracked = table::begin(&packet.tuple);
+    let found = table::find(&tracked);
     if found.is_none() && !for_pod(packet) {
         return Ok(Pass::Stack);
     }

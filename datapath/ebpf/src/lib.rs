@@ -13,6 +13,7 @@ pub mod hook;
 pub mod maps;
 pub mod parse;
 pub mod related;
+pub mod table;
 pub mod track;
 pub mod world;
 

@@ -98,7 +98,8 @@ pub struct Packet {
 
 impl Packet {
     /// Of a packet that could not be read.
-    pub const UNREAD: Self = Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole, id: 0, header: 0 };
+    pub const UNREAD: Self =
+        Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole, id: 0, header: 0 };
 }
 
 /// The packet's EtherType, in host order.

@@ -42,11 +42,7 @@ pub fn to_pod(
 
 /// From the network, to a pod. Whoever forwards packets may report them, so any address will do that is not ours.
 #[inline(always)]
-pub fn from_net(
-    ctx: &TcContext,
-    scratch: &mut Scratch,
-    packet: &Packet,
-) -> Result<Pass, Dropped> {
+pub fn from_net(ctx: &TcContext, scratch: &mut Scratch, packet: &Packet) -> Result<Pass, Dropped> {
     if !for_pod(packet) {
         return Ok(Pass::Stack);
     }

@@ -1,105 +1,25 @@
-//! The flow tables: one look-up for an established packet, a judgement for a first or a stale one.
-//!
-//! A judgement is written as a whole entry in one step, never field by field: another CPU sees the one
-//! before or this one, each with the epoch it was read in, and believes it only in that epoch.
+//! A packet and its flow: one look-up for an established packet, a judgement for a first or a stale one.
 
 use crate::{
     Dropped, Pass, count, event,
     maps::{self, Scratch},
     parse::Packet,
-    world::{Kernel, epoch},
+    table::{Found, Table, Tracked, add_sent, begin, find, replace, seconds, settle, stamp},
+    world::Kernel,
 };
-use aya_ebpf::{
-    bindings::BPF_EXIST, helpers::generated::bpf_ktime_get_coarse_ns, programs::TcContext,
-};
+use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
 use weft_abi::{
     address::NetPort,
-    conntrack::{DENIED, Flow, FlowKey4, OPENER_HIGH, Path},
+    conntrack::{DENIED, Flow, OPENER_HIGH, Path},
     drop::DropReason,
-    metrics::{NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
+    metrics::NOTICE_MID_STREAM,
 };
 use weft_verdict::{
     conntrack::{self, ICMP, ICMP_ECHO, Side, Step, Tuple},
     flow::{Judgement, Opening, judge_flow},
     related::{self, Report},
 };
-
-const SECOND: u64 = 1_000_000_000;
-
-/// A tracked packet, before anything is known of its flow.
-pub struct Tracked {
-    key: FlowKey4,
-    side: Side,
-    epoch: u64,
-}
-
-/// Which table holds a flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
-    Answered,
-    Pending,
-}
-
-/// A flow's entry where it was found.
-pub struct Found {
-    flow: *mut Flow,
-    table: Table,
-    /// Whether this packet goes the way the flow was opened.
-    from_opener: bool,
-}
-
-impl Found {
-    /// The entry as it is now.
-    #[inline(always)]
-    pub fn flow(&self) -> &Flow {
-        // SAFETY: a map value's memory stays a flow's while the program runs; other CPUs write its
-        // flags and its time, each at once, and replace it whole.
-        unsafe { &*self.flow }
-    }
-
-    /// Whether the entry itself says that the sender is the pod behind an interface.
-    #[inline(always)]
-    pub fn sender_is_behind(&self, tracked: &Tracked, ifindex: u32) -> bool {
-        let flow = self.flow();
-        flow.epoch == tracked.epoch && conntrack::sender_is_behind(flow, self.from_opener, ifindex)
-    }
-
-    /// Whether the entry itself says that the sender is neither this node nor a pod of it; `None` when
-    /// it is of another epoch.
-    #[inline(always)]
-    pub fn sender_is_elsewhere(&self, tracked: &Tracked) -> Option<bool> {
-        let flow = self.flow();
-        let current = flow.epoch == tracked.epoch;
-        current.then(|| conntrack::sender_is_elsewhere(flow, self.from_opener))
-    }
-}
-
-/// The key of a packet and the epoch; taken before anything else is looked up.
-#[inline(always)]
-pub fn begin(tuple: &Tuple) -> Tracked {
-    let epoch = epoch();
-    let (key, side) = conntrack::key(tuple);
-    Tracked { key, side, epoch }
-}
-
-/// The flow's entry, wherever it is. Who is answered moves from the second table to the first, so the
-/// first is asked once more before a packet counts as the first of its flow.
-#[inline(always)]
-pub fn find(tracked: &Tracked) -> Option<Found> {
-    let found = |flow: *mut Flow, table| {
-        // SAFETY: as in `Found::flow`.
-        let from_opener = conntrack::from_opener(unsafe { &*flow }, tracked.side);
-        Found { flow, table, from_opener }
-    };
-    if let Some(flow) = maps::WEFT_FLOWS4.get_ptr_mut(&tracked.key) {
-        return Some(found(flow, Table::Answered));
-    }
-    if let Some(flow) = maps::WEFT_PENDING4.get_ptr_mut(&tracked.key) {
-        return Some(found(flow, Table::Pending));
-    }
-    maps::WEFT_FLOWS4.get_ptr_mut(&tracked.key).map(|flow| found(flow, Table::Answered))
-}
 
 /// Lets a packet go on with its flow, or opens one.
 #[inline(always)]
@@ -127,7 +47,7 @@ fn follow(
     found: &Found,
 ) -> Result<Pass, Dropped> {
     // A refused flow is kept in memory by who still tries.
-    stamp(found.flow);
+    stamp(found);
     let flow = found.flow();
     if flow.flags & DENIED != 0 {
         return Err(refused(flow, found.from_opener));
@@ -140,38 +60,6 @@ fn follow(
         settle(tracked, scratch.flow.write(*found.flow()));
     }
     Ok(Pass::ByPath)
-}
-
-/// Notes what a packet that passes tells of its sender; whether that is news.
-#[inline(always)]
-fn add_sent(found: &Found, packet: &Packet) -> bool {
-    // SAFETY: a byte of a map value. Packets of one direction alone write it; of two bits at once one
-    // may be lost, which delays the end of the entry.
-    let by_end = unsafe {
-        if found.from_opener {
-            &mut (*found.flow).opener_sent
-        } else {
-            &mut (*found.flow).target_sent
-        }
-    };
-    let sent = conntrack::sent(*by_end, &packet.tuple);
-    let news = sent != *by_end;
-    if news {
-        *by_end = sent;
-    }
-    news
-}
-
-/// Moves a flow among the answered, if there is room.
-#[inline(always)]
-fn settle(tracked: &Tracked, flow: &Flow) -> bool {
-    if maps::WEFT_FLOWS4.insert(&tracked.key, flow, 0).is_ok() {
-        let _ = maps::WEFT_PENDING4.remove(&tracked.key);
-        return true;
-    }
-    // It stays where it is, and lives on while it is used.
-    count::notice(NOTICE_FLOWS_FULL);
-    false
 }
 
 /// Judges a first packet and makes its flow; `ended` is where the flow before it under its key stands.
@@ -295,17 +183,6 @@ pub fn report(scratch: &mut Scratch, quoted: &Tuple) -> Result<Option<Pass>, Dro
     Ok(Some(Pass::ByPath))
 }
 
-/// Puts a new entry in the place of the one that was found. An entry that went meanwhile stays gone, and
-/// one that could not be replaced is of its old epoch: the next packet is judged again either way.
-#[inline(always)]
-fn replace(tracked: &Tracked, found: &Found, flow: &Flow) {
-    let exists = BPF_EXIST as u64;
-    let _ = match found.table {
-        Table::Answered => maps::WEFT_FLOWS4.insert(&tracked.key, flow, exists),
-        Table::Pending => maps::WEFT_PENDING4.insert(&tracked.key, flow, exists),
-    };
-}
-
 /// What is asked about a flow: always in the direction that opened it.
 #[inline(always)]
 fn opening(tuple: &Tuple, from_opener: bool) -> Opening {
@@ -353,25 +230,6 @@ fn refused(flow: &Flow, from_opener: bool) -> Dropped {
         rules: [flow.egress_rule, flow.ingress_rule],
         identities: if from_opener { [opener, target] } else { [target, opener] },
     }
-}
-
-/// Writes when the flow was seen last, once a second at most.
-#[inline(always)]
-fn stamp(flow: *mut Flow) {
-    let now = seconds();
-    // SAFETY: an aligned word of a map value.
-    unsafe {
-        if (*flow).last_seen != now {
-            (*flow).last_seen = now;
-        }
-    }
-}
-
-/// Seconds of the monotonic clock, as of the last tick: cheaper than the clock itself.
-#[inline(always)]
-pub fn seconds() -> u32 {
-    // SAFETY: a helper without arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } / SECOND) as u32
 }
 
 /// The path that a packet which passes leaves by.

@@ -16,7 +16,7 @@ pub(super) fn spec(setting: &Setting, key: &Key, endpoint: &Endpoint) -> Result<
         interface: key.attachment()?.interface.clone(),
         host_interface: key.link.clone(),
         address: endpoint.address,
-        mtu: setting.mtu,
+        mtu: *setting.mtu.borrow(),
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Attached {
     pub detached: Vec<u32>,
     /// Linked though they were gone.
     pub stray: Vec<u32>,
+    /// MTU of the node's device; 1500 when nobody changed it.
+    pub mtu: Option<u32>,
 }
 
 /// Programs and links in memory.
@@ -86,7 +88,7 @@ impl Links for FakeLinks {
     }
 
     fn device_of(&self, _: Ipv4Addr) -> Result<(u32, u32), KernelError> {
-        Ok((DEVICE, 1500))
+        Ok((DEVICE, self.state().mtu.unwrap_or(1500)))
     }
 
     fn set_routes(&self, _: &[(Ipv4Addr, u8, Ipv4Addr)]) -> Result<(), KernelError> {

@@ -1,7 +1,7 @@
 //! Where packets go, what is rewritten, and under whose name they may.
 
 use crate::{
-    support::{ACK, OK, Packet, Program, REDIRECT, SHOT, SYN, checksum, tcp},
+    support::{ACK, OK, Packet, Program, REDIRECT, SHOT, SYN, checksum, is_root, tcp},
     world::{DENIED_PORT, NEIGHBOUR, NODE, POD, POD_MAC, REMOTE, WORLD, loaded},
 };
 use weft_abi::{GATEWAY_MAC, conntrack::PENDING4, drop::DropReason};
@@ -58,6 +58,35 @@ fn root_where_packets_go_and_what_is_rewritten() {
     }
     let ran = datapath.run(FromNet, &tcp((REMOTE, 1), (POD, 80), ACK).bytes());
     assert_eq!((&ran.packet[..6], &ran.packet[6..12]), (&POD_MAC[..], &GATEWAY_MAC[..]));
+}
+
+/// The device to other nodes is, in test runs, the loopback: here one of a network namespace of the test's own.
+#[test]
+fn root_what_the_device_does_not_take_is_for_the_nodes_stack() {
+    use nix::sched::{CloneFlags, unshare};
+    if !is_root() {
+        return;
+    }
+    let tried = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let set = ["link", "set", "lo", "mtu", "1000"];
+        assert!(std::process::Command::new("ip").args(set).status().unwrap().success());
+        let mut datapath = loaded().unwrap();
+        let mut sent = |to: [u8; 4], length: usize| {
+            let mut bytes = tcp((POD, 7), (to, 80), SYN).bytes();
+            bytes.resize(14 + length, 0);
+            let ran = datapath.run(Program::FromPod, &bytes);
+            (ran.action, ran.packet[22])
+        };
+        for length in [500, 577, 1_000] {
+            assert_eq!(sent(REMOTE, length), (REDIRECT, 63), "{length} bytes");
+        }
+        for length in [1_001, 1_500] {
+            assert_eq!(sent(REMOTE, length), (OK, 64), "{length} bytes: untouched");
+            assert_eq!(sent(NEIGHBOUR, length), (REDIRECT, 63), "{length} bytes, to a pod here");
+        }
+    });
+    tried.join().unwrap();
 }
 
 #[test]

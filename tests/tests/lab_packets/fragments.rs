@@ -1,65 +1,14 @@
-//! What is no plain packet: fragments, as real pods send and put them together.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test"
-)]
+//! Fragments, as real pods send and put them together.
 
+use crate::{PATIENCE, SILENCE, address, comes, datagram, pods};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
 use std::{
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
-    time::{Duration, Instant},
 };
-use weft_tests::lab::{Lab, is_root};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Much longer than a packet takes; what is denied does not come.
-const SILENCE: Duration = Duration::from_millis(300);
-
-/// `near` is on the node of `client`, `far` is not; both take datagrams to 53 and not to 54.
-fn pods() -> String {
-    let pod = |name: &str, node: &str| {
-        format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: x, labels: {{app: {name}}}}},\n\
-             spec: {{nodeName: {node}, containers: [{{name: c, image: i, ports: [\n\
-             {{containerPort: 53, protocol: UDP}}, {{containerPort: 54, protocol: UDP}}]}}]}}}}\n---\n"
-        )
-    };
-    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: names, namespace: x},\n\
-                  spec: {podSelector: {matchExpressions: [{key: app, operator: In, values: [near, far]}]},\n\
-                  policyTypes: [Ingress], ingress: [{ports: [{port: 53, protocol: UDP}]}]}}\n";
-    [&pod("client", "node1"), &pod("near", "node1"), &pod("far", "node2"), policy].concat()
-}
-
-fn address(lab: &Lab, pod: &str) -> Ipv4Addr {
-    lab.pod(pod)["address"].as_str().unwrap().parse().unwrap()
-}
-
-/// A datagram of so many bytes that its server sends back.
-fn datagram(number: u32, length: usize) -> Vec<u8> {
-    let mut datagram = [&b"echo\n"[..], &number.to_le_bytes()].concat();
-    datagram.resize(length, 0x5a);
-    datagram
-}
-
-/// Whether this very datagram comes in time.
-fn comes(socket: &UdpSocket, datagram: &[u8], patience: Duration) -> bool {
-    let until = Instant::now() + patience;
-    let mut answer = vec![0; 1 << 16];
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|l| !l.is_zero()) {
-        socket.set_read_timeout(Some(left)).unwrap();
-        match socket.recv(&mut answer) {
-            Ok(length) if answer[..length] == *datagram => return true,
-            _ => {}
-        }
-    }
-    false
-}
+use weft_tests::lab::{Lab, is_root, weft};
 
 #[test]
 fn root_datagrams_larger_than_a_packet_arrive_whole_or_not_at_all() {
@@ -155,7 +104,7 @@ fn root_fragments_that_come_backwards_are_put_together_once_their_flow_is_known(
         let (socket, sent) = send(54, 12);
         assert!(!comes(&socket, &sent, SILENCE), "{peer}: a closed port");
     }
-    let output = weft_tests::lab::weft(&["map", "dump", "fragments4", "--lab", &lab.name]);
+    let output = weft(&["map", "dump", "fragments4", "--lab", &lab.name]);
     let text = String::from_utf8(output.stdout).unwrap();
     let latest = format!("UDP {client} -> {} latest", address(&lab, "x/far"));
     assert!(text.contains(&latest), "{text}");
