@@ -1,15 +1,20 @@
 //! Fragments: what a first one said is remembered, and what a later one is of is looked up.
 
-use crate::{maps, parse::Packet, table::seconds};
+use crate::{
+    maps,
+    parse::{self, Packet},
+    table::seconds,
+};
+use aya_ebpf::programs::TcContext;
 use weft_abi::{drop::DropReason, fragment::FragmentKey4};
 use weft_verdict::fragment::{self, Piece};
 
 /// Gives a later fragment the ports of its datagram's flow.
 #[inline(always)]
-pub fn resolve(packet: &mut Packet) -> Result<(), DropReason> {
+pub fn resolve(ctx: &TcContext, packet: &mut Packet) -> Result<(), DropReason> {
     // SAFETY: a value is copied out; what another CPU tears is judged as the flow that it then names.
     let look_up = |key: &_| maps::WEFT_FRAGMENTS4.get_ptr(key).map(|value| unsafe { *value });
-    let found = fragment::find(&packet.tuple, packet.id, seconds(), look_up);
+    let found = fragment::find(&packet.tuple, parse::id(ctx), seconds(), look_up);
     let found = found.ok_or(DropReason::FirstFragmentUnknown)?;
     packet.icmp = found.icmp;
     packet.tuple.source_port = found.source_port;
@@ -20,9 +25,9 @@ pub fn resolve(packet: &mut Packet) -> Result<(), DropReason> {
 
 /// Before a first fragment is judged: whatever becomes of it, the others are of its flow.
 #[inline(always)]
-pub fn remember(packet: &Packet) {
+pub fn remember(ctx: &TcContext, packet: &Packet) {
     if packet.piece == Piece::First {
-        keep(packet, fragment::datagram(&packet.tuple, packet.id));
+        keep(packet, fragment::datagram(&packet.tuple, parse::id(ctx)));
     }
 }
 

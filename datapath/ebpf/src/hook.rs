@@ -144,7 +144,7 @@ fn judge(
     tracked: &Tracked,
     found: Option<Found>,
 ) -> Result<Pass, Dropped> {
-    fragment::remember(packet);
+    fragment::remember(ctx, packet);
     let pass = track::pass(ctx, scratch, packet, tracked, found)?;
     fragment::remember_passed(packet);
     Ok(pass)

@@ -2,6 +2,7 @@
 
 use crate::fragment;
 use aya_ebpf::programs::TcContext;
+use core::mem::offset_of;
 use weft_abi::{
     address::{Addr4, NetPort},
     conntrack::ECHO_PORT,
@@ -90,16 +91,11 @@ pub struct Packet {
     pub icmp: [u8; 2],
     /// Which piece of its datagram it is.
     pub piece: Piece,
-    /// The datagram's identification, as it stands in the packet.
-    pub id: u16,
-    /// Bytes of its IPv4 header.
-    header: u8,
 }
 
 impl Packet {
     /// Of a packet that could not be read.
-    pub const UNREAD: Self =
-        Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole, id: 0, header: 0 };
+    pub const UNREAD: Self = Self { tuple: TUPLE_ZERO, ttl: 0, icmp: [0; 2], piece: Piece::Whole };
 }
 
 /// The packet's EtherType, in host order.
@@ -131,12 +127,10 @@ pub fn ipv4(ctx: &TcContext, packet: &mut Packet) -> Result<Subject, DropReason>
     tuple.protocol = ip.protocol;
     tuple.source = ip.source;
     tuple.destination = ip.destination;
-    packet.id = ip.id;
-    packet.header = header as u8;
     packet.piece = piece(u16::from_be(ip.fragment), ip.protocol);
     match packet.piece {
         Piece::Whole | Piece::First => ends(ctx, packet, header),
-        Piece::Later => fragment::resolve(packet).map(|()| Subject::Flow),
+        Piece::Later => fragment::resolve(ctx, packet).map(|()| Subject::Flow),
         Piece::Overlapping => Err(DropReason::InvalidPacket),
     }
 }
@@ -170,11 +164,18 @@ fn ends(ctx: &TcContext, packet: &mut Packet, header: usize) -> Result<Subject, 
     Ok(Subject::Flow)
 }
 
+/// The datagram's identification, as it stands in the packet. Only fragments are asked for it.
+#[inline(always)]
+pub fn id(ctx: &TcContext) -> u16 {
+    ctx.load(ETH + offset_of!(Ipv4, id)).unwrap_or(0)
+}
+
 /// The packet that an ICMP error quotes: its IPv4 header and eight bytes more (RFC 792). Of a later fragment that is no
 /// transport header, and nobody reports those (RFC 1122 §3.2.2).
 #[inline(always)]
-pub fn quoted(ctx: &TcContext, packet: &Packet) -> Result<Tuple, DropReason> {
-    let at = ETH + usize::from(packet.header) + size_of::<Icmp>();
+pub fn quoted(ctx: &TcContext) -> Result<Tuple, DropReason> {
+    let first: u8 = ctx.load(ETH).map_err(|_| DropReason::Truncated)?;
+    let at = ETH + usize::from(first & 0x0f) * 4 + size_of::<Icmp>();
     let ip: Ipv4 = ctx.load(at).map_err(|_| DropReason::Truncated)?;
     let header = usize::from(ip.version & 0x0f) * 4;
     if ip.version >> 4 != 4 || header < IP_MIN {

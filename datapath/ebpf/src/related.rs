@@ -61,7 +61,7 @@ fn report(
     direction: u8,
 ) -> Result<Pass, Dropped> {
     let fail = |reason| Dropped::bare(reason, direction);
-    let quoted = parse::quoted(ctx, packet).map_err(fail)?;
+    let quoted = parse::quoted(ctx).map_err(fail)?;
     if !related::is_addressed(&packet.tuple, &quoted) {
         return Err(fail(DropReason::InvalidPacket));
     }
