@@ -33,10 +33,12 @@ test: setup ## Run every test
 
 test-long: setup ## Run what is too long for `make test`
 	@$(CARGO) build --locked --workspace
-	@echo "1/2: every test, those of properties with 16384 cases each (2048 where a case is a process)"
+	@echo "1/3: every test, those of properties with 16384 cases each (2048 where a case is a process)"
 	@PROPTEST_CASES=16384 CARGO="$(CARGO)" .ci/test
-	@echo "2/2: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
+	@echo "2/3: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
 	@CARGO="$(CARGO)" .ci/test --test agent_killed -- --ignored --nocapture
+	@echo "3/3: every actor of an agent blocks its thread for 8 s in turn under load"
+	@CARGO="$(CARGO)" .ci/test --test agent_stalls -- --ignored --nocapture
 
 bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
 	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests

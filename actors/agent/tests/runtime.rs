@@ -170,6 +170,49 @@ async fn a_stalled_thread_is_replaced_and_the_sleeper_changes_nothing() {
     assert_eq!(written.load(Ordering::SeqCst), 0, "the sleeper found its gate closed");
 }
 
+/// Tells a counter, after a while in which it blocks its thread.
+struct Teller {
+    counter: Edge<Counter>,
+}
+impl Role for Teller {
+    const THREAD: Thread = Thread::Control;
+}
+struct TellAfter(Duration);
+impl Request for TellAfter {
+    type Answer = ();
+}
+impl Serve<TellAfter> for Teller {
+    async fn serve(&mut self, tell: TellAfter, _: &Life<Self>) {
+        std::thread::sleep(tell.0);
+        drop(self.counter.ask(Add(1)).await);
+        let _ = self.counter.offer(Add(1));
+    }
+}
+
+#[actix::test]
+async fn a_sleeper_tells_nobody_anything_nor_serves_what_waited_for_it() {
+    let runtime = Runtime::start();
+    let (counter, _) = counter(&runtime);
+    let edge = counter.edge();
+    let seat = runtime.role("teller", move |_| Teller { counter: counter.edge() });
+    let tellers = [seat.edge(), seat.edge(), seat.edge()];
+    let after = |seconds| TellAfter(Duration::from_secs(seconds));
+    assert_eq!(tellers[0].ask(after(0)).await, Ok(()));
+    let begun = Instant::now();
+    let (asleep, first, second) = tokio::join!(
+        tellers[0].ask_within(PATIENCE, after(7)),
+        tellers[1].ask_within(PATIENCE, after(0)),
+        tellers[2].ask_within(PATIENCE, after(0)),
+    );
+    let died = Err(Lost::Died("teller"));
+    assert_eq!((asleep, first, second), (died.clone(), died.clone(), died));
+    assert!(begun.elapsed() < Duration::from_secs(7), "before it woke: {:?}", begun.elapsed());
+    // Whoever takes its place is heard.
+    assert_eq!(tellers[0].ask_within(PATIENCE, after(0)).await, Ok(()));
+    tokio::time::sleep(Duration::from_secs(8).saturating_sub(begun.elapsed())).await;
+    assert_eq!(edge.ask(Add(0)).await, Ok(4), "the new life alone was heard");
+}
+
 /// Fails to be born.
 struct Fragile;
 impl Role for Fragile {
@@ -247,4 +290,47 @@ async fn whoever_fed_the_dead_feeds_the_living() {
         drop(edge.ask(Fault::Panic).await);
     }
     assert!(!runtime.inject("nobody", Fault::Panic).await);
+}
+
+/// How often a mailbox that is full is knocked at.
+const FLOOD: u64 = 100_000;
+
+#[actix::test]
+async fn a_full_mailbox_sheds_what_is_offered_counts_it_and_has_askers_wait() {
+    let runtime = Runtime::start();
+    let (seat, _) = counter(&runtime);
+    let (busy, edge, asker) = (seat.edge(), seat.edge(), seat.edge());
+    assert_eq!(edge.ask(Add(0)).await, Ok(0));
+    let flood = async {
+        let taken = (0..FLOOD).filter(|_| edge.offer(Add(1))).count() as u64;
+        // More than wait in a mailbox: none is lost, and each is served in its turn.
+        let asked = (0..100).map(|_| asker.ask_within(PATIENCE, Add(1)));
+        (taken, futures_util::future::join_all(asked).await)
+    };
+    let (slow, (taken, asked)) = tokio::join!(busy.ask_within(PATIENCE, Slowly(3000)), flood);
+    assert_eq!(slow, Ok((0, 1)));
+    assert!(taken <= Counter::MAILBOX as u64 + 1, "{taken} waited in a mailbox of 4");
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    assert_eq!(edge.ask(Add(0)).await, Ok(1 + taken + 100));
+    let shed = async {
+        let shed = || runtime.actors().into_iter().find(|row| row.name == "counter").unwrap().shed;
+        while shed() != FLOOD - taken {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, shed).await.expect("what was shed is counted");
+}
+
+#[actix::test]
+async fn who_waits_too_long_is_told_so_and_what_nobody_waits_for_is_not_begun() {
+    let runtime = Runtime::start();
+    let (seat, _) = counter(&runtime);
+    let (busy, edge) = (seat.edge(), seat.edge());
+    assert_eq!(edge.ask(Add(0)).await, Ok(0));
+    let little = Duration::from_millis(50);
+    let (slow, overdue) =
+        tokio::join!(busy.ask_within(PATIENCE, Slowly(1000)), edge.ask_within(little, Add(5)));
+    assert_eq!(slow, Ok((0, 1)));
+    assert_eq!(overdue, Err(Lost::Overdue("counter", little)));
+    assert_eq!(edge.ask(Add(0)).await, Ok(1), "its turn came when nobody waited any more");
 }

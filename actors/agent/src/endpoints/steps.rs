@@ -4,7 +4,7 @@ use super::{Key, Setting};
 use crate::{
     Refusal, internal,
     loader::{Loader, Open, Plug, Plugged, Unplug},
-    runtime::Edge,
+    runtime::{Edge, pass},
     state::{self, Record},
 };
 use weft_core::endpoint::{Endpoint, Presence, Wire};
@@ -35,6 +35,7 @@ pub(super) async fn keep(setting: &Setting, key: &Key, endpoint: &Endpoint) -> R
         link: endpoint.wire.map(|wire| (wire.ifindex, wire.mac)),
     };
     let (folder, name) = (setting.folder.clone(), key.link.clone());
+    pass().await;
     let written = tokio::task::spawn_blocking(move || state::write(&folder, &name, &record));
     written.await.map_err(internal)?.map_err(internal)
 }
@@ -68,6 +69,7 @@ pub(super) async fn unplug(
 ) -> Result<(), Refusal> {
     let name = link.to_owned();
     loader.ask(Unplug { host_interface: name.clone(), ifindex }).await??;
+    pass().await;
     let folder = setting.folder.clone();
     let removed = tokio::task::spawn_blocking(move || state::remove(&folder, &name));
     removed.await.map_err(internal)?.map_err(internal)

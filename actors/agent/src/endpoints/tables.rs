@@ -6,6 +6,7 @@ use crate::{
     ipcache::{SetLocal, write},
     mapsync::BumpEpoch,
     policy::SetHeld,
+    runtime::is_over,
 };
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use tracing::Span;
@@ -89,6 +90,9 @@ impl Endpoints {
         damaged: BTreeMap<Ipv4Addr, String>,
         causes: &BTreeMap<Ipv4Addr, TraceContext>,
     ) {
+        if is_over() {
+            return;
+        }
         self.setting.plugged.send_if_modified(|told| {
             let same = |told: &PluggedPods| (&told.pods, &told.damaged) == (&pods, &damaged);
             let differs = !told.as_ref().is_some_and(same);

@@ -2,6 +2,7 @@
 
 use super::{
     Request, Role, Serve,
+    gate::{is_over, pass},
     shell::{Shell, Traced},
 };
 use crate::Refusal;
@@ -117,6 +118,8 @@ impl<R: Role> Edge<R> {
     where
         R: Serve<M>,
     {
+        // What a sleeper has to say is old.
+        pass().await;
         let asked = async {
             let mut lives = self.lives.clone();
             // The slot's sender lives as long as the supervisor.
@@ -137,6 +140,9 @@ impl<R: Role> Edge<R> {
     where
         R: Serve<M>,
     {
+        if is_over() {
+            return false;
+        }
         self.refresh();
         let held = self.held.borrow();
         let taken = held

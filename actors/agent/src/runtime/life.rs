@@ -1,6 +1,6 @@
 //! What a role may do besides answering: reach itself, start tasks that end with it, give up.
 
-use super::{Edge, Gate, Refeed, Role, Seat, Serve, shell::Shell};
+use super::{Edge, Gate, Refeed, Role, Seat, Serve, gate::within, shell::Shell};
 use actix::Addr;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -59,7 +59,7 @@ impl<R: Role> Life<R> {
         let supervised = async move {
             tokio::select! {
                 _ = over.changed() => {}
-                ended = AssertUnwindSafe(task).catch_unwind() => {
+                ended = AssertUnwindSafe(within(life.gate(), task)).catch_unwind() => {
                     if let Err(panic) = ended {
                         life.give_up(super::shell::cause_of(&*panic));
                     }

@@ -16,7 +16,7 @@ pub mod shell;
 pub mod supervisor;
 
 pub use edge::{Edge, Lost, Seat};
-pub use gate::Gate;
+pub use gate::{Gate, is_over, pass};
 pub use life::Life;
 pub use queue::Queues;
 pub use supervisor::{Config, Fault, Runtime};

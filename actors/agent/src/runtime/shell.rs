@@ -3,6 +3,7 @@
 use super::{
     Gate, Life, Request, Role, Seat, Serve,
     edge::{Current, Shed},
+    gate::within,
     queue::Queues,
     supervisor::{Fault, Report},
 };
@@ -63,6 +64,8 @@ impl<M: Request> Message for Traced<M> {
 
 /// Messages that are told of when one of them ended a life.
 const REMEMBERED: usize = 8;
+/// Why a sleeper ends once it wakes up; nobody listens to it any more.
+const REPLACED: &str = "it was replaced";
 /// A wait in a mailbox that is worth a line in the log.
 const LONG_WAIT: Duration = Duration::from_millis(500);
 
@@ -164,13 +167,14 @@ impl<R: Role> Actor for Shell<R> {
             let mut role = factory(&life);
             role.born(&life).await.map(|()| role)
         };
-        let birth = AssertUnwindSafe(birth).catch_unwind();
+        let birth = AssertUnwindSafe(within(self.gate(), birth)).catch_unwind();
         ctx.wait(birth.into_actor(self).map(|born, shell, ctx| match born {
-            Ok(Ok(role)) => {
+            Ok(None) => shell.die(REPLACED.to_owned(), ctx),
+            Ok(Some(Ok(role))) => {
                 shell.role = Some(role);
                 shell.publish(ctx);
             }
-            Ok(Err(refusal)) => shell.die(refusal.to_string(), ctx),
+            Ok(Some(Err(refusal))) => shell.die(refusal.to_string(), ctx),
             Err(panic) => shell.panicked(&*panic, "its birth", ctx),
         }));
     }
@@ -195,14 +199,16 @@ impl<R: Serve<M>, M: Request> Handler<Traced<M>> for Shell<R> {
             let answer = role.serve(message, &life).await;
             Some((role, answer))
         };
-        let served = AssertUnwindSafe(served.instrument(span)).catch_unwind();
+        let served = within(self.gate(), served.instrument(span));
+        let served = AssertUnwindSafe(served).catch_unwind();
         AtomicResponse::new(Box::pin(served.into_actor(self).map(move |served, shell, ctx| {
             match served {
-                Ok(Some((role, answer))) => {
+                Ok(Some(Some((role, answer)))) => {
                     shell.role = Some(role);
                     return Some(answer);
                 }
-                Ok(None) => shell.die("its role was lost".to_owned(), ctx),
+                Ok(Some(None)) => shell.die("its role was lost".to_owned(), ctx),
+                Ok(None) => shell.die(REPLACED.to_owned(), ctx),
                 Err(panic) => seam.in_scope(|| shell.panicked(&*panic, of, ctx)),
             }
             None

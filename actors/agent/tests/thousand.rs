@@ -1,0 +1,277 @@
+//! A thousand endpoints on one node: all are plugged at once, a policy about all of them is enforced, all go again, and the
+//! agent's memory is of their number. Links are in memory; maps in memory, and the kernel's where the test may.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+use futures_util::future::join_all;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{oneshot, watch};
+use weft_abi::{
+    endpoint::ENDPOINTS,
+    ipcache::{ADDRESSES4, PREFIXES4},
+    map::MapSpec,
+};
+use weft_agent::{
+    endpoints::{self, Add, Callees, CountEndpoints, Delete, Endpoints},
+    gated::Gated,
+    ipcache::Ipcache,
+    loader::{self, Loader},
+    mapsync::{ClassSync, Config, TableSync},
+    metrics::Counts,
+    policy::Policy,
+    published::Advance,
+    runtime::{Edge, Runtime},
+};
+use weft_api::cni::{self, Attachment};
+use weft_core::policy::{Room, RuleNames};
+use weft_datapath::{
+    RealKernel,
+    fake::{DEVICE, FakeLinks, FakeMaps},
+    kernel::{Links, Maps, Programs},
+};
+use weft_types::{
+    Delta, Identity, LabelSet, NamespacedName, Node, NodeName, Policy as NetworkPolicy, Revision,
+    Selector, Source, Workload,
+    label::key,
+    policy::{Isolation, Peer, Peers, PolicyId, PolicyKind, Ports, Rule},
+};
+
+const PODS: u32 = 1000;
+/// Pods of one label set.
+const ALIKE: u32 = 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Memory that a pod may take of the agent, over all of its actors: this holds some 20 KB for a map's rows, its label
+/// set's class and what waits for it.
+const MEMORY_A_POD: u64 = 40 << 10;
+
+struct World {
+    maps: Arc<dyn Maps>,
+    policy: Edge<Policy>,
+    ipcache: Edge<Ipcache>,
+    endpoints: Edge<Endpoints>,
+    _folder: tempfile::TempDir,
+    _runtime: Runtime,
+}
+
+fn world(maps: Arc<dyn Maps>) -> World {
+    let (runtime, counts) = (Runtime::start(), Counts::default());
+    let node = NodeName("node1".to_owned());
+    let kernel = Arc::new(FakeLinks::default());
+    let classes = runtime.role("map-classes", {
+        let (maps, counts) = (Arc::clone(&maps), counts.clone());
+        move |life| {
+            let kernel = Gated::new(Arc::clone(&maps), life.gate());
+            ClassSync::new(kernel, Config::default(), counts.clone())
+        }
+    });
+    let table = |name, map: &'static MapSpec| {
+        let (maps, classes, counts) = (Arc::clone(&maps), classes.clone(), counts.clone());
+        runtime.role(name, move |life| {
+            let kernel = Gated::new(Arc::clone(&maps), life.gate());
+            TableSync::new(kernel, map, &classes, (Config::default(), counts.clone()))
+        })
+    };
+    let (addresses, prefixes) =
+        (table("map-addresses", &ADDRESSES4), table("map-prefixes", &PREFIXES4));
+    let rows = table("map-endpoints", &ENDPOINTS);
+    let loader = runtime.role("loader", move |life| {
+        let programs: Arc<dyn Programs> = kernel.clone();
+        let links: Arc<dyn Links> = kernel.clone();
+        let both = (Gated::new(programs, life.gate()), Gated::new(links, life.gate()));
+        Loader::new(loader::Config::default(), DEVICE, both, counts.clone())
+    });
+    let ipcache = runtime.role("ipcache", {
+        let (node, prefixes, loader) = (node.clone(), prefixes.clone(), loader.clone());
+        move |_| Ipcache::new((node.clone(), 10_000), &addresses, &prefixes, &loader)
+    });
+    let policy = runtime.role("policy", {
+        let (classes, ipcache) = (classes.clone(), ipcache.clone());
+        let room = Room { class_entries: 10_000, prefixes: 1000 };
+        let rules = Arc::new(watch::channel(RuleNames::default()).0);
+        move |_| Policy::new(room, &classes, &prefixes, &ipcache, Arc::clone(&rules))
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let endpoints = runtime.role("endpoints", {
+        let (policy, ipcache) = (policy.clone(), ipcache.clone());
+        let callees = Callees { policy, ipcache, loader, table: rows, classes };
+        let (plugged, folder) = (Arc::new(watch::channel(None).0), folder.path().to_owned());
+        let setting = endpoints::Setting { node, folder, mtu: 1500, plugged };
+        move |_| Endpoints::new(setting.clone(), &callees)
+    });
+    let (policy, ipcache, endpoints) = (policy.edge(), ipcache.edge(), endpoints.edge());
+    World { maps, policy, ipcache, endpoints, _folder: folder, _runtime: runtime }
+}
+
+fn pod(number: u32) -> NamespacedName {
+    NamespacedName::new("many", format!("pod-{number}"))
+}
+
+/// The node, and who is to run here.
+fn cluster() -> Vec<Delta> {
+    let name = NodeName("node1".to_owned());
+    let node = Node {
+        name: name.clone(),
+        address: [192, 168, 0, 1].into(),
+        pod_cidrs: vec!["10.0.0.0/20".parse().unwrap()],
+    };
+    let identity = |number: u32| Identity(300 + number / ALIKE);
+    let labels = (0..PODS).step_by(ALIKE as usize).map(|number| {
+        let mut labels = LabelSet::new();
+        labels.insert(Source::K8s, key::NAMESPACE, "many");
+        labels.insert(Source::K8s, "app", format!("app-{}", number / ALIKE));
+        Delta::IdentityUpsert(identity(number), labels)
+    });
+    let workloads = (0..PODS).map(|number| {
+        let (name, node) = (pod(number), name.clone());
+        Delta::WorkloadUpsert(Workload { name, node, identity: identity(number) })
+    });
+    [Delta::NodeUpsert(node)].into_iter().chain(labels).chain(workloads).collect()
+}
+
+/// Whoever is in the namespace may reach whoever is.
+fn policy() -> Delta {
+    let rule =
+        Rule { peers: Peers::Only(vec![Peer::Pods(Selector::default())]), ports: Ports::All };
+    Delta::PolicyUpsert(NetworkPolicy {
+        id: PolicyId {
+            kind: PolicyKind::NetworkPolicy,
+            name: NamespacedName::new("many", "each-other"),
+        },
+        subject: Selector::default(),
+        ingress: Isolation::Isolated(vec![rule]),
+        egress: Isolation::Open,
+    })
+}
+
+impl World {
+    async fn advance(&self, index: u64, whole: bool, deltas: Vec<Delta>) {
+        let deltas = deltas.into_iter().map(Arc::new).collect();
+        let advance = Advance { revision: Revision::new(1, index), whole, deltas };
+        for column in [
+            self.policy.ask_within(PATIENCE, advance.clone()).await,
+            self.ipcache.ask_within(PATIENCE, advance.clone()).await,
+            self.endpoints.ask_within(PATIENCE, advance).await,
+        ] {
+            column.unwrap().unwrap();
+        }
+    }
+
+    async fn add(&self, number: u32) -> cni::Added {
+        let (answer, answered) = oneshot::channel();
+        let add = cni::Add {
+            attachment: attachment(number),
+            netns: format!("/run/netns/{number}"),
+            pod_namespace: "many".to_owned(),
+            pod_name: format!("pod-{number}"),
+        };
+        self.endpoints.ask_within(PATIENCE, Add(add, answer)).await.unwrap();
+        answered.await.unwrap().unwrap()
+    }
+
+    async fn delete(&self, number: u32) {
+        let (answer, answered) = oneshot::channel();
+        let delete = Delete(attachment(number), answer);
+        self.endpoints.ask_within(PATIENCE, delete).await.unwrap();
+        answered.await.unwrap().unwrap();
+    }
+
+    fn rows(&self, map: &MapSpec) -> usize {
+        self.maps.entries(map).unwrap().len()
+    }
+}
+
+fn attachment(number: u32) -> Attachment {
+    Attachment { container_id: format!("container{number}"), interface: "eth0".to_owned() }
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+async fn live(maps: Arc<dyn Maps>, what: &str) {
+    let world = world(maps);
+    world.advance(1, true, cluster()).await;
+    let (before, begun) = (resident(), Instant::now());
+    let added = join_all((0..PODS).map(|number| world.add(number))).await;
+    let (plugged, grown) = (begun.elapsed(), resident().saturating_sub(before));
+    let addresses: BTreeSet<_> = added.iter().map(|added| added.address).collect();
+    assert_eq!(addresses.len(), PODS as usize, "each has an address of its own");
+    assert_eq!(world.rows(&ENDPOINTS), PODS as usize);
+    assert_eq!(world.rows(&ADDRESSES4), PODS as usize + 1, "and the node's");
+    let classes = world.maps.classes().unwrap();
+    assert_eq!(classes.len(), (PODS / ALIKE) as usize);
+    let begun = Instant::now();
+    world.advance(2, false, vec![policy()]).await;
+    let enforced = begun.elapsed();
+    for class in &classes {
+        // Each label set of the namespace, and the egress that stays open.
+        let entries = world.maps.class_entries(*class).unwrap();
+        assert_eq!(entries.len(), (PODS / ALIKE) as usize + 1, "class {class}");
+    }
+    let begun = Instant::now();
+    join_all((0..PODS).map(|number| world.delete(number))).await;
+    let gone = begun.elapsed();
+    assert_eq!(world.endpoints.ask(CountEndpoints).await.unwrap().len(), 0);
+    assert_eq!((world.rows(&ENDPOINTS), world.rows(&ADDRESSES4)), (0, 1));
+    assert_eq!(world.maps.classes().unwrap(), Vec::<u32>::new());
+    eprintln!(
+        "{what}: {PODS} plugged in {plugged:?}, a policy in {enforced:?}, gone in {gone:?}, {} KiB each",
+        (grown / u64::from(PODS)) >> 10
+    );
+    assert!(grown < u64::from(PODS) * MEMORY_A_POD, "{grown} bytes for {PODS} pods");
+}
+
+#[actix::test]
+async fn a_thousand_endpoints_come_are_judged_and_go() {
+    live(Arc::new(FakeMaps::default()), "in memory").await;
+}
+
+/// A bpffs of the test's own.
+struct Bpffs(PathBuf);
+
+impl Bpffs {
+    fn mount() -> Self {
+        let path = std::env::temp_dir().join(format!("weft-thousand-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        assert!(
+            Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&path).status().unwrap().success()
+        );
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[actix::test]
+async fn root_a_thousand_endpoints_in_the_kernels_maps() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: the kernel's maps need root");
+        return;
+    }
+    let bpffs = Bpffs::mount();
+    live(RealKernel::open(bpffs.path(), 1).expect("open").maps, "in the kernel").await;
+}
