@@ -1,8 +1,17 @@
 //! A policy that needs more of a kernel's map than there is: refused, with the rule's name; what was in force stays so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
+mod agents;
+
+use agents::{PATIENCE, ask, comes_to};
 use std::fmt::Write;
+use weft_api::{
+    agent::{Answer, Request, Status},
+    operator,
+    transport::{Client, Options},
+};
 use weft_tests::lab::{Lab, is_root, weft};
+use weft_types::{Node, NodeName, Object};
 
 const PODS: &str = "
 apiVersion: v1
@@ -51,12 +60,67 @@ fn root_a_policy_without_room_is_refused_by_name_and_changes_nothing() {
     let table = String::from_utf8_lossy(&status.stdout).into_owned();
     assert_eq!(status.status.code(), Some(1), "{table}");
     assert!(table.contains("come from room/too-much ingress[0]"), "{table}");
+    let waited = weft(&["policy", "wait", "--timeout", "1s", "--lab", &lab.name]);
+    let table = String::from_utf8_lossy(&waited.stdout).into_owned();
+    assert_eq!(waited.status.code(), Some(1), "{table}");
+    assert!(table.contains("come from room/too-much ingress[0]"), "{table}");
     // Its first rule would let anyone in.
     assert_eq!(lab.probe(&[]), before, "what was in force stays so");
+    // Nor do actors that are made anew lose it.
+    for actor in ["map-classes", "ipcache", "policy"] {
+        let lives = |status: &Status| {
+            let row = status.actors.iter().find(|row| row.name == actor).unwrap();
+            (row.incarnation, row.state == "running")
+        };
+        let (life, _) = lives(&agents::status(&lab, "node1").unwrap());
+        let crash = Request::Crash { actor: actor.to_owned() };
+        assert_eq!(ask(&lab, "node1", crash), Ok(Answer::Done));
+        comes_to(&lab, "node1", |status| lives(status) == (life + 1, true));
+        assert_eq!(lab.probe(&[]), before, "after {actor} was made anew");
+    }
 
     // Without it the kernel follows again.
     lab.does(&["delete", "networkpolicy", "room/too-much"]);
     assert_eq!(weft(&["status", "--lab", &lab.name]).status.code(), Some(0));
     assert_eq!(lab.probe(&[]), before);
+    assert_eq!(weft(&["policy", "wait", "--lab", &lab.name]).status.code(), Some(0));
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn root_an_address_without_room_is_refused_by_name() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    // Two nodes and two pods.
+    let sizes = ("WEFT_AGENT_ADDRESS_ENTRIES", "4");
+    let lab = Lab::up_with("crowded", &[&file("pods.yaml", PODS)], sizes);
+    let before = lab.probe(&[]);
+    let far = Object::Node(Node {
+        name: NodeName("far".to_owned()),
+        address: [192, 0, 2, 77].into(),
+        pod_cidrs: vec!["10.99.0.0/24".parse().unwrap()],
+    });
+    let desire = |request: operator::Request| {
+        let socket = lab.dir().join("operator.sock");
+        let mut client = Client::connect(&socket, PATIENCE).unwrap();
+        client.call(request, Options::within(PATIENCE)).unwrap()
+    };
+    desire(operator::Request::Apply { objects: vec![far.clone()] });
+    let waited = weft(&["policy", "wait", "--timeout", "1s", "--lab", &lab.name]);
+    for told in [waited, weft(&["status", "--lab", &lab.name])] {
+        let table = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert_eq!(told.status.code(), Some(1), "{table}");
+        let wanted = "would have 5 addresses and may have 4: node far (192.0.2.77) finds no room";
+        assert!(table.contains(wanted) && table.contains("--address-entries"), "{table}");
+    }
+    desire(operator::Request::Delete { objects: vec![far] });
+    assert_eq!(lab.probe(&[]), before);
+    assert_eq!(weft(&["status", "--lab", &lab.name]).status.code(), Some(0));
 }

@@ -1,7 +1,7 @@
 //! The `Ipcache` actor: who has an address, and where.
 
 use crate::{
-    Refusal,
+    Refusal, internal,
     loader::{Loader, SetRoutes},
     mapsync::{Change, Fill, TableSync},
     published::Advance,
@@ -25,6 +25,7 @@ use weft_types::{Delta, NodeName};
 pub struct Ipcache {
     core: Core,
     spoke: Spoke,
+    room: usize,
     addresses: Edge<TableSync>,
     prefixes: Edge<TableSync>,
     loader: Edge<Loader>,
@@ -39,9 +40,9 @@ struct Spoke {
 }
 
 impl Ipcache {
-    /// Of this node.
+    /// Of this node, which has room for so many addresses.
     pub fn new(
-        own: NodeName,
+        (own, room): (NodeName, usize),
         addresses: &Seat<TableSync>,
         prefixes: &Seat<TableSync>,
         loader: &Seat<Loader>,
@@ -49,6 +50,7 @@ impl Ipcache {
         Self {
             core: Core::new(own),
             spoke: Spoke::default(),
+            room,
             addresses: addresses.edge(),
             prefixes: prefixes.edge(),
             loader: loader.edge(),
@@ -74,6 +76,7 @@ impl Ipcache {
         if !(self.spoke.published && self.spoke.local && self.spoke.prefixes) {
             return Ok(());
         }
+        self.core.fits(self.room).map_err(internal)?;
         let edits = self.core.commit();
         // A route that another program's is in the way of is said, and keeps no address out of the tables.
         let mut routes = Ok(());

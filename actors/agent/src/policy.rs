@@ -5,9 +5,10 @@ use crate::{
     ipcache::{Ipcache, SetPrefixes, prefix_rows},
     mapsync::{ClassStep, ClassSync, FillClasses, ReadClasses, ReadRows, TableSync},
     published::Advance,
-    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
+    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, is_over, request},
     try_again,
 };
+use ipnet::Ipv4Net;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 use weft_api::agent::{IdentityRow, PolicyRow};
@@ -22,6 +23,8 @@ pub struct Policy {
     /// Whether the engine knows what the life before left in the kernel.
     seeded: bool,
     room: Room,
+    /// The prefixes that the trie was told to name: those of a refused commit are not among them.
+    named: BTreeMap<Ipv4Net, u32>,
     classes: Edge<ClassSync>,
     prefixes: Edge<TableSync>,
     ipcache: Edge<Ipcache>,
@@ -44,6 +47,7 @@ impl Policy {
             published: false,
             seeded: false,
             room,
+            named: BTreeMap::new(),
             classes: classes.edge(),
             prefixes: prefixes.edge(),
             ipcache: ipcache.edge(),
@@ -73,25 +77,39 @@ impl Policy {
             return Ok(());
         }
         self.feed().await?;
-        let mut steps = self.engine.commit().steps.into_iter();
+        let steps = self.engine.commit().steps;
+        // All of a commit or nothing: what was in force stays so.
+        let excess = steps.iter().find_map(|step| self.engine.excess(step, &self.room));
+        if let Some(excess) = excess {
+            self.distrust(steps);
+            return Err(internal(excess));
+        }
         // Before the kernel can name them.
         self.publish_rules();
+        let mut steps = steps.into_iter();
         while let Some(step) = steps.next() {
             if let Err(refusal) = self.realise_step(&step).await {
-                // What was not done, or half done, is said whole by the next commit.
-                for undone in std::iter::once(step).chain(steps) {
-                    self.engine.distrust(undone.classes());
-                    if matches!(undone, Step::Prefixes(_)) {
-                        self.engine.distrust_prefixes();
-                    }
-                }
+                self.distrust(std::iter::once(step).chain(steps));
                 return Err(refusal);
             }
         }
         Ok(())
     }
 
+    /// What was not done, or half done, is said whole by the next commit.
+    fn distrust(&mut self, undone: impl IntoIterator<Item = Step>) {
+        for step in undone {
+            self.engine.distrust(step.classes());
+            if matches!(step, Step::Prefixes(_)) {
+                self.engine.distrust_prefixes();
+            }
+        }
+    }
+
     fn publish_rules(&self) {
+        if is_over() {
+            return;
+        }
         let names = self.engine.rule_names();
         self.rules.send_if_modified(|told| {
             let differs = !Arc::ptr_eq(told, names);
@@ -107,28 +125,34 @@ impl Policy {
         let life = self.classes.incarnation();
         if !self.seeded {
             let rows = self.prefixes.ask(ReadRows).await??;
-            self.engine.seed_prefixes(&prefixes_of_rows(&prefix_rows(&rows)));
+            self.named = prefixes_of_rows(&prefix_rows(&rows));
+            self.engine.seed_prefixes(&self.named);
             self.engine.seed_classes(&self.classes.ask(ReadClasses).await??);
             self.classes.fed(life);
             self.seeded = true;
         } else if self.classes.is_hungry() {
-            self.classes.ask(FillClasses(self.engine.classes())).await??;
+            let mut classes = self.engine.classes();
+            let held = self.classes.ask(ReadClasses).await??;
+            // Of what was refused, what was in force goes on.
+            classes.extend(held.into_iter().filter(|(class, _)| self.engine.distrusts(*class)));
+            self.classes.ask(FillClasses(classes)).await??;
             self.classes.fed(life);
         }
         let life = self.ipcache.incarnation();
         if self.ipcache.is_hungry() {
-            self.ipcache.ask(SetPrefixes(self.engine.prefixes().clone())).await??;
+            self.ipcache.ask(SetPrefixes(self.named.clone())).await??;
             self.ipcache.fed(life);
         }
         Ok(())
     }
 
-    async fn realise_step(&self, step: &Step) -> Result<(), Refusal> {
-        if let Some(excess) = self.engine.excess(step, &self.room) {
-            return Err(internal(excess));
-        }
+    async fn realise_step(&mut self, step: &Step) -> Result<(), Refusal> {
         match step.clone() {
-            Step::Prefixes(prefixes) => self.ipcache.ask(SetPrefixes(prefixes)).await?,
+            Step::Prefixes(prefixes) => {
+                self.ipcache.ask(SetPrefixes(prefixes.clone())).await??;
+                self.named = prefixes;
+                Ok(())
+            }
             Step::Edit(classes) => self.classes.ask(ClassStep::Edit(classes)).await?,
             Step::Replace(classes) => self.classes.ask(ClassStep::Replace(classes)).await?,
             Step::Remove(classes) => self.classes.ask(ClassStep::Remove(classes)).await?,

@@ -11,7 +11,7 @@ use crate::{
     observer::Observer,
     policy::Policy,
     published::{Advance, Published},
-    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
+    runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, is_over, request},
 };
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -90,6 +90,15 @@ pub struct Setting {
     pub state_dir: PathBuf,
 }
 
+impl Setting {
+    /// Tells progress; what a sleeper has to tell is old.
+    fn tell(&self, change: impl FnOnce(&mut Progress)) {
+        if !is_over() {
+            self.progress.send_modify(change);
+        }
+    }
+}
+
 /// The actors that a revision goes through, in this order.
 #[derive(Clone)]
 pub struct Columns {
@@ -118,6 +127,8 @@ pub struct Uplink {
     observer: Edge<Observer>,
     /// The session's way out, while there is one.
     say: Option<mpsc::Sender<ToOperator>>,
+    /// Why the newest revision is not realised, as this session was told.
+    excuse: Option<(Revision, String)>,
     /// The revision that is on disk.
     recorded: Revision,
     /// Changes that some column may not have.
@@ -140,6 +151,7 @@ impl Uplink {
             classes: columns.classes.edge(),
             observer: columns.observer.edge(),
             say: None,
+            excuse: None,
             recorded: Revision::ZERO,
             pending: false,
             causes: Vec::new(),
@@ -194,13 +206,14 @@ impl Uplink {
     }
 
     async fn realise_now(&mut self, revision: Revision, life: &Life<Self>) {
-        self.setting.progress.send_modify(|p| p.received = revision);
+        self.setting.tell(|p| p.received = revision);
         match self.advance(life).await {
             Ok(epoch) => {
                 self.pending = false;
+                self.excuse = None;
                 self.causes.clear();
                 tracing::info!(epoch, "realised");
-                self.setting.progress.send_modify(|p| {
+                self.setting.tell(|p| {
                     p.realised = revision;
                     p.epoch = epoch;
                     p.epochs.insert(epoch, revision);
@@ -213,12 +226,22 @@ impl Uplink {
             }
             Err(error) => {
                 tracing::warn!(%revision, %error, "not realised yet");
-                self.setting.progress.send_modify(|p| p.problem = Some(error.to_string()));
+                self.setting.tell(|p| p.problem = Some(error.to_string()));
+                self.excuse(revision, error.to_string());
                 self.again(life);
             }
         }
         if self.observer.is_hungry() {
             self.again(life);
+        }
+    }
+
+    /// Tells the operator why a revision is not realised, once for each reason.
+    fn excuse(&mut self, revision: Revision, reason: String) {
+        let excuse = Some((revision, reason.clone()));
+        if self.excuse != excuse {
+            self.excuse = excuse;
+            self.answer(ToOperator::Behind { revision, reason });
         }
     }
 
@@ -326,6 +349,7 @@ request!(Begin => ());
 impl Serve<Begin> for Uplink {
     async fn serve(&mut self, Begin(say, newest): Begin, _: &Life<Self>) {
         self.say = Some(say);
+        self.excuse = None;
         self.published.awaits(newest);
     }
 }
@@ -373,7 +397,7 @@ async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
             tracing::warn!("{why}");
         }
         let was_accepted = setting.progress.borrow().operator.is_some();
-        setting.progress.send_modify(|p| (p.operator, p.refusal) = (None, why));
+        setting.tell(|p| (p.operator, p.refusal) = (None, why));
         wait =
             if was_accepted { BACK_OFF } else { (wait * 2).min(setting.config.session_retry_max) };
         sleep(wait).await;
@@ -402,7 +426,7 @@ async fn session(
     if setting.progress.borrow().cluster != cluster {
         disk::keep_cluster(setting, &cluster).await;
     }
-    setting.progress.send_modify(|p| {
+    setting.tell(|p| {
         (p.operator, p.refusal) = (Some(operator), None);
         p.cluster = cluster;
     });

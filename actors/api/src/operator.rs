@@ -90,6 +90,9 @@ pub struct NodeProgress {
     pub connected: bool,
     /// The revision it acknowledged last; none when it never did.
     pub acknowledged: Option<Revision>,
+    /// Why its kernel does not take a newer one, as its agent says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The operator's state.

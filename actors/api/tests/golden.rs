@@ -156,9 +156,10 @@ fn operator_lines() {
                 node: "node-1".to_owned(),
                 connected: false,
                 acknowledged: None,
+                problem: Some("no room".to_owned()),
             }],
         }),
-        r#"{"waited":{"revision":281474976710665,"enforced":false,"behind":[{"node":"node-1","connected":false,"acknowledged":null}]}}"#,
+        r#"{"waited":{"revision":281474976710665,"enforced":false,"behind":[{"node":"node-1","connected":false,"acknowledged":null,"problem":"no room"}]}}"#,
     );
     golden(
         operator::Answer::Accepted { revision: Revision::new(0, 3), changed: 2 },
@@ -219,6 +220,7 @@ fn operator_answers() {
                 node: "node-1".to_owned(),
                 connected: true,
                 acknowledged: Some(Revision::new(0, 3)),
+                problem: None,
             }],
             identities: 1,
             workloads: 2,

@@ -3,6 +3,7 @@
 use ipnet::Ipv4Net;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::Ipv4Addr,
 };
 use weft_abi::{
@@ -22,6 +23,30 @@ pub struct Ipcache {
     local: BTreeMap<Ipv4Addr, LocalPod>,
     prefixes: BTreeMap<Ipv4Net, u32>,
     changed: Changed,
+    /// Whose address found no room first.
+    newcomer: Option<Ipv4Addr>,
+}
+
+/// More addresses than there is room for. Nothing of what changed was committed, and what was there before goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crowded {
+    /// How many there would be.
+    pub wanted: usize,
+    /// How many there may be.
+    pub room: usize,
+    /// One of those that came last, with its address.
+    pub newcomer: String,
+}
+
+impl fmt::Display for Crowded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, room, newcomer } = self;
+        write!(
+            f,
+            "pods and nodes would have {wanted} addresses and may have {room}: {newcomer} finds no room, and what was in \
+             force stays so. Remove pods, or raise --address-entries"
+        )
+    }
 }
 
 /// What may differ from the last commit.
@@ -75,6 +100,7 @@ impl Ipcache {
             local: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             changed,
+            newcomer: None,
         }
     }
 
@@ -178,6 +204,31 @@ impl Ipcache {
             .flat_map(|node| node.pod_cidrs.iter().map(|cidr| (*cidr, node.address)))
             .map(|(cidr, via)| (cidr.network(), cidr.prefix_len(), via))
             .collect()
+    }
+
+    /// Whether there is room for what the next commit would hold.
+    pub fn fits(&mut self, room: usize) -> Result<(), Crowded> {
+        // Some of these are one row, or none: only near the limit it is worth counting them.
+        let most = self.node_at.len() + self.pods.len() + self.local.len();
+        let wanted = if most > room { self.rows().addresses.len() } else { most };
+        if wanted <= room {
+            self.newcomer = None;
+            return Ok(());
+        }
+        // Asked again, everything may have been said again: who was named first came last.
+        let candidates = self.newcomer.iter().chain(&self.changed.addresses);
+        let named = candidates.copied().find_map(|a| Some((a, self.named(a)?)));
+        self.newcomer = named.as_ref().map(|(address, _)| *address);
+        let newcomer = named.map_or_else(|| "one of them".to_owned(), |(_, name)| name);
+        Err(Crowded { wanted, room, newcomer })
+    }
+
+    /// Who has an address, in words.
+    fn named(&self, address: Ipv4Addr) -> Option<String> {
+        let pod = self.pods.get(&address).map(|pod| format!("pod {} ({address})", pod.name));
+        let node = || self.node_at.get(&address).map(|node| format!("node {node} ({address})"));
+        let local = || self.local.get(&address).map(|_| format!("a pod of this node ({address})"));
+        pod.or_else(node).or_else(local)
     }
 
     /// What may have changed since the last commit.
@@ -335,6 +386,29 @@ mod tests {
         ipcache.delete_pod([10, 0, 2, 5].into());
         commit(&mut ipcache, &mut kernel);
         assert_eq!(kernel.addresses.len(), 1, "the node alone");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_named_and_comes_when_there_is_some() {
+        let (mut ipcache, mut kernel) = (Ipcache::new(NodeName("node-1".into())), Rows::default());
+        ipcache.upsert_node(node(1, "10.0.1.0/24"));
+        ipcache.upsert_pod(pod([10, 0, 2, 5], 300, 2));
+        // Known twice, one row; a pod of this node without a link has none.
+        ipcache.upsert_pod(pod([10, 0, 1, 5], 301, 1));
+        ipcache.upsert_pod(pod([10, 0, 1, 6], 301, 1));
+        let local = LocalPod { identity: Identity(301), ifindex: 9 };
+        ipcache.upsert_local([10, 0, 1, 5].into(), local);
+        assert_eq!(ipcache.fits(3), Ok(()));
+        commit(&mut ipcache, &mut kernel);
+        ipcache.upsert_pod(pod([10, 0, 2, 6], 302, 2));
+        let crowded = ipcache.fits(3).unwrap_err();
+        assert_eq!((crowded.wanted, crowded.room), (4, 3));
+        assert!(crowded.to_string().contains("pod shop/pod-302 (10.0.2.6)"), "{crowded}");
+        ipcache.upsert_pod(pod([10, 0, 1, 5], 301, 1));
+        assert_eq!(ipcache.fits(3), Err(crowded), "said again, it is the same");
+        assert_eq!(ipcache.fits(4), Ok(()));
+        commit(&mut ipcache, &mut kernel);
+        assert_eq!(kernel.addresses.len(), 4);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::time::Duration;
-use weft_api::operator::{Answer, Request};
+use weft_api::operator::{Answer, NodeProgress, Request};
 use weft_types::Revision;
 
 /// What `weft policy wait` can be told.
@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if arguments.output.is_some() {
         let behind = waited.behind.iter().map(|node| {
             let held = node.acknowledged.map(|revision| revision.to_string());
-            json!({"node": node.node, "acknowledged": held, "connected": node.connected})
+            let NodeProgress { node, connected, problem, .. } = node;
+            json!({"node": node, "acknowledged": held, "connected": connected, "problem": problem})
         });
         let behind: Vec<_> = behind.collect();
         let revision = waited.revision.to_string();
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         let holds = node.acknowledged.map_or_else(|| "nothing yet".to_owned(), |r| r.to_string());
         let session = if node.connected { "connected" } else { "its agent is not connected" };
         text.push_str(&format!("  {}: holds {holds}; {session}\n", node.node));
+        node.problem.iter().for_each(|problem| text.push_str(&format!("    {problem}\n")));
     }
     say(&text)?;
     Ok(Outcome::No)

@@ -399,6 +399,11 @@ impl Handler<Heard> for Leader {
                 self.settle();
                 return Box::pin(async { Ok(()) });
             }
+            Said::Behind(revision, reason) => {
+                tracing::warn!(%node, %revision, reason, "the node's kernel does not take it");
+                self.progress.refuse(&node, revision, &reason);
+                return Box::pin(async { Ok(()) });
+            }
             Said::Left => {
                 self.progress.leave(&node, session);
                 self.sessions.remove(&node);

@@ -147,6 +147,8 @@ pub struct Heard {
 pub enum Said {
     /// Its kernel holds a revision; and the agent's part in that.
     Holds(Revision, Option<TraceContext>),
+    /// Its kernel does not take a revision; and why.
+    Behind(Revision, String),
     /// A pod was plugged.
     Plugged {
         /// The pod.

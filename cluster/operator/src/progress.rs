@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_api::operator::{NodeProgress, Waited};
 use weft_types::{Node, NodeName, Revision};
 
+/// Letters kept of why a node is behind: the agent's own status has it whole.
+const REASON_MAX: usize = 1024;
+
 /// The registered nodes: those that count.
 pub type Nodes = BTreeMap<NodeName, Node>;
 
@@ -34,6 +37,8 @@ pub struct Ahead {
 pub struct Progress<A> {
     sessions: BTreeMap<NodeName, SessionId>,
     held: BTreeMap<NodeName, Revision>,
+    /// What a node's kernel does not take, and why.
+    refused: BTreeMap<NodeName, (Revision, String)>,
     waiters: BTreeMap<WaiterId, Waiter<A>>,
     next: u64,
 }
@@ -49,7 +54,13 @@ struct Waiter<A> {
 
 impl<A> Default for Progress<A> {
     fn default() -> Self {
-        Self { sessions: BTreeMap::new(), held: BTreeMap::new(), waiters: BTreeMap::new(), next: 0 }
+        Self {
+            sessions: BTreeMap::new(),
+            held: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            next: 0,
+        }
     }
 }
 
@@ -67,6 +78,7 @@ impl<A> Progress<A> {
         self.next += 1;
         let session = SessionId(self.next);
         self.sessions.insert(node.clone(), session);
+        self.refused.remove(node);
         match held {
             Some(held) => self.hold(node, held),
             None => drop(self.held.remove(node)),
@@ -99,8 +111,17 @@ impl<A> Progress<A> {
         self.hold(node, revision.min(newest));
     }
 
+    /// The node's kernel does not take a revision: told to whoever waits until it does, or until its agent comes anew.
+    pub fn refuse(&mut self, node: &NodeName, revision: Revision, reason: &str) {
+        let reason = reason.chars().take(REASON_MAX).collect();
+        self.refused.insert(node.clone(), (revision, reason));
+    }
+
     fn hold(&mut self, node: &NodeName, revision: Revision) {
         self.held.insert(node.clone(), revision);
+        if self.refused.get(node).is_some_and(|(refused, _)| *refused <= revision) {
+            self.refused.remove(node);
+        }
         for waiter in self.waiters.values_mut().filter(|waiter| waiter.revision <= revision) {
             waiter.behind.remove(node);
         }
@@ -136,6 +157,7 @@ impl<A> Progress<A> {
             node: node.0.clone(),
             connected: self.is_connected(node),
             acknowledged: self.held.get(node).copied(),
+            problem: self.refused.get(node).map(|(_, reason)| reason.clone()),
         }
     }
 
@@ -240,6 +262,26 @@ mod tests {
         progress.acknowledge(&name("a"), R(900), R(5));
         assert_eq!(behind(&progress, &nodes, 6), ["a"]);
         assert_eq!(behind(&progress, &nodes, 5), [""; 0]);
+    }
+
+    #[test]
+    fn why_a_node_is_behind_is_told_until_it_no_longer_is() {
+        let nodes = nodes(&["a", "b"]);
+        let mut progress = Progress::<u8>::default();
+        for node in ["a", "b"] {
+            progress.join(&name(node), Some(R(4)), R(6)).expect("not ahead");
+        }
+        progress.refuse(&name("a"), R(5), "no room");
+        progress.refuse(&name("b"), R(5), &"é".repeat(2 * REASON_MAX));
+        let problems = |progress: &Progress<u8>| -> Vec<Option<String>> {
+            progress.behind(&nodes, R(9), None).into_iter().map(|node| node.problem).collect()
+        };
+        assert_eq!(problems(&progress), [Some("no room".to_owned()), Some("é".repeat(REASON_MAX))]);
+        progress.acknowledge(&name("a"), R(4), R(6));
+        assert!(problems(&progress)[0].is_some(), "what it held before is no news");
+        progress.acknowledge(&name("a"), R(6), R(6));
+        progress.join(&name("b"), None, R(6)).expect("not ahead");
+        assert_eq!(problems(&progress), [None, None]);
     }
 
     #[test]

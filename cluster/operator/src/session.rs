@@ -269,6 +269,7 @@ impl Sessions {
                     .await??
                 {
                     ToOperator::Acknowledge { revision, trace } => Said::Holds(revision, trace),
+                    ToOperator::Behind { revision, reason } => Said::Behind(revision, reason),
                     ToOperator::EndpointPlugged { endpoint, .. } if endpoint.node != *node => {
                         let why = format!("node {node} speaks for a pod of node {}", endpoint.node);
                         return Err(End::Refused(Refusal::OtherNode, why));

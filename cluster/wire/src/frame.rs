@@ -109,8 +109,8 @@ mod tests {
     fn the_bytes_of_a_frame_are_these() {
         let message = ToOperator::Acknowledge { revision: Revision::new(1, 2), trace: None };
         let frame = encode(&message).expect("short");
-        assert_eq!(frame, [0, 0, 0, 11, 0, 2, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(decode::<ToOperator>(2, &frame[6..]).expect("valid"), message);
+        assert_eq!(frame, [0, 0, 0, 11, 0, 3, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(decode::<ToOperator>(3, &frame[6..]).expect("valid"), message);
     }
 
     #[test]
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        for version in [0, 1, 3] {
+        for version in [0, 1, WIRE_VERSION + 1] {
             let refused = decode::<ToAgent>(version, &[]);
             assert!(matches!(refused, Err(FrameError::Version(said)) if said == version));
         }
-        assert!(decode::<ToAgent>(2, &[]).is_err());
-        assert!(decode::<ToAgent>(2, &[200, 1, 2]).is_err());
+        assert!(decode::<ToAgent>(WIRE_VERSION, &[]).is_err());
+        assert!(decode::<ToAgent>(WIRE_VERSION, &[200, 1, 2]).is_err());
         let mut long = encode(&ToAgent::Ping).expect("short")[6..].to_vec();
         long.push(0);
-        assert!(matches!(decode::<ToAgent>(2, &long), Err(FrameError::Malformed(_))));
+        assert!(matches!(decode::<ToAgent>(WIRE_VERSION, &long), Err(FrameError::Malformed(_))));
     }
 }

@@ -42,6 +42,14 @@ pub enum ToOperator {
     },
     /// Answer to [`ToAgent::Ping`].
     Pong,
+    /// The kernel of this node does not take a revision. Said once for each reason; a later
+    /// [`ToOperator::Acknowledge`] of it ends that.
+    Behind {
+        /// The revision.
+        revision: Revision,
+        /// Why: which rule or address there is no room for, which call failed.
+        reason: String,
+    },
 }
 
 /// From an operator.

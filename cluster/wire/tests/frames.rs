@@ -95,6 +95,7 @@ fn to_operator() -> Vec<(&'static str, ToOperator)> {
         ),
         ("endpoints-are", ToOperator::EndpointsAre { addresses: vec![[10, 244, 1, 7].into()] }),
         ("pong", ToOperator::Pong),
+        ("behind", ToOperator::Behind { revision, reason: "why".to_owned() }),
     ]
 }
 

@@ -260,6 +260,11 @@ impl Engine {
         }
     }
 
+    /// Whether what the kernel holds of a class is not known.
+    pub fn distrusts(&self, class: u32) -> bool {
+        self.dirty.distrusted.contains(&class)
+    }
+
     /// The kernel may not hold what was said of prefixes: the next commit says them again.
     pub fn distrust_prefixes(&mut self) {
         self.dirty.trie = true;
