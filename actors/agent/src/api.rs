@@ -13,7 +13,10 @@ use crate::{
     runtime::{Edge, Fault, Runtime, Seat},
     uplink::Progress,
 };
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span, field::Empty};
 use weft_api::{
@@ -145,7 +148,10 @@ impl Api {
             Request::MapDump { name } => {
                 Answer::MapDump(edges.inspector.ask(DumpMap(name)).await??)
             }
-            Request::Crash { actor } => self.crash(&actor).await?,
+            Request::Crash { actor } => self.inject(&actor, Fault::Panic).await?,
+            Request::Stall { actor, ms } => {
+                self.inject(&actor, Fault::Stall(Duration::from_millis(ms))).await?
+            }
             Request::Flows { last, follow } => return Ok(Response::Many(self.flows(last, follow))),
         };
         Ok(Response::One(Ok(answer)))
@@ -162,7 +168,7 @@ impl Api {
         reader.start(last.unwrap_or(u64::MAX))
     }
 
-    async fn crash(&self, actor: &str) -> Result<Answer, Refusal> {
+    async fn inject(&self, actor: &str, fault: Fault) -> Result<Answer, Refusal> {
         let no = |kind, message| Err(Refusal { kind, message });
         if self.setting.faults == Faults::Refused {
             return no(
@@ -170,7 +176,7 @@ impl Api {
                 "this agent was not started with --allow-faults".to_owned(),
             );
         }
-        if !self.setting.runtime.inject(actor, Fault::Panic).await {
+        if !self.setting.runtime.inject(actor, fault).await {
             return no(FailureKind::NotFound, format!("no actor {actor:?} is running here"));
         }
         Ok(Answer::Done)
@@ -202,6 +208,7 @@ impl Api {
             operator: progress.operator.map(|address| address.to_string()),
             actors,
             problems,
+            notices: self.setting.counts.notices().recent(Instant::now()),
         }
     }
 

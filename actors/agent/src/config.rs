@@ -1,9 +1,7 @@
 //! What an agent is told when it starts.
 
-use crate::{api, cni, loader, mapsync, metrics, runtime, uplink};
+use crate::{api, capacity, cni, loader, mapsync, metrics, runtime, uplink};
 use std::{net::Ipv4Addr, path::PathBuf};
-use weft_abi::{ipcache::PREFIXES4, policy::CLASS_CAPACITY_MAX};
-use weft_core::policy::Room;
 use weft_datapath::attachment::Attachment;
 use weft_process::{logs, version::version};
 
@@ -44,10 +42,6 @@ pub struct Config {
     /// Let callers of the local socket make actors fail: for labs and tests, never for a cluster.
     #[arg(long, hide = true)]
     pub allow_faults: bool,
-    /// Entries that one policy class may have; a revision that needs more is refused.
-    #[arg(long, default_value_t = CLASS_CAPACITY_MAX,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(CLASS_CAPACITY_MAX)))]
-    pub class_entries: u32,
     /// How programs are attached; the best that this kernel has when absent.
     #[arg(long, value_enum)]
     pub attachment: Option<Attach>,
@@ -63,6 +57,9 @@ pub struct Config {
     /// Maps.
     #[command(flatten)]
     pub maps: mapsync::Config,
+    /// Their sizes.
+    #[command(flatten)]
+    pub capacity: capacity::Config,
     /// Programs.
     #[command(flatten)]
     pub programs: loader::Config,
@@ -75,15 +72,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// What policies have room for.
-    pub fn room(&self) -> Room {
-        // The trie has rows of nodes' prefixes too: half of it is the policies'.
-        Room {
-            class_entries: self.class_entries as usize,
-            prefixes: PREFIXES4.capacity as usize / 2,
-        }
-    }
-
     /// How programs are attached.
     pub fn attachment(&self) -> Attachment {
         match self.attachment {

@@ -3,13 +3,15 @@
 
 use crate::{
     gated::Gated,
+    metrics::Counts,
     runtime::{Life, Role, Serve, Thread, request},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weft_abi::{
     conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
     fragment::{FRAGMENTS4, Fragmented},
     map::MapSpec,
+    metrics::NOTICE_FLOWS_FULL,
 };
 use weft_datapath::{
     clock,
@@ -31,12 +33,38 @@ const TABLES: [(&MapSpec, IsOver); 3] =
 /// Sweeps the flow tables.
 pub struct Conntrack {
     kernel: Gated<dyn Maps>,
+    counts: Counts,
+    /// Answered flows that had found their table full when it was looked at last.
+    crowded: Option<u64>,
 }
 
 impl Conntrack {
     /// Over a kernel.
-    pub fn new(kernel: Gated<dyn Maps>) -> Self {
-        Self { kernel }
+    pub fn new(kernel: Gated<dyn Maps>, counts: Counts) -> Self {
+        Self { kernel, counts, crowded: None }
+    }
+
+    /// Says when answered flows found their table full: they live on among the unanswered, where newer ones may push
+    /// them out.
+    fn notice(&mut self) {
+        let full = match self.kernel.counted() {
+            Ok(counted) => counted
+                .iter()
+                .filter(|counted| counted.reason == NOTICE_FLOWS_FULL)
+                .map(|counted| counted.total.packets)
+                .sum::<u64>(),
+            Err(error) => return tracing::error!(%error, "read the programs' counters"),
+        };
+        let news = full.saturating_sub(self.crowded.replace(full).unwrap_or(full));
+        if news > 0 {
+            let (map, capacity) = (FLOWS4.name, self.kernel.capacity(&FLOWS4));
+            tracing::warn!(map, capacity, flows = news, "the table is full");
+            let what = format!(
+                "map {map} is full ({capacity} entries): {news} times an answered flow found no room and stayed where \
+                 newer ones may push it out; start the node with a larger --flow-entries"
+            );
+            self.counts.notices().tell(Instant::now(), map, what);
+        }
     }
 }
 
@@ -44,6 +72,7 @@ impl Role for Conntrack {
     const THREAD: Thread = Thread::Observe;
 
     async fn born(&mut self, life: &Life<Self>) -> Result<(), crate::Refusal> {
+        self.notice();
         life.every(SWEEP, || Sweep);
         Ok(())
     }
@@ -55,6 +84,7 @@ request!(Sweep => ());
 
 impl Serve<Sweep> for Conntrack {
     async fn serve(&mut self, _: Sweep, _: &Life<Self>) {
+        self.notice();
         for (map, is_over) in TABLES {
             match self.kernel.prune(map, &mut |entry| is_over(entry, clock::seconds())) {
                 Ok(pruned) if pruned.removed > 0 => {

@@ -6,7 +6,9 @@ use weft_abi::{
     map::MapSpec,
     policy::{ClassEdit, PolicyEntry, PolicyPrefix},
 };
-use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Maps, Programs, Pruned, RawEntry};
+use weft_datapath::kernel::{
+    Counted, KernelError, Link, LinkSpec, Links, Maps, Programs, Pruned, RawEntry,
+};
 
 /// One of the kernel's traits for one life of an actor.
 pub struct Gated<K: ?Sized> {
@@ -30,6 +32,16 @@ impl<K: ?Sized> Gated<K> {
 }
 
 impl<K: Maps + ?Sized> Gated<K> {
+    /// How many entries a map can have: nothing that could change.
+    pub fn capacity(&self, map: &MapSpec) -> u32 {
+        self.kernel.capacity(map)
+    }
+
+    /// What the programs counted.
+    pub fn counted(&self) -> Result<Vec<Counted>, KernelError> {
+        self.pass()?.counted()
+    }
+
     /// Every entry.
     pub fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError> {
         self.pass()?.entries(map)

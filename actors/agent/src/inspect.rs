@@ -53,7 +53,7 @@ impl Inspector {
             name: map.name.to_owned(),
             written_by: "kernel".to_owned(),
             entries: counted.as_ref().map_or(0, |entries| *entries as u64),
-            capacity: u64::from(map.capacity),
+            capacity: u64::from(self.kernel.capacity(map)),
             mended: 0,
             problem: counted.err().map(|error| error.to_string()),
         }

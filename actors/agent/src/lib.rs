@@ -4,6 +4,7 @@
 //! answers, the kernel holds. `Observer` is told, and asks nobody.
 
 pub mod api;
+pub mod capacity;
 pub mod cni;
 pub mod config;
 pub mod conntrack;
@@ -16,6 +17,7 @@ pub mod journal;
 pub mod loader;
 pub mod mapsync;
 pub mod metrics;
+pub mod notices;
 pub mod observer;
 pub mod policy;
 pub mod published;

@@ -121,8 +121,7 @@ impl Loader {
         };
         let missing = attached?;
         if missing > 0 {
-            self.counts.programs_mended(missing);
-            tracing::warn!(ifindex, missing, "programs were removed, and are attached again");
+            self.counts.programs_mended(ifindex, missing);
         }
         Ok(())
     }

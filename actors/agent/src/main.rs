@@ -55,7 +55,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let links: Arc<dyn Links> = Arc::new(RealLinks);
     prepare_node()?;
     let (device, mtu) = links.device_of(config.node_address)?;
-    let kernel = RealKernel::open_with(&config.bpffs, device, config.attachment())?;
+    let sizes = config.capacity.made();
+    let kernel = RealKernel::open_with(&config.bpffs, device, config.attachment(), &sizes)?;
+    config.capacity.kept(&*kernel.maps).iter().for_each(|kept| tracing::warn!("{kept}"));
     kernel.programs.attach_net(device)?;
     let maps: Arc<dyn Maps> = kernel.maps;
     let programs: Arc<dyn Programs> = kernel.programs;
@@ -88,16 +90,22 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
-        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), sync)
+        let counts = counts.clone();
+        move |life| {
+            let kernel = Gated::new(Arc::clone(&maps), life.gate());
+            ClassSync::new(kernel, sync, counts.clone())
+        }
     });
     let _conntrack = runtime.role("conntrack", {
         let maps = Arc::clone(&maps);
-        move |life| Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()))
+        let counts = counts.clone();
+        move |life| Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()), counts.clone())
     });
     let table = |name, map: &'static MapSpec| -> Seat<TableSync> {
-        let (maps, classes) = (Arc::clone(&maps), classes.clone());
+        let (maps, classes, counts) = (Arc::clone(&maps), classes.clone(), counts.clone());
         runtime.role(name, move |life| {
-            TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), map, &classes, sync)
+            let kernel = Gated::new(Arc::clone(&maps), life.gate());
+            TableSync::new(kernel, map, &classes, (sync, counts.clone()))
         })
     };
     let (addresses, prefixes) =
@@ -120,11 +128,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let ipcache = runtime.role("ipcache", {
         let (node, prefixes, loader) = (node.clone(), prefixes.clone(), loader.clone());
-        move |_| Ipcache::new(node.clone(), &addresses, &prefixes, &loader)
+        let room = config.capacity.address_entries as usize;
+        move |_| Ipcache::new((node.clone(), room), &addresses, &prefixes, &loader)
     });
     let policy = runtime.role("policy", {
         let (classes, ipcache) = (classes.clone(), ipcache.clone());
-        let room = config.room();
+        let room = config.capacity.policies();
         move |_| Policy::new(room, &classes, &prefixes, &ipcache, Arc::clone(&rules))
     });
     let endpoints = runtime.role("endpoints", {

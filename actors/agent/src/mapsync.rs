@@ -4,6 +4,7 @@ use crate::{
     Refusal,
     gated::Gated,
     internal,
+    metrics::Counts,
     runtime::{Edge, Life, Role, Seat, Serve, Thread, request},
     try_again,
 };
@@ -64,13 +65,27 @@ pub struct Describe;
 request!(Describe => MapRow);
 
 /// What a map's owner tells of it besides its entries.
-#[derive(Default)]
 struct Health {
-    mended: u64,
+    map: &'static MapSpec,
+    counts: Counts,
     problem: Option<String>,
 }
 
 impl Health {
+    fn of(map: &'static MapSpec, counts: Counts) -> Self {
+        Self { map, counts, problem: None }
+    }
+
+    /// What a sweep found.
+    fn swept(&self, mended: Result<usize, Refusal>) {
+        let map = self.map.name;
+        match mended {
+            Ok(0) => {}
+            Ok(mended) => self.counts.map_mended(map, mended),
+            Err(error) => tracing::error!(map, %error, "sweep"),
+        }
+    }
+
     fn note<T>(&mut self, result: Result<T, KernelError>) -> Result<T, Refusal> {
         result.map_err(|error| {
             self.problem = Some(error.to_string());
@@ -78,15 +93,15 @@ impl Health {
         })
     }
 
-    fn row(&self, map: &MapSpec, entries: usize) -> MapRow {
-        let written_by = if map.kind == MapKind::Kernel { "kernel" } else { "agent" };
+    fn row(&self, kernel: &Gated<dyn Maps>, entries: usize) -> MapRow {
+        let written_by = if self.map.kind == MapKind::Kernel { "kernel" } else { "agent" };
         MapRow {
             node: String::new(),
-            name: map.name.to_owned(),
+            name: self.map.name.to_owned(),
             written_by: written_by.to_owned(),
             entries: entries as u64,
-            capacity: u64::from(map.capacity),
-            mended: self.mended,
+            capacity: u64::from(kernel.capacity(self.map)),
+            mended: self.counts.mended_of(self.map.name),
             problem: self.problem.clone(),
         }
     }
@@ -108,9 +123,9 @@ impl TableSync {
         kernel: Gated<dyn Maps>,
         map: &'static MapSpec,
         epoch: &Seat<ClassSync>,
-        config: Config,
+        (config, counts): (Config, Counts),
     ) -> Self {
-        let (table, health) = Default::default();
+        let (table, health) = (Table::default(), Health::of(map, counts));
         Self { kernel, config, map, table, epoch: epoch.edge(), health }
     }
 
@@ -200,20 +215,14 @@ impl Serve<Sweep> for TableSync {
         if self.table.desired().is_none() {
             return;
         }
-        match self.mend().await {
-            Ok(0) => {}
-            Ok(mended) => {
-                self.health.mended += mended as u64;
-                tracing::warn!(map = self.map.name, mended, "entries were not as written");
-            }
-            Err(error) => tracing::error!(map = self.map.name, %error, "sweep"),
-        }
+        let mended = self.mend().await;
+        self.health.swept(mended);
     }
 }
 
 impl Serve<Describe> for TableSync {
     async fn serve(&mut self, _: Describe, _: &Life<Self>) -> MapRow {
-        self.health.row(self.map, self.table.desired().map_or(0, BTreeMap::len))
+        self.health.row(&self.kernel, self.table.desired().map_or(0, BTreeMap::len))
     }
 }
 
@@ -228,8 +237,9 @@ pub struct ClassSync {
 
 impl ClassSync {
     /// Over a kernel.
-    pub fn new(kernel: Gated<dyn Maps>, config: Config) -> Self {
-        Self { kernel, config, desired: None, trusted: false, health: Health::default() }
+    pub fn new(kernel: Gated<dyn Maps>, config: Config, counts: Counts) -> Self {
+        let health = Health::of(&weft_abi::policy::CLASSES, counts);
+        Self { kernel, config, desired: None, trusted: false, health }
     }
 
     /// The classes the kernel holds.
@@ -271,15 +281,11 @@ impl ClassSync {
         let written = match step {
             ClassStep::Replace(classes) if classes.is_empty() => Ok(()),
             ClassStep::Replace(classes) => {
-                let whole = |(class, entries): (&u32, &Entries)| {
-                    (*class, entries.iter().map(|(key, entry)| (*key, *entry)).collect())
-                };
-                let classes: Vec<(u32, Vec<(PolicyPrefix, PolicyEntry)>)> =
-                    classes.iter().map(whole).collect();
-                self.kernel.class_replace(&classes)
+                let whole = |(class, entries): (&u32, &Entries)| (*class, whole(entries));
+                self.kernel.class_replace(&classes.iter().map(whole).collect::<Vec<_>>())
             }
             ClassStep::Edit(classes) => {
-                classes.iter().try_for_each(|(class, edits)| self.kernel.class_edit(*class, edits))
+                classes.iter().try_for_each(|(class, edits)| self.edit(*class, edits))
             }
             ClassStep::Remove(classes) if classes.is_empty() => Ok(()),
             ClassStep::Remove(classes) => {
@@ -288,6 +294,26 @@ impl ClassSync {
         };
         self.health.note(written)
     }
+}
+
+impl ClassSync {
+    /// Edits a class in place. One whose trie is full grows: it is swapped in whole, as all of its edits leave it.
+    fn edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError> {
+        let edited = self.kernel.class_edit(class, edits);
+        let grown = self.desired.as_ref().and_then(|desired| desired.get(&class));
+        match (edited, grown) {
+            (Err(KernelError::Full { capacity, .. }), Some(entries)) => {
+                tracing::info!(class, capacity, entries = entries.len(), "a full class grows");
+                self.kernel.class_replace(&[(class, whole(entries))])
+            }
+            (edited, _) => edited,
+        }
+    }
+}
+
+/// A class's entries as the kernel takes them.
+fn whole(entries: &Entries) -> Vec<(PolicyPrefix, PolicyEntry)> {
+    entries.iter().map(|(key, entry)| (*key, *entry)).collect()
 }
 
 impl Role for ClassSync {
@@ -396,20 +422,14 @@ impl Serve<Sweep> for ClassSync {
         if self.desired.is_none() {
             return;
         }
-        match self.mend() {
-            Ok(0) => {}
-            Ok(mended) => {
-                self.health.mended += mended as u64;
-                tracing::warn!(mended, "policy classes were not as written");
-            }
-            Err(error) => tracing::error!(%error, "sweep of the policy classes"),
-        }
+        let mended = self.mend();
+        self.health.swept(mended);
     }
 }
 
 impl Serve<Describe> for ClassSync {
     async fn serve(&mut self, _: Describe, _: &Life<Self>) -> MapRow {
         let classes = self.desired.as_ref().map_or(0, BTreeMap::len);
-        self.health.row(&weft_abi::policy::CLASSES, classes)
+        self.health.row(&self.kernel, classes)
     }
 }

@@ -6,6 +6,7 @@
 use crate::{
     endpoints::{CountEndpoints, Endpoints},
     inspect::{Inspector, ListMaps, ReadCounters},
+    notices::Notices,
     runtime::{Edge, Runtime},
     uplink::Progress,
 };
@@ -14,7 +15,11 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use std::{net::SocketAddr, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::AtomicU64,
+    time::{Duration, Instant},
+};
 use tokio::sync::watch;
 use weft_abi::{
     metrics::{NOTICE_EVENTS_LOST, NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
@@ -46,9 +51,29 @@ pub struct Counts {
     malformed: Family<Labels<1>, Counter>,
     lost: Family<Labels<1>, Counter>,
     programs_mended: Counter,
+    maps_mended: Family<Labels<1>, Counter>,
+    notices: Notices,
 }
 
 impl Counts {
+    /// What `weft status` tells beside problems.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Entries of a map were not as written, and are again.
+    pub fn map_mended(&self, map: &'static str, entries: usize) {
+        tracing::warn!(map, entries, "entries were not as written, and were mended");
+        self.maps_mended.get_or_create(&of(map)).inc_by(entries as u64);
+        let what = format!("map {map}: {entries} entries were not as written, and were mended");
+        self.notices.tell(Instant::now(), map, what);
+    }
+
+    /// How many that were, of one map.
+    pub fn mended_of(&self, map: &str) -> u64 {
+        self.maps_mended.get_or_create(&of(map)).get()
+    }
+
     /// A flow was seen.
     pub fn flow(&self, flow: &Flow) {
         let kind = match flow.event_type.as_ref().map(|event| event.kind) {
@@ -76,19 +101,28 @@ impl Counts {
     }
 
     /// Programs were not in their places.
-    pub fn programs_mended(&self, missing: usize) {
+    pub fn programs_mended(&self, ifindex: u32, missing: usize) {
+        tracing::warn!(ifindex, missing, "programs were removed, and are attached again");
         self.programs_mended.inc_by(missing as u64);
+        let what =
+            format!("interface {ifindex}: {missing} programs were removed, and are attached again");
+        self.notices.tell(Instant::now(), "programs", what);
     }
 
     /// Has a registry render them.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { flows, malformed, lost, programs_mended } = self.clone();
+        let Self { flows, malformed, lost, programs_mended, .. } = self.clone();
         registry.register("flows_processed", "Flows seen, by type and verdict", flows);
         registry.register("events_malformed", "Records that are no event", malformed);
         registry.register("lost_events", "Flows that readers missed, by where", lost);
         let help = "Programs that somebody removed, and that were attached again";
         registry.register("bpf_programs_mended", help, programs_mended);
     }
+}
+
+/// The label of a map.
+fn of(map: &str) -> Labels<1> {
+    [("map_name", map.to_owned())]
 }
 
 /// Where numbers come from.
@@ -193,7 +227,7 @@ impl Page {
     }
 
     fn maps(&mut self, maps: &[MapRow]) {
-        let of = |map: &MapRow| [("map_name", map.name.clone())];
+        let of = |map: &MapRow| of(&map.name);
         let entries = maps.iter().map(|m| (of(m), gauged(m.entries)));
         self.gauges("bpf_map_entries", "Entries of a map", entries);
         let capacity = maps.iter().map(|m| (of(m), gauged(m.capacity)));

@@ -1,17 +1,23 @@
 //! The flow tables over maps in memory: a sweep takes what is over out of all, and nothing else.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use weft_abi::{
     conntrack::{FLOWS4, Flow, FlowKey4, PENDING4, SENT, SENT_ACK, SENT_RESET},
     fragment::{FRAGMENTS4, FragmentKey4, Fragmented},
+    metrics::{Counter, NOTICE_FLOWS_FULL},
 };
 use weft_agent::{
     conntrack::{Conntrack, Sweep},
     gated::Gated,
+    metrics::Counts,
     runtime::Runtime,
 };
-use weft_datapath::{clock, fake::FakeMaps, kernel::Maps};
+use weft_datapath::{
+    clock,
+    fake::FakeMaps,
+    kernel::{Counted, Maps},
+};
 use weft_verdict::{
     conntrack::{TCP, UDP},
     fragment::LIFETIME,
@@ -49,8 +55,9 @@ async fn a_sweep_takes_what_is_over_out_of_all_tables() {
     let (young, old) = (first(1, 0), first(2, LIFETIME + hour));
     kernel.state().rows.insert(FRAGMENTS4.name, [young.clone(), old].into());
     let maps: Arc<dyn Maps> = kernel.clone();
-    let seat = Runtime::start()
-        .role("conntrack", move |life| Conntrack::new(Gated::new(Arc::clone(&maps), life.gate())));
+    let seat = Runtime::start().role("conntrack", move |life| {
+        Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()), Counts::default())
+    });
     seat.edge().ask(Sweep).await.unwrap();
     let protocols = |name: &str| -> BTreeSet<u8> {
         let state = kernel.state();
@@ -73,4 +80,34 @@ async fn a_sweep_takes_what_is_over_out_of_all_tables() {
     kernel.state().rows.insert(FLOWS4.name, [(key, reset)].into());
     seat.edge().ask(Sweep).await.unwrap();
     assert!(protocols(FLOWS4.name).is_empty());
+}
+
+#[actix::test]
+async fn a_table_that_was_full_is_said_when_it_happens_and_once() {
+    let kernel = Arc::new(FakeMaps::default());
+    let full = |packets| Counted {
+        reason: NOTICE_FLOWS_FULL,
+        direction: 0,
+        total: Counter { packets, bytes: 0 },
+    };
+    // What was counted before this life is no news.
+    kernel.state().counted = vec![full(5)];
+    let (maps, counts): (Arc<dyn Maps>, _) = (kernel.clone(), Counts::default());
+    let counting = counts.clone();
+    let seat = Runtime::start().role("conntrack", move |life| {
+        Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()), counting.clone())
+    });
+    let said = || counts.notices().recent(Instant::now());
+    seat.edge().ask(Sweep).await.unwrap();
+    assert!(said().is_empty(), "{:?}", said());
+    kernel.state().counted = vec![full(12)];
+    seat.edge().ask(Sweep).await.unwrap();
+    assert_eq!(said().len(), 1);
+    assert!(
+        said()[0].contains("map weft_flows4 is full (262144 entries): 7 times"),
+        "{:?}",
+        said()
+    );
+    seat.edge().ask(Sweep).await.unwrap();
+    assert!(said()[0].contains(": 7 times"), "{:?}", said());
 }

@@ -2,7 +2,11 @@
 //! mend what was changed behind their backs, and they say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use weft_abi::{
     address::Addr4,
     endpoint::ENDPOINTS,
@@ -16,7 +20,8 @@ use weft_agent::{
         BumpEpoch, Change, ClassStep, ClassSync, Config, Describe, Fill, FillClasses, ReadClasses,
         Sweep, TableSync,
     },
-    runtime::{Edge, Fault, Role, Runtime},
+    metrics::Counts,
+    runtime::{Edge, Fault, Lost, Role, Runtime},
 };
 use weft_core::{
     mapsync::{Edits, Rows},
@@ -33,26 +38,31 @@ struct World {
     table: Edge<TableSync>,
     small: Edge<TableSync>,
     classes: Edge<ClassSync>,
+    counts: Counts,
 }
 
 fn world() -> World {
     let kernel = Arc::new(FakeMaps::default());
     let maps: Arc<dyn Maps> = kernel.clone();
-    let runtime = Runtime::start();
+    let (runtime, counts) = (Runtime::start(), Counts::default());
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
-        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), Config::default())
+        let counts = counts.clone();
+        move |life| {
+            let kernel = Gated::new(Arc::clone(&maps), life.gate());
+            ClassSync::new(kernel, Config::default(), counts.clone())
+        }
     });
     let table = |name, map: &'static MapSpec| {
-        let (maps, classes) = (Arc::clone(&maps), classes.clone());
+        let (maps, classes, counts) = (Arc::clone(&maps), classes.clone(), counts.clone());
         let made = runtime.role(name, move |life| {
             let kernel = Gated::new(Arc::clone(&maps), life.gate());
-            TableSync::new(kernel, map, &classes, Config::default())
+            TableSync::new(kernel, map, &classes, (Config::default(), counts.clone()))
         });
         made.edge()
     };
     let (table, small) = (table("map-addresses", &ADDRESSES4), table("map-small", &SMALL));
-    World { kernel, table, small, classes: classes.edge(), runtime }
+    World { kernel, table, small, classes: classes.edge(), runtime, counts }
 }
 
 fn key(last: u8) -> Vec<u8> {
@@ -167,6 +177,9 @@ async fn a_sweep_mends_what_was_changed_behind_its_back_and_makes_flows_stale() 
     world.table.ask(Sweep).await.unwrap();
     assert_eq!(world.held(), wanted);
     assert_eq!(world.table.ask(Describe).await.unwrap().mended, 3);
+    let said = world.counts.notices().recent(Instant::now());
+    let wanted = "map weft_addresses4: 3 entries were not as written, and were mended";
+    assert!(said[0].contains(wanted), "{said:?}");
     assert!(world.kernel.state().epoch > epoch, "flows were judged by what was wrong");
 }
 
@@ -218,4 +231,50 @@ async fn classes_change_whole_and_come_back_whole() {
     assert_eq!(world.classes.ask(ReadClasses).await.unwrap().unwrap(), expected);
     let epoch = world.kernel.state().epoch;
     assert_eq!(world.classes.ask(BumpEpoch).await.unwrap().unwrap(), epoch + 1);
+}
+
+#[actix::test]
+async fn a_class_whose_trie_is_full_grows_in_the_step_that_fills_it() {
+    let world = world();
+    let mut wanted = BTreeMap::from([(300, entries(&[(1, 1)])), (301, entries(&[(1, 1)]))]);
+    world.classes.ask(FillClasses(wanted.clone())).await.unwrap().unwrap();
+    let room = |world: &World| world.kernel.state().class_room[&300];
+    let before = room(&world);
+    let added = entries(&(2..=before + 10).map(|n| (n, 7)).collect::<Vec<_>>());
+    let edits = added.iter().map(|(prefix, entry)| ClassEdit::Upsert(*prefix, *entry)).collect();
+    let one = entries(&[(2, 8)]).into_iter().map(|(p, e)| ClassEdit::Upsert(p, e)).collect();
+    let edits: BTreeMap<u32, Vec<ClassEdit>> = [(300, edits), (301, one)].into();
+    world.classes.ask(ClassStep::Edit(edits)).await.unwrap().unwrap();
+    wanted.get_mut(&300).unwrap().extend(added);
+    wanted.get_mut(&301).unwrap().extend(entries(&[(2, 8)]));
+    assert_eq!(world.kernel.state().classes, wanted, "others are edited all the same");
+    assert!(room(&world) >= before + 10, "{} after {before}", room(&world));
+    assert_eq!(world.classes.ask(Describe).await.unwrap().problem, None);
+}
+
+#[actix::test]
+async fn a_call_that_the_kernel_holds_costs_its_thread_and_what_it_did_late_is_mended() {
+    let world = world();
+    world.table.ask(Fill(rows(&[(1, 300)]))).await.unwrap().unwrap();
+    let (begun, held) = (Instant::now(), Duration::from_secs(8));
+    world.kernel.state().slow = Some(held);
+    let lost = world.table.ask_within(2 * held, change(1, 666)).await.unwrap_err();
+    assert_eq!(lost, Lost::Died("map-addresses"), "who asked is told, and asks the next life");
+    let wanted = rows(&[(1, 301), (2, 302)]);
+    // The next life works while the old one is in the kernel yet; so do the others of the thread.
+    world.table.ask_within(2 * held, Fill(wanted.clone())).await.unwrap().unwrap();
+    let one = BTreeMap::from([(300, entries(&[(1, 1)]))]);
+    world.classes.ask_within(2 * held, FillClasses(one)).await.unwrap().unwrap();
+    assert!(begun.elapsed() < held, "{:?}", begun.elapsed());
+    assert_eq!(world.held(), wanted);
+    while world.held() == wanted {
+        assert!(begun.elapsed() < 3 * held, "the call never came back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.held()[&key(1)], value(666), "a call in the kernel cannot be called back");
+    let epoch = world.kernel.state().epoch;
+    world.table.ask(Sweep).await.unwrap();
+    assert_eq!(world.held(), wanted);
+    assert!(world.kernel.state().epoch > epoch, "flows were judged by what was wrong");
+    assert_eq!(world.counts.mended_of(ADDRESSES4.name), 1);
 }

@@ -41,6 +41,13 @@ pub enum Request {
         /// Its name, as [`Status::actors`] has it.
         actor: String,
     },
+    /// Make an actor block its thread, to see that both are replaced; refused likewise.
+    Stall {
+        /// Its name.
+        actor: String,
+        /// For how many milliseconds.
+        ms: u64,
+    },
     /// Flows: those in the ring, oldest first, and with `follow` those to come.
     Flows {
         /// At most this many of the newest in the ring; all of them when absent.
@@ -69,6 +76,7 @@ impl Request {
             Self::Maps => "maps",
             Self::MapDump { .. } => "map_dump",
             Self::Crash { .. } => "crash",
+            Self::Stall { .. } => "stall",
             Self::Flows { .. } => "flows",
         }
     }
@@ -125,6 +133,9 @@ pub struct Status {
     pub actors: Vec<ActorRow>,
     /// What is wrong, a sentence each.
     pub problems: Vec<String>,
+    /// What was wrong lately and was dealt with, or is counted and goes on: no reason to call the agent unhealthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// One actor.

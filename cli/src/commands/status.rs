@@ -97,8 +97,12 @@ fn table(agents: &[Told], target: &Target) -> Result<()> {
     })?;
     for (server, told) in agents {
         match told {
-            Ok(agent) if agent.healthy => {}
-            Ok(agent) => drop(say(&format!("\n{}: {}\n", agent.node, agent.problems.join("; ")))?),
+            Ok(agent) => {
+                let degraded = (!agent.healthy).then(|| agent.problems.join("; "));
+                for line in degraded.iter().chain(&agent.notices) {
+                    say(&format!("\n{}: {line}\n", agent.node))?;
+                }
+            }
             Err(error) => drop(say(&format!("\n{}: {error:#}\n", server.name))?),
         }
     }

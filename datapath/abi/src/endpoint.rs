@@ -31,5 +31,5 @@ abi! {
 
 map_spec! {
     /// Hash: interface index → [`Endpoint`].
-    ENDPOINTS = "weft_endpoints" v 1, Agent, u32 => Endpoint, 1 << 12
+    ENDPOINTS = "weft_endpoints" v 1, Agent, u32 => Endpoint, 1 << 14
 }

@@ -59,9 +59,9 @@ abi! {
 
 map_spec! {
     /// Hash: exact address → [`AddressEntry`].
-    ADDRESSES4 = "weft_addresses4" v 1, Agent, Addr4 => AddressEntry, 1 << 17
+    ADDRESSES4 = "weft_addresses4" v 1, Agent, Addr4 => AddressEntry, 1 << 20
 }
 map_spec! {
     /// LPM trie: prefix → [`PrefixEntry`].
-    PREFIXES4 = "weft_prefixes4" v 1, Agent, Prefix4 => PrefixEntry, 1 << 14
+    PREFIXES4 = "weft_prefixes4" v 1, Agent, Prefix4 => PrefixEntry, 1 << 20
 }

@@ -5,9 +5,10 @@
 pub enum MapKind {
     /// An inner map of another: grown by building a larger one and swapping it in.
     Inner,
-    /// Written by the agent alone: grown by writing both while links are replaced.
+    /// Written by the agent alone: an entry takes its memory when it is written, so the map is made as large as it may ever
+    /// be, and what limits it is configuration.
     Agent,
-    /// Written by the kernel's programs: sized at load, overload is counted.
+    /// Written by the kernel's programs: sized when it is made, overload is counted.
     Kernel,
 }
 
@@ -24,7 +25,7 @@ pub struct MapSpec {
     pub key_size: u32,
     /// Bytes of a value.
     pub value_size: u32,
-    /// Entries it holds unless configured otherwise.
+    /// Entries it holds at most; a map that the kernel writes is made for as many as are configured.
     pub capacity: u32,
 }
 

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "weft-abi says of each map what it is")]
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray},
     macros::{btf_map, map},
     maps::RingBuf,
@@ -43,6 +44,9 @@ pub fn scratch() -> Option<&'static mut Scratch> {
     WEFT_SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
+/// Entries take their memory when they are written; programs themselves, which may not wait for it, write others.
+const WRITTEN_BY_AGENT: usize = BPF_F_NO_PREALLOC as usize;
+
 /// A policy class's trie.
 pub type ClassTrie = LpmTrie<PolicyKey, PolicyEntry, { CLASS_CAPACITY_MIN as usize }>;
 
@@ -50,13 +54,22 @@ pub type ClassTrie = LpmTrie<PolicyKey, PolicyEntry, { CLASS_CAPACITY_MIN as usi
 pub static WEFT_CLASSES: HashOfMaps<u32, ClassTrie, { CLASSES.capacity as usize }> =
     HashOfMaps::new();
 #[btf_map(name = "weft_addresses4")]
-pub static WEFT_ADDRESSES4: HashMap<Addr4, AddressEntry, { ADDRESSES4.capacity as usize }> =
-    HashMap::new();
+pub static WEFT_ADDRESSES4: HashMap<
+    Addr4,
+    AddressEntry,
+    { ADDRESSES4.capacity as usize },
+    WRITTEN_BY_AGENT,
+> = HashMap::new();
 #[btf_map(name = "weft_prefixes4")]
 pub static WEFT_PREFIXES4: LpmTrie<Addr4, PrefixEntry, { PREFIXES4.capacity as usize }> =
     LpmTrie::new();
 #[btf_map(name = "weft_endpoints")]
-pub static WEFT_ENDPOINTS: HashMap<u32, Endpoint, { ENDPOINTS.capacity as usize }> = HashMap::new();
+pub static WEFT_ENDPOINTS: HashMap<
+    u32,
+    Endpoint,
+    { ENDPOINTS.capacity as usize },
+    WRITTEN_BY_AGENT,
+> = HashMap::new();
 #[btf_map(name = "weft_node_state")]
 pub static WEFT_NODE_STATE: Array<NodeState, 1> = Array::new();
 #[btf_map(name = "weft_flows4")]

@@ -110,7 +110,10 @@ impl<'a> Classes<'a> {
                 }
                 ClassEdit::Delete(prefix) => sys::delete(trie.as_fd(), &prefix.to_bytes()),
             })
-            .map_err(|error| full_or(error, format!("class {class}"), CLASS_CAPACITY_MAX))
+            .map_err(|error| {
+                let capacity = sys::capacity(trie.as_fd()).unwrap_or(CLASS_CAPACITY_MAX);
+                full_or(error, format!("class {class}"), capacity)
+            })
     }
 
     /// Takes some out, absent ones too.
@@ -190,6 +193,12 @@ fn keys(classes: &[u32]) -> Vec<u8> {
     classes.iter().flat_map(|class| class.to_ne_bytes()).collect()
 }
 
+/// Entries that the trie of a class with so many is made for: room to be edited in place.
+pub(crate) fn room_of(entries: u32) -> u32 {
+    let doubled = entries.saturating_mul(2).min(CLASS_CAPACITY_MAX);
+    doubled.next_power_of_two().max(CLASS_CAPACITY_MIN)
+}
+
 /// Makes and fills a class's trie, with room to be edited in place.
 fn build_trie(class: u32, entries: &[(PolicyPrefix, PolicyEntry)]) -> Result<OwnedFd, KernelError> {
     let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -199,8 +208,7 @@ fn build_trie(class: u32, entries: &[(PolicyPrefix, PolicyEntry)]) -> Result<Own
             capacity: CLASS_CAPACITY_MAX,
         });
     }
-    let capacity =
-        wanted.saturating_mul(2).next_power_of_two().clamp(CLASS_CAPACITY_MIN, CLASS_CAPACITY_MAX);
+    let capacity = room_of(wanted);
     let trie = sys::create_trie(size(PREFIX_SIZE), size(ENTRY_SIZE), capacity)
         .map_err(failed(format!("make a trie for class {class}")))?;
     let keys: Vec<u8> = entries.iter().flat_map(|(prefix, _)| prefix.to_bytes()).collect();

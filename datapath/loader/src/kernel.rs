@@ -44,6 +44,10 @@ pub struct Counted {
 
 /// Maps. Batched where the kernel can; a batch that fails in the middle says how many entries it did.
 pub trait Maps: Send + Sync + 'static {
+    /// How many entries a map can have, as it was made.
+    fn capacity(&self, map: &MapSpec) -> u32 {
+        map.capacity
+    }
     /// Every entry.
     fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError>;
     /// Adds or replaces entries that lie one after another, keys and values apart, as the kernel takes them.
@@ -76,7 +80,8 @@ pub trait Maps: Send + Sync + 'static {
         &self,
         classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
     ) -> Result<(), KernelError>;
-    /// Edits one class in place, step by step in the order given.
+    /// Edits one class in place, step by step in the order given. [`KernelError::Full`] says that its trie is: swapped in
+    /// whole it gets a larger one.
     fn class_edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError>;
     /// Takes classes out; their endpoints have no verdict then.
     fn class_remove(&self, classes: &[u32]) -> Result<(), KernelError>;

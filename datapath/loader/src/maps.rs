@@ -24,7 +24,7 @@ use weft_abi::{
 /// The pinned maps.
 #[derive(Debug)]
 pub struct RealMaps {
-    maps: HashMap<&'static str, OwnedFd>,
+    maps: HashMap<&'static str, (OwnedFd, u32)>,
 }
 
 impl RealMaps {
@@ -34,7 +34,9 @@ impl RealMaps {
         for spec in ALL {
             let path = folder.join(pin_name(&spec));
             let fd = sys::open_pin(&path).map_err(failed(format!("open {}", path.display())))?;
-            maps.insert(spec.name, fd);
+            let capacity = sys::capacity(fd.as_fd());
+            let capacity = capacity.map_err(failed(format!("look at {}", path.display())))?;
+            maps.insert(spec.name, (fd, capacity));
         }
         let maps = Self { maps };
         maps.check_version()?;
@@ -43,7 +45,7 @@ impl RealMaps {
 
     /// The descriptor of a map.
     pub(crate) fn fd(&self, map: &MapSpec) -> Result<BorrowedFd<'_>, KernelError> {
-        self.maps.get(map.name).map(AsFd::as_fd).ok_or_else(|| {
+        self.maps.get(map.name).map(|(fd, _)| fd.as_fd()).ok_or_else(|| {
             KernelError::Unusable(format!("map {} is not of this datapath", map.name))
         })
     }
@@ -91,6 +93,10 @@ pub fn pin_name(map: &MapSpec) -> String {
 }
 
 impl Maps for RealMaps {
+    fn capacity(&self, map: &MapSpec) -> u32 {
+        self.maps.get(map.name).map_or(map.capacity, |(_, capacity)| *capacity)
+    }
+
     fn entries(&self, map: &MapSpec) -> Result<Vec<RawEntry>, KernelError> {
         let mut entries = Vec::new();
         walk::walk(self.fd(map)?, map, &mut |entry| entries.push(entry))
@@ -107,7 +113,8 @@ impl Maps for RealMaps {
     }
 
     fn update_flat(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), KernelError> {
-        batch::write(self.fd(map)?, map, keys, values)
+        let map = MapSpec { capacity: self.capacity(map), ..*map };
+        batch::write(self.fd(&map)?, &map, keys, values)
     }
 
     fn delete(&self, map: &MapSpec, keys: &[&[u8]]) -> Result<(), KernelError> {

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
-use weft_abi::map::ALL;
+use weft_abi::map::{ALL, MapSpec};
 
 /// The programs of a pod's link, and which of its host side's packets they see.
 const POD: [(&str, TcAttachType); 2] =
@@ -35,20 +35,29 @@ struct Objects {
     net: Ebpf,
 }
 
+/// What objects are loaded over.
+pub(crate) struct Loading<'a> {
+    /// Folder of the maps' pins.
+    pub(crate) maps: &'a Path,
+    /// The node's device.
+    pub(crate) uplink: u32,
+    /// Entries of maps that are made for others than their declaration says.
+    pub(crate) sizes: &'a [(&'a MapSpec, u32)],
+}
+
 impl RealPrograms {
-    /// Loads both objects; maps are made, or reused from the pins in `maps`.
+    /// Loads both objects; maps are made, or reused from their pins.
     pub(crate) fn load(
-        maps: &Path,
+        loading: &Loading<'_>,
         links: &Path,
-        uplink: u32,
         attachment: Attachment,
     ) -> Result<Self, KernelError> {
-        for folder in [maps, links] {
+        for folder in [loading.maps, links] {
             fs::create_dir_all(folder)
                 .map_err(|e| unusable(format!("make {}", folder.display()), &e))?;
         }
-        let mut pod = load_object("pod", objects::POD, maps, uplink)?;
-        let mut net = load_object("net", objects::NET, maps, uplink)?;
+        let mut pod = load_object("pod", objects::POD, loading)?;
+        let mut net = load_object("net", objects::NET, loading)?;
         for (name, _) in POD {
             load_program(&mut pod, name)?;
         }
@@ -75,12 +84,15 @@ impl RealPrograms {
     }
 }
 
-fn load_object(name: &str, bytes: &[u8], maps: &Path, uplink: u32) -> Result<Ebpf, KernelError> {
+fn load_object(name: &str, bytes: &[u8], loading: &Loading<'_>) -> Result<Ebpf, KernelError> {
     let mut loader = EbpfLoader::new();
     for spec in &ALL {
-        loader.map_pin_path(spec.name, maps.join(pin_name(spec)));
+        loader.map_pin_path(spec.name, loading.maps.join(pin_name(spec)));
     }
-    loader.override_global("UPLINK_IFINDEX", &uplink, true);
+    for (spec, entries) in loading.sizes {
+        loader.map_max_entries(spec.name, *entries);
+    }
+    loader.override_global("UPLINK_IFINDEX", &loading.uplink, true);
     loader.load(bytes).map_err(|e| unusable(format!("load the object {name}"), &e))
 }
 

@@ -148,6 +148,14 @@ pub(crate) fn open_id(id: u32) -> io::Result<OwnedFd> {
     descriptor(bpf(MAP_GET_FD_BY_ID, &mut ById { id, next_id: 0, flags: 0 })?)
 }
 
+/// How many entries a map can have.
+pub(crate) fn capacity(map: BorrowedFd<'_>) -> io::Result<u32> {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    let entries = told.lines().find_map(|line| line.strip_prefix("max_entries:"));
+    let entries = entries.and_then(|entries| entries.trim().parse().ok());
+    entries.ok_or_else(|| io::Error::other("the kernel does not say how large the map is"))
+}
+
 /// Makes an LPM trie.
 pub(crate) fn create_trie(key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
     // SAFETY: integers and arrays of them.

@@ -91,7 +91,8 @@ fn outlives_and_is_replaced(attachment: Attachment, name: &str) {
     let (bpffs, pair) = (Bpffs::mount(), Pair::make(name));
     let expected = ["from_pod", "to_pod"];
     for round in 0..3 {
-        let kernel = RealKernel::open_with(bpffs.path(), pair.index(), attachment).expect("open");
+        let kernel =
+            RealKernel::open_with(bpffs.path(), pair.index(), attachment, &[]).expect("open");
         attach(&kernel, pair.index()).expect("attach");
         assert_eq!(programs(attachment, &pair), expected, "round {round}: one of each");
         drop(kernel);
@@ -101,7 +102,7 @@ fn outlives_and_is_replaced(attachment: Attachment, name: &str) {
     let old = pair.index();
     drop(pair);
     let pair = Pair::make(name);
-    let kernel = RealKernel::open_with(bpffs.path(), pair.index(), attachment).expect("open");
+    let kernel = RealKernel::open_with(bpffs.path(), pair.index(), attachment, &[]).expect("open");
     attach(&kernel, pair.index()).expect("attach to the new interface");
     assert_eq!(programs(attachment, &pair), expected);
     kernel.programs.detach_pod(old).expect("an interface that is gone");
@@ -190,7 +191,7 @@ fn is_judged_whatever_is_removed() {
     ip(&["link", "set", "lo", "up"]);
     ip(&["addr", "add", &format!("{NODE}/32"), "dev", "lo"]);
     let link = RealLinks.plug(&pod.spec()).expect("plug");
-    let kernel = RealKernel::open_with(bpffs.path(), 1, Attachment::Tcx).expect("open");
+    let kernel = RealKernel::open_with(bpffs.path(), 1, Attachment::Tcx, &[]).expect("open");
     let attach_again = |kernel: &RealKernel| attach(kernel, link.ifindex).unwrap();
     assert_eq!(kernel.programs.attach_pod(link.ifindex).unwrap(), 2, "nothing was there");
     RealLinks.open(&pod.spec()).expect("open the link");
@@ -218,7 +219,7 @@ fn is_judged_whatever_is_removed() {
     judged(&kernel, "without any");
     // The agent is away meanwhile, and comes back.
     drop(kernel);
-    let kernel = RealKernel::open_with(bpffs.path(), 1, Attachment::Tcx).expect("open again");
+    let kernel = RealKernel::open_with(bpffs.path(), 1, Attachment::Tcx, &[]).expect("open again");
     judged(&kernel, "with what the agent before attached");
     assert_eq!(attach_again(&kernel), 2, "the links are back");
     tc(&["filter", "del", "dev", "weftpod", "ingress"]);
@@ -264,7 +265,8 @@ fn root_an_agent_that_attaches_the_other_way_leaves_nothing_of_the_first() {
     let (tcx, clsact) = (Attachment::Tcx, Attachment::Clsact);
     let both = ["from_pod", "to_pod"];
     for (attachment, links) in [(tcx, &both[..]), (clsact, &[]), (tcx, &both)] {
-        let kernel = RealKernel::open_with(bpffs.path(), pair.index(), attachment).expect("open");
+        let kernel =
+            RealKernel::open_with(bpffs.path(), pair.index(), attachment, &[]).expect("open");
         attach(&kernel, pair.index()).expect("attach");
         // The kernel takes a link away some time after its pin.
         let begun = Instant::now();

@@ -78,6 +78,15 @@ fn story(maps: &dyn Maps) -> Vec<String> {
         ClassEdit::Delete(entry(5, 0).0),
     ];
     tell("edits", said(maps.class_edit(300, &edits)));
+    // 64 entries are the least that a trie is made for; what fits stays when the rest does not.
+    let many: Vec<ClassEdit> = (1..=70)
+        .map(|n| {
+            let (prefix, entry) = entry(n, 9);
+            ClassEdit::Upsert(prefix, entry)
+        })
+        .collect();
+    tell("more than its trie has room for", said(maps.class_edit(300, &many)));
+    tell("fewer", said(maps.class_edit(300, &[ClassEdit::Delete(entry(2, 0).0)])));
     tell("one class whole", said(maps.class_replace(&[(300, vec![entry(3, 3)])])));
     tell("a class and an absent one go", said(maps.class_remove(&[301, 999])));
     let before = maps.epoch().unwrap();
@@ -101,7 +110,9 @@ fn root_the_maps_in_memory_do_as_the_kernels_do() {
     for (real, fake) in real.iter().zip(&fake) {
         assert_eq!(real, fake);
     }
-    assert!(real.iter().any(|line| line.contains("is full (4 entries)")), "{real:#?}");
+    for full in ["map weft_endpoints is full (4 entries)", "map class 300 is full (64 entries)"] {
+        assert!(real.iter().any(|line| line.contains(full)), "{real:#?}");
+    }
 }
 
 /// Which class comes back to life right after it was taken out, though it had not been there.

@@ -2,10 +2,14 @@
 //!
 //! What it does was taught by the kernel: `root_maps` runs the same script over this body and the real one.
 
-use crate::kernel::{Counted, KernelError, Maps, Pruned, RawEntry};
+use crate::{
+    classes::room_of,
+    kernel::{Counted, KernelError, Maps, Pruned, RawEntry},
+};
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use weft_abi::{
     map::MapSpec,
@@ -26,6 +30,8 @@ pub struct State {
     pub rows: BTreeMap<&'static str, Rows>,
     /// Classes and their tries.
     pub classes: BTreeMap<u32, BTreeMap<PolicyPrefix, PolicyEntry>>,
+    /// What each class's trie has room for, where it was swapped in; of others, [`CLASS_CAPACITY_MAX`].
+    pub class_room: BTreeMap<u32, u32>,
     /// What the programs counted.
     pub counted: Vec<Counted>,
     /// The node's epoch.
@@ -34,6 +40,8 @@ pub struct State {
     pub writes_left: Option<usize>,
     /// How many single writes were done.
     pub written: usize,
+    /// How long the next write of rows stays in the kernel before it is done.
+    pub slow: Option<Duration>,
 }
 
 impl FakeMaps {
@@ -67,6 +75,8 @@ impl Maps for FakeMaps {
     }
 
     fn update_flat(&self, map: &MapSpec, keys: &[u8], values: &[u8]) -> Result<(), KernelError> {
+        let slow = self.state().slow.take();
+        slow.into_iter().for_each(std::thread::sleep);
         let mut state = self.state();
         let keys = keys.chunks_exact(map.key_size as usize);
         for (key, value) in keys.zip(values.chunks_exact(map.value_size as usize)) {
@@ -127,6 +137,8 @@ impl Maps for FakeMaps {
         for (class, entries) in classes {
             state.write("weft_classes")?;
             state.classes.insert(*class, entries.iter().copied().collect());
+            let entries = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+            state.class_room.insert(*class, room_of(entries));
         }
         Ok(())
     }
@@ -136,7 +148,15 @@ impl Maps for FakeMaps {
         if !state.classes.contains_key(&class) {
             return Err(KernelError::Unusable(format!("class {class} has no trie to edit")));
         }
+        let capacity = state.class_room.get(&class).copied().unwrap_or(CLASS_CAPACITY_MAX);
         for edit in edits {
+            let trie = state.classes.entry(class).or_default();
+            if let ClassEdit::Upsert(prefix, _) = edit
+                && trie.len() >= capacity as usize
+                && !trie.contains_key(prefix)
+            {
+                return Err(KernelError::Full { map: format!("class {class}"), capacity });
+            }
             state.write("weft_classes")?;
             let trie = state.classes.entry(class).or_default();
             match edit {

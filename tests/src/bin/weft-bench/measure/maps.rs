@@ -16,6 +16,7 @@ use weft_abi::ipcache::{ADDRESSES4, AddressEntry, REMOTE_POD};
 use weft_agent::{
     gated::Gated,
     mapsync::{self, Change, ClassSync, Fill, TableSync},
+    metrics::Counts,
     runtime::{self, Runtime},
 };
 use weft_core::mapsync::{Edits, Rows};
@@ -131,10 +132,13 @@ async fn own(maps: Arc<RealMaps>, asked: mpsc::Receiver<Asked>, ready: mpsc::Sen
     let config = mapsync::Config::default();
     let classes = runtime.role("map-classes", {
         let maps = Arc::clone(&maps);
-        move |life| ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), config)
+        move |life| {
+            ClassSync::new(Gated::new(Arc::clone(&maps), life.gate()), config, Counts::default())
+        }
     });
     let seat = runtime.role("map-addresses", move |life| {
-        TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), &ADDRESSES4, &classes, config)
+        let owning = (config, Counts::default());
+        TableSync::new(Gated::new(Arc::clone(&maps), life.gate()), &ADDRESSES4, &classes, owning)
     });
     let owner = seat.edge();
     let filled = owner.ask_within(PATIENCE, Fill(Rows::new())).await;
