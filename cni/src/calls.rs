@@ -4,39 +4,46 @@ use crate::{
     config::Config,
     environment::{Environment, attachment},
     error::{CniError, Code},
-    log, netns, queue,
+    node::Node,
     result::{self, Previous},
 };
 use serde_json::Value;
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 use weft_api::{
     FailureKind,
     agent::{Answer, Request},
-    cni::{Add, Attachment, Check},
-    transport::{CallError, Client, Options},
+    cni::{Add, Attachment, Check, Collect},
+    transport::CallError,
 };
-
-/// How long the agent may take for one call; kubelet gives a sandbox four minutes.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// ADD.
 pub(crate) fn add(
+    node: &impl Node,
     config: &Config,
     environment: &Environment,
     attachment: Attachment,
     netns: PathBuf,
 ) -> Result<Value, CniError> {
     let pod = environment.pod()?;
-    netns::check(&netns, environment.may_be_own_netns()?)?;
+    let own = environment.may_be_own_netns()?;
+    node.check_netns(&netns, own).map_err(|why| CniError::new(Code::InvalidNetns, why))?;
     let previous = Previous::read(config)?;
     let netns = text(netns)?;
+    if previous.as_ref().is_some_and(|previous| previous.has(&attachment.interface, &netns)) {
+        let name = &attachment.interface;
+        let message = format!(
+            "ADD: a plugin before weft-cni made {name}, as prevResult says; weft-cni makes it: list it before plugins that change it"
+        );
+        return Err(CniError::new(Code::InvalidConfig, message));
+    }
     let request = Request::CniAdd(Add {
         attachment: attachment.clone(),
         netns: netns.clone(),
         pod_namespace: pod.namespace,
         pod_name: pod.name,
+        network: Some(config.name.clone()),
     });
-    match ask(config, request).map_err(|error| failed("ADD", &error))? {
+    match node.ask(&config.socket, request).map_err(|error| failed("ADD", &error))? {
         Answer::Added(added) => {
             Ok(result::of(&added, &attachment.interface, &netns, config.version, previous))
         }
@@ -45,13 +52,17 @@ pub(crate) fn add(
 }
 
 /// DEL succeeds while the agent is away, or cannot do it now: it is written down and done when it can.
-pub(crate) fn delete(config: &Config, attachment: Attachment) -> Result<(), CniError> {
-    match ask(config, Request::CniDelete(attachment.clone())) {
+pub(crate) fn delete(
+    node: &impl Node,
+    config: &Config,
+    attachment: Attachment,
+) -> Result<(), CniError> {
+    match node.ask(&config.socket, Request::CniDelete(attachment.clone())) {
         Ok(_) => Ok(()),
         Err(CallError::Failed(failure)) if failure.kind != FailureKind::TryAgain => {
             Err(CniError::new(Code::Agent, format!("DEL: {failure}")))
         }
-        Err(why) => queue::put(&config.queue, &attachment).map_err(|error| {
+        Err(why) => node.leave(&config.queue, &attachment).map_err(|error| {
             let folder = config.queue.display();
             CniError::new(Code::Io, format!("DEL: {why}; leave it in {folder}: {error}"))
         }),
@@ -60,6 +71,7 @@ pub(crate) fn delete(config: &Config, attachment: Attachment) -> Result<(), CniE
 
 /// CHECK.
 pub(crate) fn check(
+    node: &impl Node,
     config: &Config,
     environment: &Environment,
     attachment: Attachment,
@@ -68,11 +80,12 @@ pub(crate) fn check(
     let previous = Previous::read(config)?.ok_or_else(|| {
         CniError::new(Code::InvalidConfig, "CHECK: prevResult is missing: what is to be checked?")
     })?;
-    netns::check(&netns, environment.may_be_own_netns()?)?;
+    let own = environment.may_be_own_netns()?;
+    node.check_netns(&netns, own).map_err(|why| CniError::new(Code::InvalidNetns, why))?;
     let netns = text(netns)?;
     let addresses = previous.addresses(&attachment.interface, &netns)?;
     let request = Request::CniCheck(Check { attachment, netns, addresses });
-    ask(config, request).map(drop).map_err(|error| match error {
+    node.ask(&config.socket, request).map(drop).map_err(|error| match error {
         CallError::Failed(f) if f.kind == FailureKind::Refused => {
             CniError::new(Code::Different, format!("CHECK: {f}"))
         }
@@ -81,8 +94,8 @@ pub(crate) fn check(
 }
 
 /// STATUS: would an ADD succeed?
-pub(crate) fn status(config: &Config) -> Result<(), CniError> {
-    ask(config, Request::CniStatus).map(drop).map_err(|error| {
+pub(crate) fn status(node: &impl Node, config: &Config) -> Result<(), CniError> {
+    node.ask(&config.socket, Request::CniStatus).map(drop).map_err(|error| {
         let code = match &error {
             CallError::Failed(failure) if failure.kind != FailureKind::TryAgain => Code::Limited,
             // Pods that are plugged need no agent.
@@ -92,21 +105,17 @@ pub(crate) fn status(config: &Config) -> Result<(), CniError> {
     })
 }
 
-/// GC: the agent forgets attachments that the runtime does not have and whose network namespace is gone.
-pub(crate) fn collect(config: &Config) -> Result<(), CniError> {
+/// GC: the agent forgets attachments of this network that the runtime does not have.
+pub(crate) fn collect(node: &impl Node, config: &Config) -> Result<(), CniError> {
     let valid = config.valid.iter().map(|valid| {
         attachment(&valid.container_id, &valid.interface).map_err(|error| {
             let message = format!("cni.dev/valid-attachments: {error}");
             CniError::new(Code::InvalidConfig, message)
         })
     });
-    let request = Request::CniCollect(valid.collect::<Result<_, _>>()?);
-    ask(config, request).map(drop).map_err(|error| failed("GC", &error))
-}
-
-fn ask(config: &Config, request: Request) -> Result<Answer, CallError> {
-    let options = Options { traceparent: Some(log::call().context), ..Options::within(PATIENCE) };
-    Client::connect(&config.socket, PATIENCE)?.call(request, options)
+    let valid = valid.collect::<Result<_, _>>()?;
+    let request = Request::CniCollect(Collect { network: config.name.clone(), valid });
+    node.ask(&config.socket, request).map(drop).map_err(|error| failed("GC", &error))
 }
 
 fn failed(command: &str, error: &CallError) -> CniError {

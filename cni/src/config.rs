@@ -23,6 +23,8 @@ const FIRST: &str = "0.1.0";
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) version: Version,
+    /// Name of the network.
+    pub(crate) name: String,
     /// The agent's socket.
     pub(crate) socket: PathBuf,
     /// Where DELs wait while the agent is away.
@@ -75,13 +77,15 @@ impl Config {
             let message = format!("cniVersion {asked:?} is not spoken here; {spoken} are");
             CniError::new(Code::IncompatibleVersion, message)
         })?;
-        check_name(written.name.as_deref().unwrap_or_default())?;
+        let name = written.name.unwrap_or_default();
+        check_name(&name)?;
         let socket = written.socket.unwrap_or_else(|| PathBuf::from("/run/weft/agent.sock"));
         let queue = written.queue.unwrap_or_else(|| socket.with_file_name("delete-queue"));
         check_path("socket", &socket, SOCKET_MAX)?;
         check_path("queue", &queue, 4095)?;
         Ok(Self {
             version,
+            name,
             socket,
             queue,
             log_file: written.log_file,

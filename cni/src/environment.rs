@@ -19,7 +19,7 @@ const KNOWN_ARGUMENTS: [&str; 5] = [
 
 /// The variables of one call.
 #[derive(Debug, Default)]
-pub(crate) struct Environment(BTreeMap<String, OsString>);
+pub struct Environment(BTreeMap<String, OsString>);
 
 /// The pod that ADD is for.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,9 +29,10 @@ pub(crate) struct Pod {
 }
 
 impl Environment {
-    pub(crate) fn of_process() -> Self {
+    /// From a process's variables; those whose names are not UTF-8 are none of CNI's.
+    pub fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let named = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
-        Self(std::env::vars_os().filter_map(named).collect())
+        Self(variables.into_iter().filter_map(named).collect())
     }
 
     /// A variable that is set and not empty.
@@ -60,7 +61,7 @@ impl Environment {
     }
 
     /// What is to be done; one that cannot be read is none that is known.
-    pub(crate) fn command(&self) -> Option<String> {
+    pub fn command(&self) -> Option<String> {
         let command = self.0.get("CNI_COMMAND").filter(|command| !command.is_empty());
         command.map(|command| command.to_string_lossy().into_owned())
     }

@@ -36,10 +36,8 @@ pub(crate) fn call() -> &'static Call {
 
 impl Call {
     /// Writes the line. A log that cannot be written is no failure of the call.
-    pub(crate) fn end(&self, file: Option<&Path>, command: &str, error: Option<&str>) {
-        if let Some(file) = file {
-            let _ = self.write(file, command, error);
-        }
+    pub(crate) fn end(&self, file: &Path, command: &str, error: Option<&str>) {
+        let _ = self.write(file, command, error);
     }
 
     fn write(&self, file: &Path, command: &str, error: Option<&str>) -> io::Result<()> {

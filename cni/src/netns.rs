@@ -1,6 +1,5 @@
 //! The network namespace of a call.
 
-use crate::error::{CniError, Code};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use std::{
     fs::{self, File},
@@ -9,10 +8,8 @@ use std::{
 };
 
 /// Refuses what is no network namespace, and the plugin's own: plugging that would give the node an address of a pod.
-pub(crate) fn check(path: &Path, may_be_own: bool) -> Result<(), CniError> {
-    let invalid = |why: String| {
-        CniError::new(Code::InvalidNetns, format!("CNI_NETNS {}: {why}", path.display()))
-    };
+pub(crate) fn check(path: &Path, may_be_own: bool) -> Result<(), String> {
+    let invalid = |why: String| format!("CNI_NETNS {}: {why}", path.display());
     let file = File::open(path).map_err(|error| invalid(error.to_string()))?;
     let kind = fstatfs(&file).map_err(|errno| invalid(errno.to_string()))?.filesystem_type();
     if kind != NSFS_MAGIC {

@@ -52,6 +52,11 @@ impl Previous {
         config.previous.clone().map(read).transpose()
     }
 
+    /// Whether a container has this interface by what the plugins before made.
+    pub(crate) fn has(&self, interface: &str, netns: &str) -> bool {
+        self.interfaces.iter().any(|device| device.name == interface && device.sandbox == netns)
+    }
+
     /// The IPv4 addresses of a container's interface. Plugins after ours may have added some.
     pub(crate) fn addresses(
         &self,

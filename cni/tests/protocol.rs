@@ -189,6 +189,7 @@ fn root_what_the_agent_says_becomes_a_code() {
         for (command, code) in
             [("ADD", Some(add)), ("CHECK", Some(check)), ("DEL", delete), ("STATUS", Some(status))]
         {
+            let config = if command == "ADD" { node.config("1.1.0") } else { config.clone() };
             let outcome = node.call(command, &netns.path, &config);
             assert_eq!(outcome.code(), code, "{kind} {command}: {outcome:?}");
         }
@@ -209,10 +210,14 @@ fn root_an_agent_that_is_away_is_told_quickly() {
     });
     let begun = Instant::now();
     for (command, code) in [("ADD", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50)] {
+        let config = if command == "ADD" { node.config("1.1.0") } else { config.clone() };
         let outcome = node.call(command, &netns.path, &config);
         assert_eq!(outcome.code(), Some(code), "{command}: {outcome:?}");
         assert!(outcome.message().contains("agent.sock"), "{outcome:?}");
     }
+    // A plugin before it made the interface that it is to make: nobody is asked.
+    let outcome = node.call("ADD", &netns.path, &config);
+    assert!(outcome.code() == Some(7) && outcome.message().contains("eth0"), "{outcome:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "four calls took {:?}", begun.elapsed());
 }
 

@@ -17,7 +17,8 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 /// A network: its version, its name and its plugins, each with keys of its own.
@@ -142,6 +143,15 @@ impl Runtime {
         Some(serde_json::from_slice(&text).expect("a cached result is JSON"))
     }
 
+    /// Has the first plugin of a network begin with something, and kills it after a while, however far it is.
+    pub fn kills(&self, command: &str, network: &Network, container: &Container, after: Duration) {
+        let config = config(network, &network.plugins[0], None);
+        let mut child = self.begin(command, &config, Some(container));
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// One call of one plugin.
     #[track_caller]
     fn call(
@@ -150,6 +160,22 @@ impl Runtime {
         config: &Value,
         container: Option<&Container>,
     ) -> Result<Option<Value>, Failure> {
+        let done = self.begin(command, config, container).wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout);
+        let said: Option<Value> = (!text.is_empty()).then(|| {
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{command}: {e}: {text:?}"))
+        });
+        if done.status.success() {
+            return Ok(said);
+        }
+        let said = said.unwrap_or_else(|| panic!("{command} failed and said nothing"));
+        let code = said["code"].as_u64().unwrap_or_else(|| panic!("{command}: {said}"));
+        Err(Failure { code, message: said["msg"].as_str().unwrap().to_owned() })
+    }
+
+    /// A plugin that was told everything.
+    #[track_caller]
+    fn begin(&self, command: &str, config: &Value, container: Option<&Container>) -> Child {
         let name = config["type"].as_str().expect("a plugin has a type");
         let program = self.path.iter().map(|folder| folder.join(name)).find(|p| p.exists());
         let program = program.unwrap_or_else(|| panic!("no {name} in {:?}", self.path));
@@ -166,17 +192,7 @@ impl Runtime {
         let mut child = streams.spawn().unwrap();
         // Who fails early reads nothing.
         let _ = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
-        let done = child.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&done.stdout);
-        let said: Option<Value> = (!text.is_empty()).then(|| {
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{command}: {e}: {text:?}"))
-        });
-        if done.status.success() {
-            return Ok(said);
-        }
-        let said = said.unwrap_or_else(|| panic!("{command} failed and said nothing"));
-        let code = said["code"].as_u64().unwrap_or_else(|| panic!("{command}: {said}"));
-        Err(Failure { code, message: said["msg"].as_str().unwrap().to_owned() })
+        child
     }
 }
 
@@ -202,7 +218,14 @@ impl Netns {
     pub fn new(name: String) -> Self {
         // Dropped, it goes also when it is half made.
         let netns = Self(name);
-        let path = netns.path();
+        netns.make();
+        netns
+    }
+
+    /// Makes another of the name of one that was removed.
+    #[track_caller]
+    pub fn make(&self) {
+        let path = self.path();
         fs::create_dir_all("/run/netns").unwrap();
         fs::File::create_new(&path).unwrap();
         let made = std::thread::spawn(move || {
@@ -211,7 +234,6 @@ impl Netns {
             mount(Some(own), &path, none, MsFlags::MS_BIND, none)
         });
         made.join().unwrap().unwrap();
-        netns
     }
 
     /// Takes it away, with all that is in it; once more is no error.

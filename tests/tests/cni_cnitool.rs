@@ -11,7 +11,7 @@
 #[path = "cni/node.rs"]
 mod node;
 
-use node::{Node, address};
+use node::{Node, address, connect, echoes, serve};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -24,11 +24,18 @@ use weft_tests::lab::{is_root, program};
 /// The first with specification 1.1 whole (STATUS and GC).
 const VERSION: &str = "v1.3.0";
 
-/// Builds `cnitool` once a machine; none, with the reason on stderr, where it cannot be had.
+/// The reference plugins, of which `tuning` comes after ours.
+const PLUGINS: &str = "v1.6.2";
+
 fn cnitool() -> Option<PathBuf> {
+    built("cnitool", "github.com/containernetworking/cni/cnitool", VERSION)
+}
+
+/// Builds a program of Go once a machine; none, with the reason on stderr, where it cannot be had.
+fn built(name: &str, package: &str, version: &str) -> Option<PathBuf> {
     let skipped = |why: &str| {
         // `print!` alone is captured by libtest.
-        let _ = writeln!(std::io::stderr(), "skipped: cnitool {VERSION}: {why}");
+        let _ = writeln!(std::io::stderr(), "skipped: {name} {version}: {why}");
         None
     };
     let go = Command::new("go").arg("version").output();
@@ -38,10 +45,10 @@ fn cnitool() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let Some(cache) = cache else { return skipped("neither XDG_CACHE_HOME nor HOME is set") };
-    let folder = cache.join("weft/cnitool").join(VERSION);
-    let tool = folder.join("cnitool");
-    if !tool.exists() {
-        let package = format!("github.com/containernetworking/cni/cnitool@{VERSION}");
+    let folder = cache.join("weft").join(name).join(version);
+    let program = folder.join(name);
+    if !program.exists() {
+        let package = format!("{package}@{version}");
         let built = Command::new("go").args(["install", &package]).env("GOBIN", &folder).output();
         let built = built.expect("run go");
         if !built.status.success() {
@@ -49,7 +56,7 @@ fn cnitool() -> Option<PathBuf> {
             return skipped(&format!("go install failed: {}", why.trim()));
         }
     }
-    Some(tool)
+    Some(program)
 }
 
 struct Tool {
@@ -57,16 +64,24 @@ struct Tool {
     configs: PathBuf,
     netns: PathBuf,
     pod: &'static str,
+    others: Option<PathBuf>,
 }
 
 impl Tool {
+    /// Folders of plugins: ours, and that of others if there are any.
+    fn path(&self) -> String {
+        let ours = program("weft-cni").parent().unwrap().display().to_string();
+        let others = self.others.iter().map(|folder| folder.display().to_string());
+        others.chain([ours]).collect::<Vec<_>>().join(":")
+    }
+
     fn run(&self, command: &str) -> Output {
-        let arguments = format!("K8S_POD_NAMESPACE=t;K8S_POD_NAME={}", self.pod);
+        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=t;K8S_POD_NAME={}", self.pod);
         Command::new(&self.program)
             .args([command, "weft"])
             .arg(&self.netns)
             .env("NETCONFPATH", &self.configs)
-            .env("CNI_PATH", program("weft-cni").parent().unwrap())
+            .env("CNI_PATH", self.path())
             .env("CNI_IFNAME", "eth0")
             .env("CNI_ARGS", arguments)
             .output()
@@ -91,9 +106,10 @@ impl Tool {
     }
 }
 
-fn write_config(folder: &Path, version: &str, node: &Node) {
+fn write_config(folder: &Path, version: &str, node: &Node, after: &[Value]) {
     fs::create_dir_all(folder).unwrap();
-    let list = json!({"cniVersion": version, "name": "weft", "plugins": node.network.plugins});
+    let plugins = [&node.network.plugins[..], after].concat();
+    let list = json!({"cniVersion": version, "name": "weft", "plugins": plugins});
     fs::write(folder.join("10-weft.conflist"), list.to_string()).unwrap();
 }
 
@@ -107,10 +123,10 @@ fn root_cnitool_plugs_checks_and_unplugs() {
     node.schedule(&[("a", "web")]);
     let sandbox = node.sandbox("a");
     let configs = node.lab.dir().join("net.d");
-    let tool =
-        Tool { program: tool, configs: configs.clone(), netns: sandbox.netns.path(), pod: "a" };
+    let (configs_too, netns) = (configs.clone(), sandbox.netns.path());
+    let tool = Tool { program: tool, configs: configs_too, netns, pod: "a", others: None };
     for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
-        write_config(&configs, version, &node);
+        write_config(&configs, version, &node, &[]);
         let result: Value = serde_json::from_str(&tool.does("add")).unwrap();
         assert_eq!(result["cniVersion"], version, "{result}");
         let address = address(&result);
@@ -145,4 +161,35 @@ fn root_cnitool_plugs_checks_and_unplugs() {
     assert!(unknown.fails("status").contains("agent.sock"));
     unknown.does("del");
     assert_eq!(node.queued().len(), 1);
+}
+
+#[test]
+fn root_a_plugin_after_ours_changes_what_it_may() {
+    if !is_root() {
+        return;
+    }
+    let Some(tool) = cnitool() else { return };
+    let package = "github.com/containernetworking/plugins/plugins/meta/tuning";
+    let Some(tuning) = built("tuning", package, PLUGINS) else { return };
+    let node = Node::up("tuning");
+    node.schedule(&[("a", "web"), ("b", "web")]);
+    let (sandbox, other) = (node.sandbox("a"), node.plugged("b"));
+    serve(&other.0);
+    let configs = node.lab.dir().join("net.d");
+    let others = tuning.parent().map(Path::to_owned);
+    let (program, netns) = (tool, sandbox.netns.path());
+    let tool = Tool { program, configs: configs.clone(), netns, pod: "a", others };
+    let tuning = json!({"type": "tuning", "mtu": 1300, "sysctl": {"net.core.somaxconn": "500"}});
+    for version in ["0.4.0", "1.0.0", "1.1.0"] {
+        write_config(&configs, version, &node, std::slice::from_ref(&tuning));
+        let result: Value = serde_json::from_str(&tool.does("add")).unwrap();
+        assert_eq!(result["interfaces"][1]["name"], "eth0", "{result}");
+        let link = || Command::new("ip").args(["link", "show", "eth0"]).output().unwrap().stdout;
+        let link = String::from_utf8(sandbox.netns.inside(link)).unwrap();
+        assert!(link.contains("mtu 1300"), "{link}");
+        tool.does("check");
+        assert!(connect(&sandbox, other.1).is_some_and(|mut stream| echoes(&mut stream)));
+        tool.does("del");
+        assert_eq!(node.endpoints().len(), 1);
+    }
 }

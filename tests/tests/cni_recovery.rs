@@ -200,11 +200,7 @@ fn root_a_pod_whose_record_is_damaged_goes_on_until_it_is_deleted() {
     let other = talking.node.plugged("other").0;
     let row = talking.node.endpoints().into_iter().find(|row| row.pod == "t/client").unwrap();
     let file = talking.node.file(&format!("state/endpoints/{}.json", row.interface));
-    let problems = |node: &Node| match node.ask(weft_api::agent::Request::Status) {
-        Ok(weft_api::agent::Answer::Status(status)) => status.problems,
-        other => panic!("{other:?}"),
-    };
-    let said = |node: &Node| problems(node).iter().any(|p| p.contains(&row.interface));
+    let said = |node: &Node| node.problems().iter().any(|p| p.contains(&row.interface));
     let whole = fs::read(&file).unwrap();
     let torn = &whole[..whole.len() / 2];
     // With operators away; then with them. A file without a link is nobody's.
@@ -240,7 +236,7 @@ fn root_a_pod_whose_record_is_damaged_goes_on_until_it_is_deleted() {
     talking.node.runtime.delete(&talking.node.network, &client).unwrap();
     assert_eq!((talking.node.endpoints().len(), talking.node.links().len()), (3, 3));
     assert!(!file.exists());
-    assert_eq!(problems(&talking.node), Vec::<String>::new());
+    assert_eq!(talking.node.problems(), Vec::<String>::new());
     assert!(talking.reaches_server(&late));
 }
 

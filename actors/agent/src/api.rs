@@ -7,6 +7,7 @@ use crate::{
     flows::{Follow, Reader},
     inspect::{DumpMap, Inspector, ListMaps},
     ipcache::{Ipcache, ListNodes},
+    leftovers::Leftovers,
     metrics::Counts,
     observer::Observer,
     policy::{ListIdentities, ListPolicies, Policy},
@@ -54,6 +55,8 @@ pub struct Setting {
     pub progress: watch::Receiver<Progress>,
     /// CNI calls.
     pub cni: Cni,
+    /// What is left over of pods that are gone.
+    pub leftovers: Leftovers,
     /// Who is plugged here.
     pub plugged: watch::Receiver<Option<PluggedPods>>,
     /// How many flows there were.
@@ -136,7 +139,7 @@ impl Api {
             Request::CniCheck(check) => cni.check(check).await?,
             Request::CniStatus => cni.status().await?,
             Request::CniCollect(valid) => cni.collect(valid).await?,
-            Request::Status => Answer::Status(self.status()),
+            Request::Status => Answer::Status(self.status().await),
             Request::Endpoints => {
                 let realised = self.setting.progress.borrow().realised.to_string();
                 Answer::Endpoints(edges.endpoints.ask(ListEndpoints { realised }).await?)
@@ -182,7 +185,8 @@ impl Api {
         Ok(Answer::Done)
     }
 
-    fn status(&self) -> Status {
+    async fn status(&self) -> Status {
+        let left = self.setting.leftovers.look().await;
         let progress = self.setting.progress.borrow();
         let actors = self.setting.runtime.actors();
         let mut problems: Vec<String> = progress.problem.iter().cloned().collect();
@@ -193,8 +197,17 @@ impl Api {
         if progress.realised == Revision::ZERO {
             problems.push("no operator has sent this node its state yet".to_owned());
         }
+        if let Some(why) = &progress.unkept {
+            problems.push(format!(
+                "what was published is not on disk ({why}): an agent that starts without operators knows nothing; make room"
+            ));
+        }
         if let Some(plugged) = &*self.setting.plugged.borrow() {
             problems.extend(plugged.damaged.values().cloned());
+        }
+        match left {
+            Ok(left) => problems.extend(left.iter().map(ToString::to_string)),
+            Err(error) => problems.push(format!("look for what is left over of pods: {error}")),
         }
         let down = actors.iter().filter(|actor| actor.state != "running");
         problems.extend(down.map(|actor| format!("actor {} is {}", actor.name, actor.state)));

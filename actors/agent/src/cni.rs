@@ -2,8 +2,9 @@
 
 use crate::{
     Refusal,
-    endpoints::{Add, CanPlug, Check, Delete, Endpoints, ListAttachments},
+    endpoints::{Add, CanPlug, Check, Delete, Endpoints, Key, ListHeld},
     internal,
+    loader::{Loader, Plugged},
     runtime::{Edge, Seat},
     try_again,
     uplink::Progress,
@@ -21,6 +22,7 @@ use weft_api::{
     agent::Answer,
     cni::{self, Attachment},
 };
+use weft_core::endpoint::Phase;
 use weft_types::Revision;
 
 /// What CNI calls are told.
@@ -46,20 +48,23 @@ const ABANDONED: Duration = Duration::from_secs(60);
 pub struct Cni {
     config: Config,
     endpoints: Rc<Edge<Endpoints>>,
+    loader: Rc<Edge<Loader>>,
     progress: watch::Receiver<Progress>,
     /// Where `weft-cni` leaves DELs while the agent is away.
     queue: PathBuf,
 }
 
 impl Cni {
-    /// In front of the endpoints.
+    /// In front of the endpoints and their links.
     pub fn new(
         config: Config,
         endpoints: &Seat<Endpoints>,
+        loader: &Seat<Loader>,
         progress: watch::Receiver<Progress>,
         queue: PathBuf,
     ) -> Self {
-        Self { config, endpoints: Rc::new(endpoints.edge()), progress, queue }
+        let (endpoints, loader) = (Rc::new(endpoints.edge()), Rc::new(loader.edge()));
+        Self { config, endpoints, loader, progress, queue }
     }
 
     /// ADD; a pod that is not known yet is waited for. An older DEL of the attachment comes first.
@@ -122,15 +127,19 @@ impl Cni {
         attachment: Attachment,
         patience: Option<Duration>,
     ) -> Result<Answer, Refusal> {
+        self.unplug(Key::from(attachment), patience).await?;
+        Ok(Answer::Done)
+    }
+
+    async fn unplug(&self, key: Key, patience: Option<Duration>) -> Result<(), Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.endpoints.ask(Delete(attachment, answer)).await?;
+        self.endpoints.ask(Delete(key, answer)).await?;
         let patience = self.patience(patience);
         let deleted = tokio::time::timeout(patience, answered);
         deleted
             .await
             .map_err(|_| try_again(format!("not unplugged after {patience:?}")))?
-            .map_err(|_| try_again("interrupted"))??;
-        Ok(Answer::Done)
+            .map_err(|_| try_again("interrupted"))?
     }
 
     /// CHECK.
@@ -153,19 +162,34 @@ impl Cni {
         Ok(Answer::Done)
     }
 
-    /// GC: what the runtime does not have is deleted where its network namespace is gone, too. So neither a list that
-    /// is too short nor another network's takes a pod away.
-    pub async fn collect(&self, valid: Vec<Attachment>) -> Result<Answer, Refusal> {
-        let valid: BTreeSet<Attachment> = valid.into_iter().collect();
-        for (attachment, netns) in self.endpoints.ask(ListAttachments).await? {
-            let is_gone =
-                || async { tokio::fs::try_exists(&netns).await.is_ok_and(|there| !there) };
-            if !valid.contains(&attachment) && is_gone().await {
-                tracing::info!(container = attachment.container_id, "GC: nobody has it any more");
-                self.delete(attachment, None).await?;
+    /// GC: every attachment of the network that is not in the runtime's list is deleted; one that cannot be keeps none of
+    /// the others.
+    pub async fn collect(&self, asked: cni::Collect) -> Result<Answer, Refusal> {
+        let listed: BTreeSet<Key> = asked.valid.into_iter().map(Key::from).collect();
+        let links: BTreeSet<String> =
+            self.loader.ask(Plugged).await??.into_iter().map(|(link, _)| link).collect();
+        let mut problems = Vec::new();
+        for (key, endpoint) in self.endpoints.ask(ListHeld).await? {
+            let goes = !listed.contains(&key)
+                && match &key.network {
+                    Some(network) => *network == asked.network,
+                    // Whose it is nobody can say: it goes when nothing is left of it.
+                    None => endpoint.phase == Phase::Ready && !links.contains(&key.link),
+                };
+            if goes {
+                tracing::info!(link = key.link, pod = %endpoint.pod, "GC: nobody has it any more");
+                let pod = endpoint.pod;
+                let deleted = self.unplug(key, None).await;
+                problems.extend(deleted.err().map(|why| format!("pod {pod}: {why}")));
             }
         }
-        Ok(Answer::Done)
+        if problems.is_empty() { Ok(Answer::Done) } else { Err(internal(problems.join("; "))) }
+    }
+
+    /// How many DELs wait.
+    pub async fn waiting(&self) -> usize {
+        let queue = self.queue.clone();
+        tokio::task::spawn_blocking(move || queued(&queue).len()).await.unwrap_or_default()
     }
 
     /// Does the DELs that came while the agent was away, again and again: one may be left behind at any time.

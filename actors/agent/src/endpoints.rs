@@ -30,11 +30,7 @@ use steps::{find, open, plug, spec, unplug};
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
 use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
-use weft_api::{
-    Failure, FailureKind,
-    agent::EndpointRow,
-    cni::{self, Attachment},
-};
+use weft_api::{Failure, FailureKind, agent::EndpointRow, cni};
 use weft_core::{
     endpoint::{Caller, Effect, Endpoint, Endpoints as Core, Event, Failure as Why, Phase},
     ipcache::LocalPod,
@@ -190,10 +186,10 @@ impl Endpoints {
                     Event::Opened { key, result: result.map_err(why) }
                 });
             }
-            Effect::Find { key, wire } => {
-                let loader = Rc::clone(&self.edges.loader);
+            Effect::Find { key, endpoint } => {
+                let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
                 self.then(life, key.clone(), async move {
-                    let result = find(&loader, &key, wire).await;
+                    let result = find(&loader, &setting, &key, &endpoint).await;
                     Event::Found { key, result: result.map_err(why) }
                 });
             }
@@ -350,7 +346,7 @@ request!(Add => ());
 
 impl Serve<Add> for Endpoints {
     async fn serve(&mut self, Add(add, answer): Add, life: &Life<Self>) {
-        let key = Key::from(add.attachment);
+        let key = Key { network: add.network, ..Key::from(add.attachment) };
         let caller = self.wait(&key, Waiter::Add(answer));
         let pod = weft_types::NamespacedName::new(add.pod_namespace, add.pod_name);
         let event = Event::Add { key, pod, netns: add.netns, caller };
@@ -359,12 +355,11 @@ impl Serve<Add> for Endpoints {
 }
 
 /// CNI DEL, and where the answer goes; deleting the absent succeeds.
-pub struct Delete(pub Attachment, pub oneshot::Sender<Result<(), Refusal>>);
+pub struct Delete(pub Key, pub oneshot::Sender<Result<(), Refusal>>);
 request!(Delete => ());
 
 impl Serve<Delete> for Endpoints {
-    async fn serve(&mut self, Delete(attachment, answer): Delete, life: &Life<Self>) {
-        let key = Key::from(attachment);
+    async fn serve(&mut self, Delete(key, answer): Delete, life: &Life<Self>) {
         let caller = self.wait(&key, Waiter::Delete(answer));
         self.happened(Event::Delete { key, caller }, life);
     }
@@ -422,18 +417,13 @@ impl Serve<CanPlug> for Endpoints {
     }
 }
 
-/// Every attachment with the path of its network namespace; where the record is damaged, neither is known.
-pub struct ListAttachments;
-request!(ListAttachments => Vec<(Attachment, PathBuf)>);
+/// Every endpoint.
+pub struct ListHeld;
+request!(ListHeld => Vec<(Key, Endpoint)>);
 
-impl Serve<ListAttachments> for Endpoints {
-    async fn serve(&mut self, _: ListAttachments, _: &Life<Self>) -> Vec<(Attachment, PathBuf)> {
-        self.core
-            .iter()
-            .filter_map(|(key, endpoint)| {
-                Some((key.attachment.clone().ok()?, endpoint.netns.clone().into()))
-            })
-            .collect()
+impl Serve<ListHeld> for Endpoints {
+    async fn serve(&mut self, _: ListHeld, _: &Life<Self>) -> Vec<(Key, Endpoint)> {
+        self.core.iter().map(|(key, endpoint)| (key.clone(), endpoint.clone())).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The kernel behind a gate: what an incarnation that was replaced still asks of it is refused.
 
 use crate::runtime::Gate;
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 use weft_abi::{
     map::MapSpec,
     policy::{ClassEdit, PolicyEntry, PolicyPrefix},
@@ -128,6 +128,11 @@ impl<K: Programs + ?Sized> Gated<K> {
     pub fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
         self.pass()?.detach_pod(ifindex)
     }
+
+    /// Interfaces that there are pins of pods' links for.
+    pub fn pinned(&self) -> Result<BTreeSet<u32>, KernelError> {
+        self.pass()?.pinned()
+    }
 }
 
 impl<K: Links + ?Sized> Gated<K> {
@@ -154,6 +159,11 @@ impl<K: Links + ?Sized> Gated<K> {
     /// How it differs from what was made.
     pub fn inspect(&self, spec: &LinkSpec) -> Result<Vec<String>, KernelError> {
         self.pass()?.inspect(spec)
+    }
+
+    /// Index of the host side, if the other end is in the pod's network namespace.
+    pub fn joined(&self, spec: &LinkSpec) -> Result<Option<u32>, KernelError> {
+        self.pass()?.joined(spec)
     }
 
     /// Host sides that exist.

@@ -14,6 +14,7 @@ pub mod gated;
 pub mod inspect;
 pub mod ipcache;
 pub mod journal;
+pub mod leftovers;
 pub mod loader;
 pub mod mapsync;
 pub mod metrics;

@@ -7,7 +7,12 @@ use crate::{
     metrics::Counts,
     runtime::{Life, Role, Serve, Thread, request},
 };
-use std::{collections::VecDeque, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 use weft_datapath::kernel::{KernelError, Link, LinkSpec, Links, Programs};
 
@@ -90,6 +95,12 @@ impl Loader {
     /// Every program of a pod's link; how many were not there.
     fn attach(&self, ifindex: u32) -> Result<usize, KernelError> {
         Ok(self.programs.attach_pod(ifindex)? + self.programs.link_pod(ifindex)?)
+    }
+
+    /// The index of a link by its host side's name, if it is there.
+    fn index(&self, host_interface: &str) -> Result<Option<u32>, KernelError> {
+        let links = self.links.plugged()?;
+        Ok(links.into_iter().find(|(name, _)| name == host_interface).map(|(_, index)| index))
     }
 
     /// Adds chores, and begins with them after a lull if there were none.
@@ -215,11 +226,47 @@ request!(Unplug => Result<(), Refusal>);
 
 impl Serve<Unplug> for Loader {
     async fn serve(&mut self, unplug: Unplug, _: &Life<Self>) -> Result<(), Refusal> {
+        let ifindex = match unplug.ifindex {
+            Some(ifindex) => Some(ifindex),
+            // An ADD that did not end told nobody the index, and may have left pins.
+            None => self.index(&unplug.host_interface).map_err(internal)?,
+        };
         self.links.unplug(&unplug.host_interface).map_err(internal)?;
-        let Some(ifindex) = unplug.ifindex else { return Ok(()) };
+        let Some(ifindex) = ifindex else { return Ok(()) };
         self.chores
             .retain(|chore| !matches!(chore, Chore::Link(i) | Chore::Mend(i) if *i == ifindex));
         self.programs.detach_pod(ifindex).map_err(internal)
+    }
+}
+
+/// Remove pins of interfaces that are gone.
+pub struct Unpin;
+request!(Unpin => Result<(), Refusal>);
+
+impl Serve<Unpin> for Loader {
+    async fn serve(&mut self, _: Unpin, _: &Life<Self>) -> Result<(), Refusal> {
+        // In this order: a link is there before its pins.
+        let mut pins = self.programs.pinned().map_err(internal)?;
+        for (_, ifindex) in self.links.plugged().map_err(internal)? {
+            pins.remove(&ifindex);
+        }
+        pins.into_iter().try_for_each(|gone| self.programs.detach_pod(gone)).map_err(internal)
+    }
+}
+
+/// The links and pins there are.
+pub struct LookAtLinks;
+request!(LookAtLinks => Result<(Vec<(String, u32)>, BTreeSet<u32>), Refusal>);
+
+impl Serve<LookAtLinks> for Loader {
+    async fn serve(
+        &mut self,
+        _: LookAtLinks,
+        _: &Life<Self>,
+    ) -> Result<(Vec<(String, u32)>, BTreeSet<u32>), Refusal> {
+        // In this order: a link is there before its pins.
+        let pins = self.programs.pinned().map_err(internal)?;
+        Ok((self.links.plugged().map_err(internal)?, pins))
     }
 }
 
@@ -240,6 +287,20 @@ request!(Plugged => Result<Vec<(String, u32)>, Refusal>);
 impl Serve<Plugged> for Loader {
     async fn serve(&mut self, _: Plugged, _: &Life<Self>) -> Result<Vec<(String, u32)>, Refusal> {
         self.links.plugged().map_err(internal)
+    }
+}
+
+/// Index of a link's host side, if the other end is in the pod's network namespace.
+pub struct Joined(pub LinkSpec);
+request!(Joined => Result<Option<u32>, Refusal>);
+
+impl Serve<Joined> for Loader {
+    async fn serve(
+        &mut self,
+        Joined(spec): Joined,
+        _: &Life<Self>,
+    ) -> Result<Option<u32>, Refusal> {
+        self.links.joined(&spec).map_err(internal)
     }
 }
 

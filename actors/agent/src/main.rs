@@ -20,6 +20,7 @@ use weft_agent::{
     gated::Gated,
     inspect::Inspector,
     ipcache::Ipcache,
+    leftovers::Leftovers,
     loader::{Device, Loader},
     mapsync::{ClassSync, TableSync},
     metrics::{Counts, Metrics},
@@ -138,8 +139,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     let endpoints = runtime.role("endpoints", {
         let (policy, ipcache) = (policy.clone(), ipcache.clone());
-        let callees = Callees { policy, ipcache, loader, table: rows, classes: classes.clone() };
+        let (loader, classes) = (loader.clone(), classes.clone());
+        let callees = Callees { policy, ipcache, loader, table: rows, classes };
         let node = node.clone();
+        let folder = folder.clone();
         let setting = endpoints::Setting { node, folder, mtu, plugged };
         move |_| Endpoints::new(setting.clone(), &callees)
     });
@@ -161,11 +164,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
         observer: &observer,
     };
     let queue = config.run_dir.join("delete-queue");
-    let cni = Cni::new(config.cni, &endpoints, seen.clone(), queue);
+    let cni = Cni::new(config.cni, &endpoints, &loader, seen.clone(), queue);
     let setting = api::Setting {
         node: config.node.clone(),
         runtime: runtime.clone(),
         progress: seen.clone(),
+        leftovers: Leftovers::new(&loader, &endpoints, cni.clone(), folder),
         cni: cni.clone(),
         plugged: told,
         flows: flowed,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
     net::Ipv4Addr,
@@ -21,6 +21,9 @@ pub struct Record {
     pub version: u16,
     /// The CNI attachment.
     pub attachment: Attachment,
+    /// Name of its CNI network; the first agents wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The pod.
     pub pod: NamespacedName,
     /// Path of its network namespace.
@@ -85,11 +88,7 @@ pub fn read(folder: &Path) -> Result<Records, StateError> {
     let mut records = Records::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "json")
-            && let Some(name) = path.file_stem()
-        {
-            records.insert(name.to_string_lossy().into_owned(), read_one(&path));
-        }
+        records.extend(name_of(&path, "json").map(|name| (name, read_one(&path))));
     }
     Ok(records)
 }
@@ -112,6 +111,34 @@ fn read_one(path: &Path) -> Result<Record, StateError> {
     Ok(record)
 }
 
+/// The names of the files there are, whatever is in them.
+pub fn names(folder: &Path) -> Result<BTreeSet<String>, StateError> {
+    let failed = |e: std::io::Error| StateError::new("list", folder, e);
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        names.extend(name_of(&path, "json"));
+    }
+    Ok(names)
+}
+
+/// Removes what an agent that was killed left half written. Nobody else writes here.
+pub fn clean(folder: &Path) -> Result<(), StateError> {
+    let failed = |e: std::io::Error| StateError::new("list", folder, e);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if name_of(&path, "new").is_some() {
+            fs::remove_file(&path).map_err(|e| StateError::new("remove", &path, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn name_of(path: &Path, extension: &str) -> Option<String> {
+    let name = path.file_stem().filter(|_| path.extension().is_some_and(|e| e == extension))?;
+    Some(name.to_string_lossy().into_owned())
+}
+
 /// Writes one, whole: who reads finds the one before or this one, whatever becomes of the agent. It does not wait for
 /// the disk: what would lose the file, a crash of the machine, ends the link and the network namespace that it is about.
 pub fn write(folder: &Path, name: &str, record: &Record) -> Result<(), StateError> {
@@ -123,7 +150,11 @@ pub fn write(folder: &Path, name: &str, record: &Record) -> Result<(), StateErro
         file.write_all(&serde_json::to_vec(&whole)?)?;
         fs::rename(&new, &path)
     };
-    attempt().map_err(|e| StateError::new("write", &path, e))
+    attempt().map_err(|e| {
+        // Half a file would take what little room a full disk has; that it does not go changes nothing for the caller.
+        drop(fs::remove_file(&new));
+        StateError::new("write", &path, e)
+    })
 }
 
 /// Removes one; removing the absent is no error.
@@ -145,6 +176,7 @@ mod tests {
         Record {
             version: VERSION,
             attachment: Attachment { container_id: "c0ffee".into(), interface: "eth0".into() },
+            network: Some("weft".into()),
             pod: NamespacedName::new("shop", "cart-0"),
             netns: "/run/netns/cart".into(),
             id: 3,
@@ -168,16 +200,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_half_written_is_nobodys_and_goes() {
+        let disk = tempfile::tempdir().unwrap();
+        let folder = folder(disk.path()).unwrap();
+        write(&folder, "wl1", &record()).unwrap();
+        // An agent was killed over one; over another its disk was full, or here: it is where a folder is.
+        fs::write(folder.join("wl2.new"), "{").unwrap();
+        fs::create_dir(folder.join("wl3.json")).unwrap();
+        fs::write(folder.join("wl3.json/x"), "").unwrap();
+        let failed = write(&folder, "wl3", &record()).unwrap_err().to_string();
+        assert!(failed.contains("wl3.json"), "{failed}");
+        assert!(!folder.join("wl3.new").exists());
+        clean(&folder).unwrap();
+        assert!(!folder.join("wl2.new").exists());
+        fs::remove_dir_all(folder.join("wl3.json")).unwrap();
+        assert_eq!(names(&folder).unwrap(), BTreeSet::from(["wl1".to_owned()]));
+    }
+
+    #[test]
     fn the_file_keeps_its_form() {
         // Golden: a pod plugged by an older agent must be read by a newer one.
-        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
-        let first = golden.replace(",\"crc32\":2019759998", "");
+        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"network":"weft","pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
+        let older = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
+        let first = older.replace(",\"crc32\":2019759998", "");
         let disk = tempfile::tempdir().unwrap();
         let folder = folder(disk.path()).unwrap();
         write(&folder, "wl1", &record()).unwrap();
         assert_eq!(fs::read_to_string(folder.join("wl1.json")).unwrap(), golden);
-        fs::write(folder.join("wl1.json"), first).unwrap();
-        assert_eq!(*read(&folder).unwrap()["wl1"].as_ref().unwrap(), record());
+        for text in [older, &first] {
+            fs::write(folder.join("wl1.json"), text).unwrap();
+            let without = Record { network: None, ..record() };
+            assert_eq!(*read(&folder).unwrap()["wl1"].as_ref().unwrap(), without);
+        }
     }
 
     #[test]

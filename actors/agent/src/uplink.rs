@@ -71,6 +71,8 @@ pub struct Progress {
     pub refusal: Option<String>,
     /// Why the newest revision is not realised, if it is not.
     pub problem: Option<String>,
+    /// Why what was published is not on this node's disk, if it is not.
+    pub unkept: Option<String>,
 }
 
 /// What does not change over the lives of this actor.
@@ -136,6 +138,8 @@ pub struct Uplink {
     /// What caused them.
     causes: Vec<(Revision, TraceContext)>,
     retrying: bool,
+    /// Whether what could not be kept is about to be tried again.
+    keeping: bool,
 }
 
 impl Uplink {
@@ -156,6 +160,7 @@ impl Uplink {
             pending: false,
             causes: Vec::new(),
             retrying: false,
+            keeping: false,
         }
     }
 

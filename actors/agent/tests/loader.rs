@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use weft_agent::{
     gated::Gated,
-    loader::{Config, Device, Loader, Plug, Sweep, Unplug},
+    loader::{Config, Device, Loader, Plug, Sweep, Unpin, Unplug},
     metrics::Counts,
     runtime::{Edge, Runtime},
 };
@@ -124,4 +124,20 @@ async fn pods_get_the_mtu_that_the_device_has_now() {
     assert_eq!(*world.mtu.borrow(), 1500);
     world.loader.ask(Sweep).await.unwrap();
     world.becomes("told", |_| *world.mtu.borrow() == 1400).await;
+}
+
+#[actix::test]
+async fn an_add_that_did_not_end_and_an_interface_that_is_gone_leave_no_pins() {
+    let world = world(Duration::from_millis(1));
+    for ifindex in [10, 11] {
+        world.plug(ifindex).await;
+    }
+    world.becomes("linked", |state| state.links == [DEVICE, 10, 11].into()).await;
+    // Who died over the ADD told nobody the index.
+    let host_interface = "weft10".to_owned();
+    world.loader.ask(Unplug { host_interface, ifindex: None }).await.unwrap().unwrap();
+    assert_eq!(world.kernel.state().links, [DEVICE, 11].into());
+    world.kernel.state().links.insert(99);
+    world.loader.ask(Unpin).await.unwrap().unwrap();
+    assert_eq!(world.kernel.state().links, [DEVICE, 11].into());
 }

@@ -17,8 +17,8 @@ pub enum Request {
     CniCheck(cni::Check),
     /// CNI STATUS: is ADD possible now?
     CniStatus,
-    /// CNI GC: attachments that are not among these, and whose network namespace is gone, are deleted; answered by nothing.
-    CniCollect(Vec<cni::Attachment>),
+    /// CNI GC: attachments of the network that are not among these are deleted; answered by nothing.
+    CniCollect(cni::Collect),
     /// Health, revision, actors.
     Status,
     /// The endpoints of this node.

@@ -31,6 +31,18 @@ pub struct Add {
     pub pod_namespace: String,
     /// `K8S_POD_NAME`.
     pub pod_name: String,
+    /// Name of the network, for GC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}
+
+/// GC: which attachments of a network its runtime has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collect {
+    /// Name of the network.
+    pub network: String,
+    /// The attachments.
+    pub valid: Vec<Attachment>,
 }
 
 /// What ADD made; the plugin turns it into a CNI result of the version it was asked in.

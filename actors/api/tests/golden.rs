@@ -38,9 +38,10 @@ fn cni_calls() {
                 netns: "/run/netns/a".to_owned(),
                 pod_namespace: "shop".to_owned(),
                 pod_name: "web-0".to_owned(),
+                network: Some("weft".to_owned()),
             }))
         },
-        r#"{"version":1,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","deadline_ms":5000,"request":{"cni_add":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","pod_namespace":"shop","pod_name":"web-0"}}}"#,
+        r#"{"version":1,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","deadline_ms":5000,"request":{"cni_add":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","pod_namespace":"shop","pod_name":"web-0","network":"weft"}}}"#,
     );
     golden(
         call(agent::Request::CniDelete(attachment())),
@@ -59,8 +60,11 @@ fn cni_calls() {
         r#"{"version":1,"deadline_ms":5000,"request":"cni_status"}"#,
     );
     golden(
-        call(agent::Request::CniCollect(vec![attachment()])),
-        r#"{"version":1,"deadline_ms":5000,"request":{"cni_collect":[{"container_id":"c0ffee","interface":"eth0"}]}}"#,
+        call(agent::Request::CniCollect(cni::Collect {
+            network: "weft".to_owned(),
+            valid: vec![attachment()],
+        })),
+        r#"{"version":1,"deadline_ms":5000,"request":{"cni_collect":{"network":"weft","valid":[{"container_id":"c0ffee","interface":"eth0"}]}}}"#,
     );
 }
 

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod endpoint;
 pub mod flow;
 pub mod ipcache;
+pub mod leftover;
 pub mod mapsync;
 pub mod policy;
 pub mod recent;

@@ -42,7 +42,11 @@ pub fn parse(text: &str) -> Option<u64> {
         "Z" | "" => 0,
         zone => {
             let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-            let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+            let (hours, minutes) = (hours.parse::<u8>().ok()?, minutes.parse::<u8>().ok()?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let seconds = i64::from(hours) * 3600 + i64::from(minutes) * 60;
             if zone.starts_with('-') { -seconds } else { seconds }
         }
     };
@@ -103,6 +107,9 @@ mod tests {
         for bad in ["", "x", "2026-13-01", "2026-01-01T25:00:00Z", "2026-01-01T00:00:00.xZ", "1-1"]
         {
             assert_eq!(parse(bad), None, "{bad}");
+        }
+        for zone in ["+24:00", "-00:60", "+9999999999999999:00", "+01", "+-1:00", "+"] {
+            assert_eq!(parse(&format!("2026-01-01T00:00:00{zone}")), None, "{zone}");
         }
     }
 

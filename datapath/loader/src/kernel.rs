@@ -5,7 +5,7 @@
 //! on the `maps` and `loader` arbiters, never on `control`.
 
 use crate::events::Readiness;
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
 use weft_abi::{
     event::Event,
     map::MapSpec,
@@ -107,6 +107,8 @@ pub trait Programs: Send + Sync + 'static {
     fn attach_net(&self, ifindex: u32) -> Result<usize, KernelError>;
     /// Removes the pins of a pod's links; the interface itself may be gone already.
     fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError>;
+    /// Interfaces that there are pins of pods' links for, gone or not.
+    fn pinned(&self) -> Result<BTreeSet<u32>, KernelError>;
 }
 
 /// A pod's link to make.
@@ -145,6 +147,9 @@ pub trait Links: Send + Sync + 'static {
     fn unplug(&self, host_interface: &str) -> Result<(), KernelError>;
     /// Whether the link is as [`Links::plug`] made it; the differences in words.
     fn inspect(&self, spec: &LinkSpec) -> Result<Vec<String>, KernelError>;
+    /// Index of the host side, if the other end is in the pod's network namespace. A namespace that went takes its links
+    /// with it in its own time, and another of its name may be there before.
+    fn joined(&self, spec: &LinkSpec) -> Result<Option<u32>, KernelError>;
     /// Host sides that exist, by name and index.
     fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError>;
     /// The device with this address, and its MTU.

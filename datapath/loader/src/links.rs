@@ -98,6 +98,16 @@ impl Links for RealLinks {
         Ok(wrong)
     }
 
+    fn joined(&self, spec: &LinkSpec) -> Result<Option<u32>, KernelError> {
+        let action = || format!("look for {}", spec.host_interface);
+        let host = network()?.device(&spec.host_interface).map_err(failed(action()))?;
+        let Some(host) = host.filter(|_| spec.netns.exists()) else { return Ok(None) };
+        let pod = netns::inside(&spec.netns, || {
+            network()?.device(&spec.interface).map_err(failed(action()))
+        })?;
+        Ok(pod.filter(|pod| mates(&host, pod)).map(|_| host.index))
+    }
+
     fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
         let devices = network()?.devices().map_err(failed("list interfaces".to_owned()))?;
         Ok(devices.into_iter().filter(is_host_side).map(|d| (d.name, d.index)).collect())
@@ -287,8 +297,9 @@ fn pod_differences(spec: &LinkSpec, host: &Device) -> io::Result<Vec<String>> {
     let checks = [
         (mates(host, &pod), format!("{name} is not the peer of {}", spec.host_interface)),
         (pod.up, format!("{name} is down")),
-        // Of the device's at the time when the pod was plugged.
-        (pod.mtu == host.mtu, format!("{name} has MTU {}, its peer {}", pod.mtu, host.mtu)),
+        // Of the device's at the time when the pod was plugged; a plugin after ours may have made
+        // it smaller.
+        (pod.mtu <= host.mtu, format!("{name} has MTU {}, more than its peer's {}", pod.mtu, host.mtu)),
         (pod.mac == Some(pod_mac(spec.address)), format!("{name} has another hardware address")),
         (
             network.addresses()?.contains(&(spec.address, pod.index)),

@@ -3,7 +3,7 @@
 use crate::{
     attachment::{Attachment, Placed, filter, unlink, unusable},
     kernel::{KernelError, Programs},
-    maps::pin_name,
+    maps::{failed, pin_name},
     objects,
 };
 use aya::{
@@ -11,6 +11,7 @@ use aya::{
     programs::{SchedClassifier, TcAttachType},
 };
 use std::{
+    collections::BTreeSet,
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -142,6 +143,19 @@ impl Programs for RealPrograms {
 
     fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
         POD.iter().try_for_each(|(name, _)| unlink(&self.pin(name, ifindex)))
+    }
+
+    fn pinned(&self) -> Result<BTreeSet<u32>, KernelError> {
+        let action = || format!("list {}", self.links.display());
+        let mut pinned = BTreeSet::new();
+        for entry in fs::read_dir(&self.links).map_err(failed(action()))? {
+            let name = entry.map_err(failed(action()))?.file_name();
+            let name = name.to_string_lossy();
+            let of_pod = POD.iter().find_map(|(program, _)| name.strip_prefix(*program));
+            let ifindex = of_pod.and_then(|rest| rest.strip_prefix('_'));
+            pinned.extend(ifindex.and_then(|ifindex| ifindex.parse::<u32>().ok()));
+        }
+        Ok(pinned)
     }
 }
 

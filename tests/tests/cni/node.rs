@@ -14,7 +14,8 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    thread::sleep,
+    sync::Barrier,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 use weft_api::{
@@ -124,11 +125,38 @@ impl Node {
         files(&self.file("delete-queue"))
     }
 
+    /// What the agent says is wrong with the node.
+    pub fn problems(&self) -> Vec<String> {
+        match self.ask(agent::Request::Status).unwrap() {
+            agent::Answer::Status(status) => status.problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Names of the host sides of pods' links.
     pub fn links(&self) -> Vec<String> {
         let links = self.lab.does(&["node", "exec", "node1", "--", "ip", "-br", "link"]);
         let names = links.lines().filter_map(|line| line.split(['@', ' ']).next());
         names.filter(|name| name.starts_with("wl")).map(str::to_owned).collect()
+    }
+
+    /// Nothing of any pod is left, in the kernel, on the disk, or by what the agent says.
+    #[track_caller]
+    pub fn has_nothing(&self) {
+        assert_eq!(self.endpoints(), []);
+        assert_eq!(self.links(), [""; 0]);
+        for folder in ["state/endpoints", "delete-queue"] {
+            let files = files(&self.file(folder));
+            assert!(files.is_empty(), "{files:?}");
+        }
+        let pins = files(&self.file("bpf/links"));
+        let of_pods = pins.iter().filter(|pin| pin.to_string_lossy().contains("_pod_"));
+        assert_eq!(of_pods.count(), 0, "{pins:?}");
+        assert_eq!(self.rows("endpoints"), []);
+        let mut addresses = self.rows("addresses4");
+        addresses.retain(|row| row.key.contains("10.244.1."));
+        assert_eq!(addresses, []);
+        self.becomes("nothing is left over", |node| node.problems().is_empty());
     }
 
     #[track_caller]
@@ -147,6 +175,22 @@ impl Node {
     pub fn start_agent(&self) {
         self.lab.does(&["agent", "start", "--node", "node1"]);
     }
+}
+
+/// Does something for each, all at once.
+pub fn at_once<T: Send>(of: &[Sandbox], work: impl Fn(&Sandbox) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(of.len());
+    thread::scope(|scope| {
+        let each = |sandbox| {
+            let (barrier, work) = (&barrier, &work);
+            scope.spawn(move || {
+                barrier.wait();
+                work(sandbox)
+            })
+        };
+        let threads: Vec<_> = of.iter().map(each).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 pub fn files(folder: &Path) -> Vec<PathBuf> {

@@ -12,6 +12,8 @@ pub struct Key {
     pub link: String,
     /// The attachment, or what is wrong with the record that told it.
     pub attachment: Result<Attachment, String>,
+    /// Name of its CNI network, where the record says it.
+    pub network: Option<String>,
 }
 
 impl Key {
@@ -24,7 +26,7 @@ impl Key {
 
 impl From<Attachment> for Key {
     fn from(attachment: Attachment) -> Self {
-        Self { link: host_interface(&attachment), attachment: Ok(attachment) }
+        Self { link: host_interface(&attachment), attachment: Ok(attachment), network: None }
     }
 }
 

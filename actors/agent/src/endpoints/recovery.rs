@@ -6,7 +6,7 @@
 use super::{Endpoints, Key, steps::unplug};
 use crate::{
     Refusal, internal,
-    loader::{Plugged, Reattach},
+    loader::{Plugged, Reattach, Unpin},
     mapsync::ReadRows,
     runtime::Life,
     state::{self, Record, Records},
@@ -53,7 +53,7 @@ impl Found {
                 Ok((key, record)) => Some((key, recorded(record, ifindex))),
                 Err(why) => {
                     tracing::error!(link, why, "the record of an endpoint");
-                    let key = Key { link: link.clone(), attachment: Err(why) };
+                    let key = Key { link: link.clone(), attachment: Err(why), network: None };
                     ifindex.and_then(|ifindex| in_kernel(&link, ifindex, rows)).map(|e| (key, e))
                 }
             };
@@ -75,7 +75,8 @@ impl Found {
 }
 
 fn keyed(link: &str, record: Record) -> Result<(Key, Record), String> {
-    let key = Key::from(record.attachment.clone());
+    let network = record.network.clone();
+    let key = Key { network, ..Key::from(record.attachment.clone()) };
     if key.link != link {
         return Err(format!("the record of endpoint {link} is that of {}", key.link));
     }
@@ -115,6 +116,7 @@ fn in_kernel(link: &str, ifindex: u32, rows: &Rows) -> Option<Endpoint> {
 impl Endpoints {
     /// Reads the files, puts this process's programs on the links, and undoes what was unfinished.
     pub(super) async fn recover(&mut self, life: &Life<Self>) -> Result<(), Refusal> {
+        state::clean(&self.setting.folder).map_err(internal)?;
         let records = state::read(&self.setting.folder).map_err(internal)?;
         let links = self.edges.loader.ask(Plugged).await??.into_iter().collect();
         let rows = self.edges.table.ask(ReadRows).await??;
@@ -124,6 +126,7 @@ impl Endpoints {
             tracing::warn!(link, "what no endpoint has is removed");
             unplug(&self.edges.loader, &self.setting, &link, ifindex).await?;
         }
+        self.edges.loader.ask(Unpin).await??;
         found.endpoints.into_iter().for_each(|(key, endpoint)| self.core.recover(key, endpoint));
         for effect in self.core.undo_unfinished() {
             self.execute(effect, life);
@@ -177,6 +180,7 @@ mod tests {
         Record {
             version: Record::VERSION,
             attachment: attachment(number),
+            network: Some("weft".to_owned()),
             pod: NamespacedName::new("shop", format!("cart-{number}")),
             netns: format!("/run/netns/{number}"),
             id: 1 + number,

@@ -3,7 +3,7 @@
 use super::{Key, Setting};
 use crate::{
     Refusal, internal,
-    loader::{Loader, Open, Plug, Plugged, Unplug},
+    loader::{Joined, Loader, Open, Plug, Plugged, Unplug},
     runtime::{Edge, pass},
     state::{self, Record},
 };
@@ -27,6 +27,7 @@ pub(super) async fn keep(setting: &Setting, key: &Key, endpoint: &Endpoint) -> R
     let record = Record {
         version: Record::VERSION,
         attachment,
+        network: key.network.clone(),
         pod: endpoint.pod.clone(),
         netns: endpoint.netns.clone(),
         id: endpoint.id,
@@ -75,14 +76,14 @@ pub(super) async fn unplug(
     removed.await.map_err(internal)?.map_err(internal)
 }
 
-/// Whether the link that an endpoint has is there.
+/// Whether the link that an endpoint has is there, in the network namespace that is under its path now.
 pub(super) async fn find(
     loader: &Edge<Loader>,
+    setting: &Setting,
     key: &Key,
-    wire: Option<Wire>,
+    endpoint: &Endpoint,
 ) -> Result<Presence, Refusal> {
-    let name = key.link.clone();
-    let links = loader.ask(Plugged).await??;
-    let there = wire.is_some_and(|wire| links.contains(&(name, wire.ifindex)));
+    let joined = loader.ask(Joined(spec(setting, key, endpoint)?)).await??;
+    let there = joined.is_some() && joined == endpoint.wire.map(|wire| wire.ifindex);
     Ok(if there { Presence::There } else { Presence::Gone })
 }

@@ -1,9 +1,17 @@
 //! What was published, kept on disk: before anyone is told of it, and durable before it is acknowledged.
 
 use super::{Setting, Uplink};
-use crate::{Refusal, internal, journal::Journal, published::Advance, runtime::Life};
-use std::{fs, io};
-use tokio::task::{JoinHandle, spawn_blocking};
+use crate::{
+    Refusal, internal,
+    journal::Journal,
+    published::Advance,
+    runtime::{Life, Serve, request},
+};
+use std::{fs, io, sync::Arc, time::Duration};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 
 /// The file with the cluster's name, which flows carry before the first session.
 const CLUSTER: &str = "cluster";
@@ -22,6 +30,9 @@ pub(super) async fn keep_cluster(setting: &Setting, name: &str) {
     }
 }
 
+/// How long a disk that took nothing is left alone.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// A record on its way from the page cache to the disk.
 pub(super) struct Durable(Option<JoinHandle<io::Result<()>>>);
 
@@ -32,6 +43,21 @@ impl Durable {
         let done = syncing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = done {
             tracing::error!(%error, "sync the state on disk");
+        }
+    }
+}
+
+/// Keep what could not be kept, if nobody has meanwhile.
+pub(super) struct Keep;
+request!(Keep => ());
+
+impl Serve<Keep> for Uplink {
+    async fn serve(&mut self, _: Keep, life: &Life<Self>) {
+        self.keeping = false;
+        if self.setting.progress.borrow().unkept.is_some() {
+            let revision = self.published.revision();
+            let nothing_new = Advance { revision, whole: false, deltas: Arc::new([]) };
+            self.record(&nothing_new, life).await.wait().await;
         }
     }
 }
@@ -89,12 +115,25 @@ impl Uplink {
         match written {
             Ok(file) => {
                 self.recorded = revision;
+                self.setting.progress.send_if_modified(|p| p.unkept.take().is_some());
                 Durable(file.map(|file| spawn_blocking(move || file.sync_data())))
             }
             Err(error) => {
                 tracing::error!(%error, "write the state to disk: a restart without operators would know nothing");
+                self.setting.progress.send_modify(|p| p.unkept = Some(error.to_string()));
+                self.keep_later(life);
                 Durable(None)
             }
+        }
+    }
+
+    fn keep_later(&mut self, life: &Life<Self>) {
+        if !std::mem::replace(&mut self.keeping, true) {
+            let me = life.edge();
+            life.spawn(async move {
+                sleep(AGAIN).await;
+                drop(me.ask(Keep).await);
+            });
         }
     }
 }

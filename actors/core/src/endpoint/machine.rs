@@ -185,9 +185,9 @@ impl<K: Ord + Clone> Endpoints<K> {
                     fail(Failure::Lasting(why))
                 }
                 phase @ (Phase::Plugging | Phase::Settling | Phase::Opening | Phase::Ready) => {
-                    let wire = endpoint.wire;
+                    let endpoint = endpoint.clone();
                     self.waiting.entry(key.clone()).or_default().adders.push(caller);
-                    let find = (phase == Phase::Ready).then_some(Effect::Find { key, wire });
+                    let find = (phase == Phase::Ready).then_some(Effect::Find { key, endpoint });
                     find.into_iter().collect()
                 }
             };

@@ -137,7 +137,7 @@ pub enum Effect<K> {
     /// Remember the endpoint with its link, then set it up.
     Open { key: K, endpoint: Endpoint },
     /// See whether the link of an endpoint that is plugged is there.
-    Find { key: K, wire: Option<Wire> },
+    Find { key: K, endpoint: Endpoint },
     /// Remove the link, then forget the endpoint durably.
     Unplug { key: K },
     /// Answer an ADD.

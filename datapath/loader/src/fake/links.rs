@@ -58,8 +58,14 @@ impl Programs for FakeLinks {
     }
 
     fn detach_pod(&self, ifindex: u32) -> Result<(), KernelError> {
-        self.state().detached.push(ifindex);
+        let mut state = self.state();
+        state.detached.push(ifindex);
+        state.links.remove(&ifindex);
         Ok(())
+    }
+
+    fn pinned(&self) -> Result<BTreeSet<u32>, KernelError> {
+        Ok(self.state().links.iter().copied().filter(|ifindex| *ifindex != DEVICE).collect())
     }
 }
 
@@ -81,6 +87,12 @@ impl Links for FakeLinks {
 
     fn inspect(&self, _: &LinkSpec) -> Result<Vec<String>, KernelError> {
         Ok(Vec::new())
+    }
+
+    fn joined(&self, spec: &LinkSpec) -> Result<Option<u32>, KernelError> {
+        let state = self.state();
+        let mut plugged = state.plugged.iter();
+        Ok(plugged.find(|(name, _)| *name == spec.host_interface).map(|(_, ifindex)| *ifindex))
     }
 
     fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
