@@ -10,7 +10,7 @@ LAB    ?= demo
 SHOP    = docs/examples/shop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab test test-long bench lint clean
+.PHONY: help setup build lab test test-long fuzz bench lint clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,12 +33,20 @@ test: setup ## Run every test
 
 test-long: setup ## Run what is too long for `make test`
 	@$(CARGO) build --locked --workspace
-	@echo "1/3: every test, those of properties with 16384 cases each (2048 where a case is a process)"
+	@echo "1/5: every test, those of properties with 16384 cases each (2048 where a case is a process)"
 	@PROPTEST_CASES=16384 CARGO="$(CARGO)" .ci/test
-	@echo "2/3: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
+	@echo "2/5: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
 	@CARGO="$(CARGO)" .ci/test --test agent_killed -- --ignored --nocapture
-	@echo "3/3: every actor of an agent blocks its thread for 8 s in turn under load"
+	@echo "3/5: every actor of an agent blocks its thread for 8 s in turn under load"
 	@CARGO="$(CARGO)" .ci/test --test agent_stalls -- --ignored --nocapture
+	@echo "4/5: 200 rounds of plugins, agents and namespaces that go in the midst of CNI calls"
+	@CARGO="$(CARGO)" .ci/test --test cni_killed -- --ignored --nocapture
+	@echo "5/5: fuzz targets (TIME=600: ten minutes each)"
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: ## Give each reader of strangers' bytes anything, for TIME=60 seconds (TARGETS="cni wire": only these)
+	@FUZZ=1 .ci/setup
+	@TIME="$(TIME)" TARGETS="$(TARGETS)" SMALL="$(SMALL)" .ci/fuzz
 
 bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
 	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests
