@@ -10,7 +10,7 @@ LAB    ?= demo
 SHOP    = docs/examples/shop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab test test-long fuzz bench lint clean
+.PHONY: help setup build lab test test-long fuzz bench lint pictures clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ lint: setup ## Check format and lints
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@# As a library of this machine: what it says is of the source, and no compiler of eBPF has clippy.
 	@$(CARGO) clippy --locked --manifest-path datapath/ebpf/Cargo.toml --lib -- -D warnings
+
+pictures: build ## Draw the README's pictures anew, from a real lab in a real browser (needs chromium)
+	@$(SUDO) env BIN="$(abspath $(BIN))" SHOP="$(SHOP)" LAB="$(LAB)" .ci/pictures
 
 clean: ## Remove what was built
 	@$(CARGO) clean

@@ -6,12 +6,14 @@ mod lab;
 mod manifests;
 mod output;
 mod port;
+mod report;
 mod target;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use std::process::ExitCode;
 use weft_process::{
     logs::{self, Format},
+    otlp::{self, Service},
     trace,
     version::version,
 };
@@ -67,17 +69,22 @@ enum Command {
     /// A whole cluster on this machine, without Kubernetes, Docker or images.
     #[command(subcommand)]
     Lab(lab::Command),
+    Completion(commands::completion::Arguments),
 }
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let log_level = std::env::var("RUST_LOG").unwrap_or_else(|_| level(cli.verbose).to_owned());
-    logs::start(&logs::Config { log_format: cli.log_format, log_level });
+    let config = logs::Config { log_format: cli.log_format, log_level, otlp_netns: None };
+    logs::start(&config, Service { name: "weft", instance: None });
     // The whole command is one span: what others do for it has it as its parent.
     let span = tracing::info_span!("weft", command = name(&matches));
     let span = trace::adopt(span, trace::from_environment());
-    output::exit_code(span.in_scope(|| run(cli)))
+    let outcome = span.in_scope(|| run(cli));
+    drop(span);
+    otlp::farewell();
+    output::exit_code(outcome)
 }
 
 fn level(verbose: u8) -> &'static str {
@@ -109,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<output::Outcome> {
         Command::Flows(arguments) => commands::flows::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Lab(command) => lab::run(command, cli.log_format),
+        Command::Completion(arguments) => commands::completion::run(&arguments, Cli::command()),
     }
 }
 

@@ -6,7 +6,7 @@ use weft_manifests::Manifests;
 use weft_types::{LabelFilter, Object};
 
 /// `--labels`.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Labels {
     /// Labels that make identities, beside Cilium's defaults: patterns [SOURCE:][!]REGEX with spaces between
     /// them, as "!team app"; one with ! leaves labels out, one without leaves out all that no pattern keeps.

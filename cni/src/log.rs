@@ -9,6 +9,7 @@ use std::{
     sync::LazyLock,
     time::{Instant, SystemTime},
 };
+use weft_api::Caller;
 use weft_types::TraceContext;
 
 /// One process is one call.
@@ -17,6 +18,7 @@ pub(crate) struct Call {
     pub(crate) context: TraceContext,
     parent: Option<TraceContext>,
     begun: Instant,
+    begun_ns: u64,
 }
 
 /// This call: a part of the trace in `TRACEPARENT` where the runtime gave one, else a trace of its own.
@@ -29,22 +31,26 @@ pub(crate) fn call() -> &'static Call {
             Some(parent) => TraceContext { span_id, ..parent },
             None => TraceContext { trace_id: fastrand::u128(1..), span_id, flags: 1 },
         };
-        Call { context, parent, begun: Instant::now() }
+        Call { context, parent, begun: Instant::now(), begun_ns: now_ns() }
     });
     &CALL
 }
 
 impl Call {
+    /// The call's span, which the agent sends to a collector where it has one: the plugin is gone before it could.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { begun_ns: self.begun_ns, parent: self.parent }
+    }
+
     /// Writes the line. A log that cannot be written is no failure of the call.
     pub(crate) fn end(&self, file: &Path, command: &str, error: Option<&str>) {
         let _ = self.write(file, command, error);
     }
 
     fn write(&self, file: &Path, command: &str, error: Option<&str>) -> io::Result<()> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
         let mut line = json!({
-            "timestamp": weft_hubble::time::rfc3339(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)),
+            "timestamp": weft_hubble::time::rfc3339(now_ns()),
             "level": if error.is_some() { "ERROR" } else { "INFO" },
             "target": "weft_cni",
             "message": error.unwrap_or("done"),
@@ -63,4 +69,10 @@ impl Call {
         // One write a line: several calls share the file.
         log.write_all(format!("{line}\n").as_bytes())
     }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -32,8 +32,12 @@ pub struct RealNode;
 
 impl Node for RealNode {
     fn ask(&self, socket: &Path, request: Request) -> Result<Answer, CallError> {
-        let traceparent = Some(log::call().context);
-        let options = Options { traceparent, ..Options::within(PATIENCE) };
+        let call = log::call();
+        let options = Options {
+            traceparent: Some(call.context),
+            caller: Some(call.caller()),
+            ..Options::within(PATIENCE)
+        };
         Client::connect(socket, PATIENCE)?.call(request, options)
     }
 

@@ -201,9 +201,25 @@ fn root_a_policy_is_one_trace_from_the_command_to_every_kernel_map() {
         let bumps = |span: &Span| span.log == node && span.says["message"] == "BumpEpoch";
         assert_eq!(trace.leads_to("the epoch's bump", bumps)[3..5], way[3..5]);
     }
+    first_packets(&lab, &trace);
     for step in ["store.write", "log.append", "push", "acknowledge"] {
         let is_it = |span: &Span| span.log == "operator.log" && span.says["name"] == step;
         assert_eq!(trace.leads_to(step, is_it)[..2], ["weft weft", "operator.log admin"]);
+    }
+}
+
+/// The trace ends with the first packet that each node judged under the new policy.
+fn first_packets(lab: &Lab, trace: &Trace) {
+    lab.does(&["probe"]);
+    for node in ["node1.log", "node2.log"] {
+        let packet = |span: &Span| span.log == node && span.says["name"] == "packet";
+        let way = trace.leads_to("the first packet", packet);
+        let of_node = |step: &str| format!("{node} {step}");
+        assert_eq!(way[4..], [of_node("realise"), of_node("packet")], "{way:?}");
+        let spans = trace.grep();
+        assert_eq!(spans.values().filter(|span| packet(span)).count(), 1, "the first alone");
+        let flow = spans.values().find(|span| packet(span)).unwrap().says["flow"].clone();
+        assert!(flow.as_str().unwrap().contains(" shop/"), "{flow}");
     }
 }
 

@@ -59,7 +59,9 @@ fn a_fresh_clone_builds_without_an_ebpf_toolchain() {
 #[test]
 fn the_plugin_stays_small() {
     let needed = needs(&["-p", "weft-cni"]);
-    for absent in ["tokio", "clap", "tracing-subscriber", "weft-process", "weft-wire"] {
+    for absent in
+        ["tokio", "clap", "tracing-subscriber", "opentelemetry", "weft-process", "weft-wire"]
+    {
         assert!(!needed.contains(absent), "weft-cni needs {absent}: {needed:?}");
     }
 }

@@ -21,13 +21,13 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, Span, field::Empty};
 use weft_api::{
-    Call, FailureKind,
+    Call, Caller, FailureKind,
     agent::{Answer, Request, Status},
     cni::Attachment,
     transport::{Limits, Response},
 };
-use weft_process::{trace, version};
-use weft_types::Revision;
+use weft_process::{otlp, trace, version};
+use weft_types::{Revision, TraceContext};
 
 /// What the local socket is told.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -120,7 +120,8 @@ impl Api {
 
     /// Answers a request, as a part of its caller's trace.
     pub async fn answer(self, call: Call<Request>) -> Response<Answer> {
-        let span = trace::adopt(span(&call.request), call.traceparent);
+        let (cause, _caller) = caused(&call);
+        let span = trace::adopt(span(&call.request), cause);
         let answer = async {
             self.dispatch(call).await.unwrap_or_else(|refusal| {
                 tracing::info!(kind = ?refusal.kind, "refused: {refusal}");
@@ -235,6 +236,21 @@ impl Api {
             .collect();
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
+}
+
+/// What a call is a part of; with the span of a caller that sends none itself, until the answer is there.
+fn caused(call: &Call<Request>) -> (Option<TraceContext>, Option<Span>) {
+    let (Some(own), Some(Caller { begun_ns, parent })) = (call.traceparent, call.caller) else {
+        return (call.traceparent, None);
+    };
+    if !otlp::is_on() {
+        return (Some(own), None);
+    }
+    // Who began the trace did not decide whether it is recorded.
+    let own = if parent.is_none() { otlp::root(own) } else { own };
+    let span =
+        tracing::debug_span!(parent: None, "weft-cni", request = call.request.name(), begun_ns);
+    (Some(own), Some(trace::stand_for(span, own, parent.map(|parent| parent.span_id))))
 }
 
 /// What is asked, as a span: what the kubelet waits for is worth a line, what people look at is not.

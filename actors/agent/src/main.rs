@@ -38,13 +38,17 @@ use weft_datapath::{
     kernel::{Links, Maps, Programs},
     links::{RealLinks, prepare_node},
 };
+use weft_process::otlp::{self, Service};
 use weft_types::NodeName;
 use weft_wire::tls::Identity;
 
 fn main() -> anyhow::Result<()> {
     let config: Config = weft_process::config::load();
-    weft_process::logs::start(&config.logs);
-    runtime::block_on(run(config))
+    let service = Service { name: "weft-agent", instance: Some(&config.node) };
+    weft_process::logs::start(&config.logs, service);
+    let ended = runtime::block_on(run(config));
+    otlp::farewell();
+    ended
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
@@ -84,6 +88,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             plugged: told.clone(),
             rules: named,
             progress: seen.clone(),
+            traced: Arc::default(),
             end: flows,
             counts: counts.clone(),
         };

@@ -28,6 +28,7 @@ use weft_abi::{
 use weft_api::agent::{ActorRow, MapRow};
 use weft_datapath::kernel::{Counted, Malformed};
 use weft_hubble::{drop, flow::Flow, print};
+use weft_process::otlp;
 
 /// What serving metrics is told.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -152,6 +153,7 @@ impl Metrics {
         self.runtime.queues().register(&mut page.0);
         page.revisions(&self.progress.borrow());
         page.actors(&self.runtime.actors());
+        page.spans(otlp::counts());
         if let Ok(Ok(counted)) = counted {
             page.datapath(&counted);
         }
@@ -189,6 +191,12 @@ impl Page {
         self.gauge("epoch", "The epoch of the realised revision", gauged(progress.epoch));
         let session = i64::from(progress.operator.is_some());
         self.gauge("operator_session", "Whether an operator is connected", session);
+    }
+
+    fn spans(&mut self, (sent, lost): (u64, u64)) {
+        let spans = [("sent", sent), ("lost", lost)];
+        let spans = spans.map(|(became, spans)| ([("result", became.to_owned())], spans));
+        self.counters("spans", "Spans for a collector, by what became of them", spans);
     }
 
     fn actors(&mut self, actors: &[ActorRow]) {

@@ -25,13 +25,15 @@ use tokio::{
 use weft_abi::metrics::NOTICE_EVENTS_LOST;
 use weft_core::{
     directory::{Directory, LocalName},
+    first::{Ended, Firsts},
     flow::decode,
     policy::RuleNames,
     recent::{Page, Place, Recent},
 };
 use weft_datapath::kernel::{Events, KernelError, Maps};
-use weft_hubble::flow::Flow;
-use weft_types::NodeName;
+use weft_hubble::{flow::Flow, print::Compact, time};
+use weft_process::trace;
+use weft_types::{NodeName, TraceContext};
 
 /// Flows that are kept, as many as Hubble keeps by default (`hubble.eventBufferCapacity`).
 const CAPACITY: usize = 4095;
@@ -90,6 +92,8 @@ pub struct Setting {
     pub rules: watch::Receiver<RuleNames>,
     /// The cluster's name, and which revision each epoch stands for.
     pub progress: watch::Receiver<Progress>,
+    /// The newest epoch whose traces ended, over all lives.
+    pub traced: Arc<AtomicU64>,
     /// Where it is said how many flows there were, over all lives.
     pub end: Arc<watch::Sender<u64>>,
     /// What is counted.
@@ -104,6 +108,7 @@ pub struct Observer {
     /// Whether names were told.
     named: watch::Sender<bool>,
     recent: Recent<Told>,
+    firsts: Firsts<Arc<Flow>, TraceContext>,
     /// When it was last asked what the ring had no room for.
     asked: Option<Instant>,
 }
@@ -122,13 +127,14 @@ impl Observer {
             directory,
             named: watch::channel(false).0,
             recent,
+            firsts: Firsts::default(),
             asked: None,
         }
     }
 
     /// Takes what owners published since the last look.
     fn look(&mut self) {
-        let Setting { plugged, rules, progress, .. } = &mut self.setting;
+        let Setting { plugged, rules, progress, traced, .. } = &mut self.setting;
         // Their senders live as long as the process.
         if plugged.has_changed().unwrap_or_default() {
             let local = plugged.borrow_and_update().clone().unwrap_or_default();
@@ -144,6 +150,11 @@ impl Observer {
             let progress = progress.borrow_and_update();
             self.directory.set_cluster(progress.cluster.clone());
             self.directory.set_epochs(progress.epochs.clone());
+            let open = traced.load(Ordering::Relaxed).saturating_add(1);
+            for (epoch, causes) in progress.causes.range(open..) {
+                // Those that it knows already it takes as it took them before.
+                end(self.firsts.realised(*epoch, causes.clone()), traced);
+            }
         }
     }
 
@@ -151,14 +162,15 @@ impl Observer {
     fn drain(&mut self) -> Result<usize, Refusal> {
         self.look();
         let offset = wall_offset()?;
-        let Self { setting, events, directory, recent, .. } = self;
+        let Self { setting, events, directory, recent, firsts, .. } = self;
         let Some(events) = events else { return Ok(0) };
         let counts = &setting.counts;
         let drained = events.drain(BATCH, &mut |record| match record {
             Ok(event) => {
-                let flow = decode(&event, offset, directory);
+                let flow = Arc::new(decode(&event, offset, directory));
                 counts.flow(&flow);
-                recent.push(Told::Flow(Arc::new(flow)));
+                end(firsts.judged(event.epoch, || Arc::clone(&flow)), &setting.traced);
+                recent.push(Told::Flow(flow));
             }
             Err(malformed) => counts.malformed(malformed),
         });
@@ -178,6 +190,19 @@ impl Observer {
             Ok(lost) => self.recent.push(Told::Lost(lost)),
             Err(error) => tracing::warn!(%error, "what the ring of events lost cannot be read"),
         }
+    }
+}
+
+/// Ends traces with the packet that was judged first under what they changed: a span at its own time, and a line.
+fn end(ended: Option<Ended<Arc<Flow>, TraceContext>>, traced: &AtomicU64) {
+    let Some((flow, traces)) = ended else { return };
+    let at = time::parse(&flow.time).unwrap_or_default();
+    for (epoch, cause) in traces {
+        traced.fetch_max(epoch, Ordering::Relaxed);
+        let flow = Compact { policy_names: true, ..Compact::default() }.line(&flow);
+        let span =
+            tracing::debug_span!(parent: None, "packet", epoch, flow, begun_ns = at, ended_ns = at);
+        drop(trace::adopt(span, Some(cause)));
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Progress {
     pub epoch: u64,
     /// Which revision the kernel holds from which epoch on, of the newest.
     pub epochs: BTreeMap<u64, Revision>,
+    /// What brought those: the traces that a packet judged from that epoch on ends.
+    pub causes: BTreeMap<u64, Vec<TraceContext>>,
     /// The operator, while connected.
     pub operator: Option<SocketAddr>,
     /// The cluster's name; empty before the first session.
@@ -203,14 +205,21 @@ impl Uplink {
         }
         let revision = self.published.revision();
         let mut spans = realising(revision, &self.causes);
+        // What nobody caused, as a snapshot, waits for no packet.
+        let caused = if self.causes.is_empty() { Vec::new() } else { contexts(&spans) };
         if let Some(last) = spans.pop() {
             let with = trace::of(&last).map(tracing::field::display);
             spans.iter().for_each(|span| _ = span.record("with", &with));
-            self.realise_now(revision, life).instrument(last).await;
+            self.realise_now(revision, caused, life).instrument(last).await;
         }
     }
 
-    async fn realise_now(&mut self, revision: Revision, life: &Life<Self>) {
+    async fn realise_now(
+        &mut self,
+        revision: Revision,
+        caused: Vec<TraceContext>,
+        life: &Life<Self>,
+    ) {
         self.setting.tell(|p| p.received = revision);
         match self.advance(life).await {
             Ok(epoch) => {
@@ -222,8 +231,10 @@ impl Uplink {
                     p.realised = revision;
                     p.epoch = epoch;
                     p.epochs.insert(epoch, revision);
+                    p.causes.insert(epoch, caused);
                     if p.epochs.len() > EPOCHS {
                         p.epochs.pop_first();
+                        p.causes.pop_first();
                     }
                     p.problem = None;
                 });
@@ -296,6 +307,10 @@ fn realising(revision: Revision, causes: &[(Revision, TraceContext)]) -> Vec<Spa
         [] => vec![tracing::debug_span!("realise", %revision)],
         causes => causes.iter().map(span).collect(),
     }
+}
+
+fn contexts(spans: &[Span]) -> Vec<TraceContext> {
+    spans.iter().filter_map(trace::of).collect()
 }
 
 /// Tells a column what changed, or everything when it is new or may have missed something.

@@ -73,6 +73,7 @@ async fn world() -> World {
         plugged: told,
         rules: named,
         progress: seen,
+        traced: Arc::default(),
         end: Arc::new(end),
         counts: counts.clone(),
     };

@@ -31,11 +31,24 @@ pub struct Call<R> {
     /// The caller's trace, as a `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "traceparent")]
     pub traceparent: Option<TraceContext>,
+    /// The caller's own span, where the callee is to send it to a collector in the caller's stead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
     /// Milliseconds the caller will wait; work that is later is refused.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
     /// What is asked.
     pub request: R,
+}
+
+/// A caller that is too short-lived to send its span itself, as a CNI plugin is; the span's own id is the `traceparent`'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// When it began, in nanoseconds since 1970.
+    pub begun_ns: u64,
+    /// The span that it is a part of; none where the trace began with it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "traceparent")]
+    pub parent: Option<TraceContext>,
 }
 
 /// An answer, or why there is none.

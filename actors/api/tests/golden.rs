@@ -25,7 +25,7 @@ fn attachment() -> cni::Attachment {
 }
 
 fn call<R>(request: R) -> Call<R> {
-    Call { version: API_VERSION, traceparent: None, deadline_ms: Some(5000), request }
+    Call { version: API_VERSION, traceparent: None, caller: None, deadline_ms: Some(5000), request }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 pub mod directory;
 pub mod endpoint;
+pub mod first;
 pub mod flow;
 pub mod ipcache;
 pub mod leftover;

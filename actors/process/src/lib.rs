@@ -5,5 +5,6 @@
 
 pub mod config;
 pub mod logs;
+pub mod otlp;
 pub mod trace;
 pub mod version;

@@ -1,7 +1,10 @@
 //! Logs on standard error, as text or JSON. Every line of a span carries `trace_id`, `span_id` and `parent_id`.
 
-use crate::trace::{Ids, SpanIds};
-use std::{fmt, io, panic};
+use crate::{
+    otlp::{self, Service},
+    trace::{Ids, SpanIds},
+};
+use std::{fmt, io, panic, path::PathBuf};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -26,6 +29,9 @@ pub struct Config {
     /// What is logged: error, warn, info, debug or trace, or by part, as info,weft_agent::policy=debug.
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info", value_parser = level)]
     pub log_level: String,
+    /// The network namespace that spans are sent from where OTEL_EXPORTER_OTLP_ENDPOINT names a collector; this process's by default.
+    #[arg(long, value_name = "PATH")]
+    pub otlp_netns: Option<PathBuf>,
 }
 
 /// How logs are written.
@@ -59,12 +65,16 @@ pub fn level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Logs from here on, panics too. Spans get their ids whatever the level is, so that a trace never breaks here.
-pub fn start(config: &Config) {
+/// Logs from here on, panics too, and spans to a collector where there is one. Spans get their ids whatever the level is, so
+/// that a trace never breaks here.
+pub fn start(config: &Config, service: Service<'_>) {
     let levels = EnvFilter::new(&config.log_level);
     let ids = SpanIds.with_filter(FilterFn::new(is_our_span as fn(&Metadata<'_>) -> bool));
     let lines = layer().with_writer(io::stderr).with_ansi(false).with_span_events(FmtSpan::CLOSE);
-    let registry = tracing_subscriber::registry().with(ids);
+    let spans = otlp::start(service, config.otlp_netns.as_deref());
+    let spans =
+        spans.map(|spans| spans.with_filter(FilterFn::new(is_told as fn(&Metadata<'_>) -> bool)));
+    let registry = tracing_subscriber::registry().with(ids).with(spans);
     let format = config.log_format;
     match format {
         Format::Text => {
@@ -88,6 +98,12 @@ pub fn start(config: &Config) {
 
 fn is_our_span(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && *metadata.level() <= Level::DEBUG && metadata.target().starts_with("weft")
+}
+
+/// A collector is told of our spans, and of what went wrong in them.
+fn is_told(metadata: &Metadata<'_>) -> bool {
+    let wrong = metadata.is_event() && *metadata.level() <= Level::WARN;
+    is_our_span(metadata) || wrong && metadata.target().starts_with("weft")
 }
 
 /// The ids of the span that an event is in: of its own where it says one, as the end of a span does.

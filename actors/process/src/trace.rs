@@ -3,6 +3,7 @@
 //! [`SpanIds`] gives every span its id beside it in the registry, so a span costs two random numbers and no text.
 //! A context that came with a message becomes a span's parent by [`adopt`]; one that goes with a message is [`current`].
 
+use crate::otlp;
 use tracing::{
     Span, Subscriber,
     span::{Attributes, Id},
@@ -15,7 +16,7 @@ use tracing_subscriber::{
 use weft_types::TraceContext;
 
 /// W3C flag: somebody records this trace.
-const SAMPLED: u8 = 1;
+pub(crate) const SAMPLED: u8 = 1;
 
 /// What a span is called outside of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(crate) struct Ids {
 impl Ids {
     fn child_of(parent: TraceContext) -> Self {
         let own = TraceContext { span_id: fastrand::u64(1..), ..parent };
-        Self { own, parent: Some(parent.span_id) }
+        Self { own: otlp::decided(own, Some(parent)), parent: Some(parent.span_id) }
     }
 
     fn root() -> Self {
@@ -46,7 +47,8 @@ impl Ids {
 
 /// A trace that begins here.
 pub fn root() -> TraceContext {
-    TraceContext { trace_id: fastrand::u128(1..), span_id: fastrand::u64(1..), flags: SAMPLED }
+    let (trace_id, span_id) = (fastrand::u128(1..), fastrand::u64(1..));
+    otlp::root(TraceContext { trace_id, span_id, flags: SAMPLED })
 }
 
 /// The context that goes with a message: that of the span that is entered.
@@ -64,6 +66,12 @@ pub fn adopt(span: Span, cause: Option<TraceContext>) -> Span {
     if let Some(cause) = cause {
         look(&span, |span| _ = span.extensions_mut().replace(Ids::child_of(cause)));
     }
+    span
+}
+
+/// Makes a new span that of another process, which has this context and parent and tells nobody of it itself.
+pub fn stand_for(span: Span, own: TraceContext, parent: Option<u64>) -> Span {
+    look(&span, |span| _ = span.extensions_mut().replace(Ids { own, parent }));
     span
 }
 

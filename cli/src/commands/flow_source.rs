@@ -106,7 +106,8 @@ impl Source {
         let follow = self.until == Until::Interrupt;
         let client = Client::connect(&agent.socket, PATIENCE).map_err(failed)?;
         let deadline = (!follow).then_some(PATIENCE);
-        let options = Options { deadline, traceparent: weft_process::trace::current() };
+        let options =
+            Options { deadline, traceparent: weft_process::trace::current(), caller: None };
         let request = Request::Flows { last: self.last, follow };
         // Told already, before the agent went away.
         let (known, again) = (self.newest, std::mem::replace(&mut self.reached, true));

@@ -5,10 +5,11 @@ use crate::{
         flow_filters::FilterArguments,
         flow_source::{News, Source, Until, now_ns},
     },
-    output::{Outcome, Reader, note, say},
+    output::{Outcome, Reader, Usage, note, say},
     target::Target,
 };
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::{
     collections::VecDeque,
     io::IsTerminal,
@@ -22,7 +23,8 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use weft_hubble::{
     flow::Flow,
-    print::{self, Compact, LostIn},
+    format::{Format, Printer},
+    print::Compact,
     time,
 };
 
@@ -60,9 +62,9 @@ pub(crate) struct Arguments {
     until: Option<u64>,
     #[command(flatten)]
     filters: FilterArguments,
-    /// `compact`, a line a flow for people, or `json`, a line a flow for programs.
-    #[arg(short, long, default_value = "compact", value_parser = ["compact", "json", "jsonpb"])]
-    output: String,
+    /// As Hubble's: a line a flow for people (compact) or for programs (json, jsonpb), a field a line (dict), columns (table, tab).
+    #[arg(short, long, default_value = "compact", value_parser = format_parser())]
+    output: Format,
     /// Say the node of each flow.
     #[arg(long)]
     print_node_name: bool,
@@ -79,6 +81,11 @@ pub(crate) struct Arguments {
 
 /// Exit 0 at the end of the flows, at Ctrl-C, and when nobody reads on.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    if arguments.follow && arguments.output == Format::Table {
+        let why =
+            "a table needs all flows, and --follow never has them: take -o compact, dict or json";
+        return Err(Usage(why.to_owned()).into());
+    }
     let agents = arguments.target.agents()?;
     let (tell, news) = channel();
     for agent in agents.clone() {
@@ -95,7 +102,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         thread::spawn(move || span.in_scope(|| source.run(&tell)));
     }
     watch_interrupts(tell)?;
-    let mut merge = Merge { arguments, waiting: VecDeque::new(), past: arguments.follow, seen: 0 };
+    let mut merge = Merge {
+        arguments,
+        printer: Printer::new(arguments.output, arguments.shown()),
+        waiting: VecDeque::new(),
+        past: arguments.follow,
+        seen: 0,
+    };
     merge.run(&news, agents.len())
 }
 
@@ -116,6 +129,7 @@ fn watch_interrupts(tell: Sender<News>) -> Result<()> {
 /// Flows on their way to be printed, in the order of their times.
 struct Merge<'a> {
     arguments: &'a Arguments,
+    printer: Printer,
     waiting: VecDeque<(Instant, Arc<Flow>)>,
     /// Whether what is printed is printed as it comes.
     past: bool,
@@ -136,7 +150,8 @@ impl Merge<'_> {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(News::Lost(node, place, lost)) => {
-                    if say(&self.lost(&node, place, lost))? == Reader::Gone {
+                    // A line of its own, as in Hubble: whatever the filters are, it is part of the answer.
+                    if say(&self.printer.lost(now_ns(), &node, place, lost))? == Reader::Gone {
                         return Ok(Outcome::Done);
                     }
                 }
@@ -158,7 +173,9 @@ impl Merge<'_> {
         if self.waiting.is_empty() && !self.past {
             note!("no flows to show, of {} that the nodes have", self.seen);
         }
-        self.print(Duration::ZERO)?;
+        if self.print(Duration::ZERO)? == Reader::There {
+            say(&self.printer.end())?;
+        }
         Ok(Outcome::Done)
     }
 
@@ -167,16 +184,6 @@ impl Merge<'_> {
         let since = self.arguments.since.is_none_or(|since| at.is_some_and(|at| at >= since));
         let until = self.arguments.until.is_none_or(|until| at.is_some_and(|at| at <= until));
         since && until && self.arguments.filters.0.matches(flow)
-    }
-
-    /// A line of its own, as in Hubble: whatever the filters are, it is part of the answer.
-    fn lost(&self, node: &str, place: LostIn, lost: u64) -> String {
-        let now = now_ns();
-        let line = match self.arguments.output.as_str() {
-            "compact" => print::lost_line(now, place, lost),
-            _ => print::lost_json(now, node, place, lost),
-        };
-        line + "\n"
     }
 
     /// Of what was there already, only what was asked for.
@@ -209,27 +216,31 @@ impl Merge<'_> {
         self.sort();
         let count = self.waiting.iter().rposition(|(came, _)| due(came)).map_or(0, |at| at + 1);
         let lines: Vec<String> =
-            self.waiting.drain(..count).map(|(_, flow)| self.arguments.line(&flow)).collect();
+            self.waiting.drain(..count).map(|(_, flow)| self.printer.flow(&flow)).collect();
         Ok(say(&lines.concat())?)
     }
 }
 
 impl Arguments {
-    fn line(&self, flow: &Flow) -> String {
+    /// What lines for people show.
+    fn shown(&self) -> Compact {
         let colour = match self.color.as_str() {
             "always" => true,
             "never" => false,
             _ => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         };
-        let compact = Compact {
+        Compact {
             node_name: self.print_node_name,
             policy_names: self.print_policy_names,
             numeric: self.numeric,
             colour,
-        };
-        let line = if self.output == "compact" { compact.line(flow) } else { print::json(flow) };
-        line + "\n"
+        }
     }
+}
+
+/// Every name of a format, for those who ask what there is.
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::NAMES).try_map(|name| name.parse::<Format>())
 }
 
 /// A moment: a date, or a time ago.

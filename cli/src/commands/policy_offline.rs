@@ -79,6 +79,13 @@ pub(crate) struct Judge {
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
+/// What a running lab has.
+pub(crate) fn judge_lab(lab: &Lab) -> Result<Judge> {
+    let lab = Some(lab.name.clone());
+    let labels = Labels::default();
+    Cluster { files: Vec::new(), lab, labels, externals: Vec::new() }.judge()
+}
+
 impl Cluster {
     /// Reads the manifests.
     pub(crate) fn judge(&self) -> Result<Judge> {

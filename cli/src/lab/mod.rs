@@ -17,6 +17,7 @@ mod pods;
 mod probe;
 pub(crate) mod process;
 pub(crate) mod record;
+mod report;
 mod serve;
 mod start;
 mod status;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     /// Example: weft lab probe --port TCP/8080,UDP/53,ICMP/8 -o json
     Probe(probe::Arguments),
     Stream(stream::Arguments),
+    Report(report::Arguments),
     /// Run a command in a pod's network namespace.
     ///
     /// Example: weft lab exec shop/frontend-0 -- ip route
@@ -99,6 +101,7 @@ pub(crate) fn run(command: Command, log_format: Format) -> anyhow::Result<Outcom
         Command::Delete(arguments) => change::delete(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Stream(arguments) => stream::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Exec { pod, command, lab } => exec::run(&pod, &command, lab.name.as_deref()),
         Command::Status(arguments) => status::run(&arguments),
         Command::Agent(command) => node::agent(&command),

@@ -131,7 +131,8 @@ fn logs_in(dir: &Path) -> String {
     format!("start it; its log is in {}", dir.display())
 }
 
-fn kill(process: Option<ProcessId>, whose: &str) -> Result<()> {
+/// Ends a process at once.
+pub(super) fn kill(process: Option<ProcessId>, whose: &str) -> Result<()> {
     match process.filter(|process| process.runs()) {
         Some(process) => {
             process.signal(Signal::SIGKILL);

@@ -22,7 +22,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, UdpSocket},
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use weft_types::policy::Protocol;
 
@@ -95,10 +95,23 @@ enum Answerer {
 /// Probes and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let lab = record::find(arguments.name.as_deref())?;
-    let asked: BTreeSet<Port> = arguments.port.iter().copied().collect();
-    let attempts = attempts(&lab, &asked)?;
+    let rows = all(&lab, &arguments.port.iter().copied().collect())?;
+    if rows.is_empty() {
+        note!("no rows: fewer than two pods, or no pod declares a port (say --port TCP/80)");
+    }
+    let text = match arguments.output {
+        Format::Grid => grid::render(&rows, output::width()),
+        Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
+    };
+    output::say(&text)?;
+    Ok(Outcome::Done)
+}
+
+/// Every ordered pair of pods on these ports, or on those that the destination declares; in order.
+pub(super) fn all(lab: &Lab, asked: &BTreeSet<Port>) -> Result<Vec<Row>> {
+    let attempts = attempts(lab, asked)?;
     // Listeners on the asked ports are there for as long as this connection.
-    let mut servers = Control::of(&lab)?;
+    let mut servers = Control::of(lab)?;
     let listeners = asked.iter().filter_map(|port| match port.protocol {
         PortProtocol::Transport(protocol) => Some((protocol, port.number)),
         PortProtocol::Icmp => None,
@@ -110,18 +123,48 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
     for some in attempts.chunks(AT_ONCE) {
-        rows.extend(runtime.block_on(probe(&lab, some.to_vec(), &mut servers))?);
+        rows.extend(runtime.block_on(probe(lab, some.to_vec(), &mut servers))?);
     }
     rows.sort();
-    if rows.is_empty() {
-        note!("no rows: fewer than two pods, or no pod declares a port (say --port TCP/80)");
-    }
-    let text = match arguments.output {
-        Format::Grid => grid::render(&rows, output::width()),
-        Format::Json => format!("{}\n", serde_json::json!({ "rows": rows })),
+    Ok(rows)
+}
+
+/// Tries these rows again and again: each so often, so many times, and waits so long for each. For each try which row it was, when it
+/// began and whether it was answered.
+pub(super) fn repeatedly(
+    lab: &Lab,
+    rows: &[Row],
+    (every, times, patience): (Duration, u32, Duration),
+) -> Result<Vec<(usize, Instant, bool)>> {
+    let asked = BTreeSet::new();
+    let known = attempts(lab, &asked)?;
+    let is_of = |row: &Row, attempt: &Attempt| {
+        let (from, to) = (&attempt.from, &attempt.to);
+        (from, to, attempt.port.number) == (&row.from, &row.to, row.port)
+            && attempt.port.protocol() == row.protocol
     };
-    output::say(&text)?;
-    Ok(Outcome::Done)
+    let chosen = rows.iter().map(|row| known.iter().find(|attempt| is_of(row, attempt)).cloned());
+    let chosen: Vec<Attempt> = chosen.collect::<Option<_>>().context("a row is no row any more")?;
+    let count = chosen.len();
+    let attempts = (0..times).flat_map(|_| chosen.clone()).enumerate().collect();
+    let sockets = sockets(lab, &attempts)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let (begun, mut trying) = (Instant::now(), JoinSet::new());
+        for (at, attempt, socket) in sockets {
+            let round = u32::try_from(at / count).unwrap_or(u32::MAX);
+            trying.spawn(async move {
+                sleep_until(begun + every * round).await;
+                let at_last = Instant::now() + patience;
+                let tried = Instant::now();
+                let reached = timeout_at(at_last, reached(&attempt, socket, echo::name(at))).await;
+                (at % count, tried, reached.unwrap_or(false))
+            });
+        }
+        let mut tries: Vec<_> = trying.join_all().await;
+        tries.sort_by_key(|(row, tried, _)| (*tried, *row));
+        Ok(tries)
+    })
 }
 
 fn attempts(lab: &Lab, asked: &BTreeSet<Port>) -> Result<Vec<Attempt>> {

@@ -89,11 +89,21 @@ pub(crate) fn end(processes: &[ProcessId], grace: Duration) -> Result<()> {
 }
 
 /// Starts a command in a network namespace, in a process group of its own, its output in a file.
-pub(crate) fn start(namespace: &str, mut command: Command, log: &Path) -> Result<ProcessId> {
+pub(crate) fn start(namespace: &str, command: Command, log: &Path) -> Result<ProcessId> {
+    start_with(namespace, command, Stdio::null(), log)
+}
+
+/// The same with something to read.
+pub(crate) fn start_with(
+    namespace: &str,
+    mut command: Command,
+    input: Stdio,
+    log: &Path,
+) -> Result<ProcessId> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = OpenOptions::new().create(true).append(true).open(log);
     let output = output.with_context(|| format!("open {}", log.display()))?;
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+    command.stdin(input).stdout(output.try_clone()?).stderr(output).process_group(0);
     netns::inside(namespace, move || {
         let child = command.spawn().with_context(|| format!("start {program}"))?;
         let pid = i32::try_from(child.id())?;

@@ -9,13 +9,14 @@ use super::{
 use crate::output::note;
 use anyhow::{Context, Result};
 use std::{
-    fs,
+    fs::{self, File},
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
+use weft_process::otlp;
 
 /// The underlay's gateway; operators listen there. Labs do not share namespaces, so all may use it.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
@@ -52,7 +53,7 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
     credentials(&mut command, &dir, "operator");
     let process = match operator.process.filter(|process| process.runs()) {
         Some(process) => process,
-        None => process::start(&underlay, command, &dir.join("operator.log"))?,
+        None => observed(&underlay, command, &dir.join("operator.log"))?,
     };
     operator.process = Some(process);
     lab.save()?;
@@ -84,7 +85,7 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
             .args(&logs);
         credentials(&mut command, &dir, &node.name);
         let log = dir.join(format!("{}.log", node.name));
-        node.process = Some(process::start(&node.netns, command, &log)?);
+        node.process = Some(observed(&node.netns, command, &log)?);
     }
     lab.save()?;
     for node in lab.nodes.iter().filter(|node| nodes.contains(&node.name)) {
@@ -100,6 +101,8 @@ pub(crate) fn servers(lab: &mut Held) -> Result<()> {
     if lab.server.is_none_or(|server| !server.runs()) {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["lab", "serve", "--name", &lab.name]);
+        // What it does is no part of the fabric.
+        command.env("OTEL_SDK_DISABLED", "true");
         let log = lab.dir().join("server.log");
         let process = process::start(&lab.underlay(), command, &log)?;
         lab.server = Some(process);
@@ -130,6 +133,19 @@ pub(crate) fn commands(lab: &mut Held) -> Result<()> {
         pod.process = Some(process::start(&pod.netns, command, &log)?);
     }
     lab.save()
+}
+
+/// Starts an agent or operator. Where the environment names a collector, its spans go there from the namespace that this command
+/// runs in: a node of a lab reaches nothing outside. The namespace is its standard input, which needs no path and ends with it.
+fn observed(namespace: &str, mut command: Command, log: &Path) -> Result<ProcessId> {
+    // The name that somebody gave this command is not the agents'.
+    command.env_remove("OTEL_SERVICE_NAME");
+    if !otlp::is_on() {
+        return process::start(namespace, command, log);
+    }
+    let here = File::open("/proc/thread-self/ns/net").context("open this network namespace")?;
+    command.arg("--otlp-netns=/proc/self/fd/0");
+    process::start_with(namespace, command, here.into(), log)
 }
 
 fn credentials(command: &mut Command, dir: &Path, process: &str) {

@@ -3,5 +3,6 @@
 pub mod drop;
 pub mod filter;
 pub mod flow;
+pub mod format;
 pub mod print;
 pub mod time;

@@ -1,4 +1,4 @@
-//! Flows as `hubble observe` prints them: compact lines and JSON.
+//! Flows as `hubble observe` prints them, one a line: compact and JSON.
 
 use crate::{
     drop,
@@ -33,7 +33,7 @@ pub(crate) const POINTS: [&str; 14] = [
 ];
 const MATCHES: [&str; 7] = ["none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only"];
 
-/// What a compact line shows.
+/// What a line for people shows, in every format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compact {
     /// The node, after the time.
@@ -49,7 +49,7 @@ pub struct Compact {
 impl Compact {
     /// A flow on a line, without its end.
     pub fn line(self, flow: &Flow) -> String {
-        let at = time::parse(&flow.time).map_or_else(|| "N/A".to_owned(), time::stamp);
+        let at = stamp(flow);
         let node = if self.node_name { format!(" [{}]", flow.node_name) } else { String::new() };
         let source = self.end(flow, flow.source.as_ref(), End::Source);
         let destination = self.end(flow, flow.destination.as_ref(), End::Destination);
@@ -62,7 +62,18 @@ impl Compact {
         format!("{at}{node}: {left} {arrow} {right} {kind} {verdict} ({})", flow.summary)
     }
 
+    /// An end with the number of who is there.
     fn end(self, flow: &Flow, endpoint: Option<&Endpoint>, end: End) -> String {
+        let number = endpoint.map_or(0, |endpoint| endpoint.identity);
+        let identity = match Identity(number).reserved_name() {
+            Some(name) => format!("({name})"),
+            None => format!("(ID:{number})"),
+        };
+        format!("{} {}", self.host(flow, endpoint, end), self.paint(MAGENTA, &identity))
+    }
+
+    /// Name, or address, and port of an end.
+    pub(crate) fn host(self, flow: &Flow, endpoint: Option<&Endpoint>, end: End) -> String {
         let host = match endpoint {
             Some(e) if !self.numeric && !e.pod_name.is_empty() && !e.namespace.is_empty() => {
                 format!("{}/{}", e.namespace, e.pod_name)
@@ -74,22 +85,16 @@ impl Compact {
             }),
         };
         let host = self.paint(CYAN, &host);
-        let host = match ports(flow).map(|(source, destination)| match end {
+        match ports(flow).map(|(source, destination)| match end {
             End::Source => source,
             End::Destination => destination,
         }) {
             None | Some(0) => host,
             Some(port) => format!("{host}:{}", self.paint(YELLOW, &port.to_string())),
-        };
-        let number = endpoint.map_or(0, |endpoint| endpoint.identity);
-        let identity = match Identity(number).reserved_name() {
-            Some(name) => format!("({name})"),
-            None => format!("(ID:{number})"),
-        };
-        format!("{host} {}", self.paint(MAGENTA, &identity))
+        }
     }
 
-    fn verdict(self, flow: &Flow) -> String {
+    pub(crate) fn verdict(self, flow: &Flow) -> String {
         let judged = flow.event_type.as_ref().is_some_and(|e| e.kind == POLICY_VERDICT);
         let word = match (flow.verdict.as_str(), judged) {
             ("FORWARDED", true) => "ALLOWED",
@@ -121,10 +126,16 @@ const YELLOW: &str = "33";
 const MAGENTA: &str = "35";
 const CYAN: &str = "36";
 
+/// Which end of a flow.
 #[derive(Clone, Copy)]
-enum End {
+pub(crate) enum End {
     Source,
     Destination,
+}
+
+/// When it was, for people.
+pub(crate) fn stamp(flow: &Flow) -> String {
+    time::parse(&flow.time).map_or_else(|| "N/A".to_owned(), time::stamp)
 }
 
 /// ` BY name (Kind), …`: the policies that decided.
@@ -139,7 +150,7 @@ fn by(flow: &Flow) -> String {
 }
 
 /// The event in words: an observation point, a drop reason, or how a policy matched.
-fn kind(flow: &Flow) -> String {
+pub fn kind(flow: &Flow) -> String {
     let Some(event) = &flow.event_type else { return "UNKNOWN".to_owned() };
     match event.kind {
         DROP => drop::text(u32::try_from(event.sub_type).unwrap_or_default()),
@@ -193,7 +204,7 @@ pub enum LostIn {
 }
 
 impl LostIn {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Kernel => "PERF_EVENT_RING_BUFFER",
             Self::Flows => "HUBBLE_RING_BUFFER",

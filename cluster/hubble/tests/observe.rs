@@ -11,6 +11,7 @@
 use weft_hubble::{
     filter::{self, End, Filter, Filters, LabelSelector},
     flow::Flow,
+    format::{Format, Printer},
     print::{self, Compact, LostIn},
 };
 
@@ -96,6 +97,74 @@ fn json_lines_are_hubble_s() {
     ));
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(serde_json::from_value::<Flow>(value["flow"].clone()).unwrap(), flow);
+}
+
+/// Two flows and a loss between them, as a format has them.
+fn printed(format: &str, compact: Compact) -> String {
+    let mut printer = Printer::new(format.parse().unwrap(), compact);
+    let denied = r#"{"verdict":"DROPPED","is_reply":null,"event_type":{"type":1,"sub_type":133}}"#;
+    let mut text = printer.flow(&flow(r#"{"event_type":{"type":4,"sub_type":5}}"#));
+    text += &printer.lost(1_785_414_896_789_000_000, "default/node-a", LostIn::Flows, 5);
+    text += &printer.flow(&flow(denied));
+    text + &printer.end()
+}
+
+#[test]
+fn a_dict_is_hubble_s() {
+    let dict = "  TIMESTAMP: Jul 30 12:34:56.789
+     SOURCE: default/xwing:43210
+DESTINATION: default/deathstar-abc:80
+       TYPE: from-endpoint
+    VERDICT: FORWARDED
+    SUMMARY: TCP Flags: SYN
+------------
+  TIMESTAMP: 
+     SOURCE: HUBBLE_RING_BUFFER
+       TYPE: EVENTS LOST
+    VERDICT: 
+    SUMMARY: CPU(0) - 5
+------------
+  TIMESTAMP: Jul 30 12:34:56.789
+     SOURCE: default/xwing:43210
+DESTINATION: default/deathstar-abc:80
+       TYPE: Policy denied
+    VERDICT: DROPPED
+    SUMMARY: TCP Flags: SYN
+";
+    assert_eq!(printed("dict", Compact::default()), dict);
+    let named = Compact { node_name: true, ..Compact::default() };
+    let with_node = printed("dict", named);
+    assert!(with_node.contains(".789\n       NODE: default/node-a\n     SOURCE"), "{with_node}");
+}
+
+#[test]
+fn a_table_is_hubble_s() {
+    let table = "TIMESTAMP             SOURCE                DESTINATION                TYPE            VERDICT     SUMMARY
+Jul 30 12:34:56.789   default/xwing:43210   default/deathstar-abc:80   from-endpoint   FORWARDED   TCP Flags: SYN
+                      HUBBLE_RING_BUFFER                               EVENTS LOST                 CPU(0) - 5
+Jul 30 12:34:56.789   default/xwing:43210   default/deathstar-abc:80   Policy denied   DROPPED     TCP Flags: SYN
+";
+    assert_eq!(printed("table", Compact::default()), table);
+    assert_eq!(printed("tab", Compact::default()), table);
+    let named = printed("tab", Compact { node_name: true, ..Compact::default() });
+    assert!(named.starts_with("TIMESTAMP             NODE             SOURCE "), "{named}");
+    assert_eq!(Printer::new(Format::Table, Compact::default()).end(), "", "nothing, of nothing");
+}
+
+#[test]
+fn formats_are_called_as_hubble_calls_them() {
+    let compact = Compact::default();
+    for (name, same) in [("json", "jsonpb"), ("tab", "table")] {
+        assert_eq!(printed(name, compact), printed(same, compact));
+    }
+    let lines = printed("jsonpb", compact);
+    let keys = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let keys: Vec<bool> = keys.map(|line| line["lost_events"].is_null()).collect();
+    assert_eq!(keys, [true, false, true]);
+    for name in Format::NAMES {
+        assert!(name.parse::<Format>().is_ok(), "{name}");
+    }
+    assert!("yaml".parse::<Format>().unwrap_err().contains("dict"));
 }
 
 #[test]

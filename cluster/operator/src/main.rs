@@ -2,11 +2,15 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 use weft_operator::{config::Config, operator::Operator};
+use weft_process::otlp::{self, Service};
 
 fn main() -> anyhow::Result<()> {
     let config: Config = weft_process::config::load();
-    weft_process::logs::start(&config.logs);
-    actix::System::new().block_on(run(config))
+    let service = Service { name: "weft-operator", instance: None };
+    weft_process::logs::start(&config.logs, service);
+    let ended = actix::System::new().block_on(run(config));
+    otlp::farewell();
+    ended
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

@@ -115,7 +115,8 @@ fn the_trace_of_a_call_goes_with_the_push() {
         let mut agent = world.agent(operator.address, "node1", None).await;
         agent.reach(operator.revision()).await;
         let mut client = Client::connect(&operator.socket, support::PATIENCE).unwrap();
-        let options = Options { deadline: Some(support::PATIENCE), traceparent: Some(trace) };
+        let options =
+            Options { deadline: Some(support::PATIENCE), traceparent: Some(trace), caller: None };
         let objects = vec![pod("web-0", "web", 1)];
         let answer = client.call(Request::Apply { objects }, options).unwrap();
         assert!(matches!(answer, Answer::Accepted { changed: 1, .. }));

@@ -1,7 +1,7 @@
 //! The blocking client.
 
 use super::Request;
-use crate::{API_VERSION, Call, Failure, LINE_MAX, Reply};
+use crate::{API_VERSION, Call, Caller, Failure, LINE_MAX, Reply};
 use nix::sys::{
     socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt},
     time::{TimeVal, TimeValLike},
@@ -49,12 +49,14 @@ pub struct Options {
     pub deadline: Option<Duration>,
     /// The caller's trace.
     pub traceparent: Option<TraceContext>,
+    /// The caller's span, where the callee is to send it.
+    pub caller: Option<Caller>,
 }
 
 impl Options {
     /// Wait this long, in no trace.
     pub const fn within(deadline: Duration) -> Self {
-        Self { deadline: Some(deadline), traceparent: None }
+        Self { deadline: Some(deadline), traceparent: None, caller: None }
     }
 }
 
@@ -102,8 +104,8 @@ impl Client {
     fn send<R: Request>(&mut self, request: R, options: Options) -> Result<(), CallError> {
         let deadline_ms =
             options.deadline.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        let call =
-            Call { version: API_VERSION, traceparent: options.traceparent, deadline_ms, request };
+        let Options { traceparent, caller, .. } = options;
+        let call = Call { version: API_VERSION, traceparent, caller, deadline_ms, request };
         let socket = self.stream.get_ref();
         let written = (|| {
             let mut line = serde_json::to_vec(&call)?;

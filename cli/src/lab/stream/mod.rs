@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = SocketAddr::from((address, port));
     let tallies = runtime.block_on(try_join_all(
-        sockets.into_iter().map(|socket| one(arguments, socket, protocol, address)),
+        sockets.into_iter().map(|socket| one(arguments, socket, (protocol, address), Keep::Sums)),
     ))?;
     let now = Instant::now();
     match arguments.output.as_str() {
@@ -132,6 +132,59 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     Ok(if whole { Outcome::Done } else { Outcome::No })
 }
 
+/// What is kept of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Sums,
+    /// What was back when, too: for one that is short.
+    Course,
+}
+
+/// A stream as it went, in times of the clock that [`Instant`] is.
+pub(super) struct Course {
+    pub(super) begun: Instant,
+    /// Bytes that were back by then.
+    pub(super) back: Vec<(Instant, u64)>,
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) longest_gap: Duration,
+}
+
+/// Streams for so long, over a connection, and tells how it went. Ends before when nothing comes back for `patience`.
+pub(super) fn course(
+    lab: &record::Lab,
+    (from, to, port): (&str, &str, u16),
+    duration: Duration,
+    patience: Duration,
+) -> Result<Course> {
+    let arguments = Arguments {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        rate: 256_000,
+        bytes: None,
+        duration: Some(duration),
+        udp: false,
+        streams: 1,
+        patience,
+        every: Some(duration * 2),
+        output: "json".to_owned(),
+        name: None,
+    };
+    let address = lab.pod(to)?.address.with_context(|| format!("{to} has no address yet"))?;
+    let socket = netns::inside(&lab.pod(from)?.netns, || Ok(serve::open(Protocol::Tcp)?))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let address = SocketAddr::from((address, port));
+    let tally =
+        runtime.block_on(one(&arguments, socket, (Protocol::Tcp, address), Keep::Course))?;
+    Ok(Course {
+        begun: tally.begun,
+        sent: tally.sent,
+        lost: tally.outstanding(),
+        longest_gap: tally.longest_gap(),
+        back: tally.course.unwrap_or_default(),
+    })
+}
+
 /// The pod that answers, and where.
 fn target<'lab>(
     lab: &'lab record::Lab,
@@ -154,18 +207,19 @@ fn target<'lab>(
 async fn one(
     arguments: &Arguments,
     socket: OwnedFd,
-    protocol: Protocol,
-    to: SocketAddr,
+    (protocol, to): (Protocol, SocketAddr),
+    keep: Keep,
 ) -> Result<Tally> {
     match timeout(arguments.patience, Transport::open(socket, protocol, to)).await {
-        Ok(Ok(transport)) => stream(arguments, transport).await,
+        Ok(Ok(transport)) => stream(arguments, transport, keep).await,
         Ok(Err(error)) => Ok(Tally::unopened(error.to_string(), Instant::now())),
         Err(_) => Ok(Tally::unopened("nobody answered".to_owned(), Instant::now())),
     }
 }
 
-async fn stream(arguments: &Arguments, mut transport: Transport) -> Result<Tally> {
+async fn stream(arguments: &Arguments, mut transport: Transport, keep: Keep) -> Result<Tally> {
     let mut tally = Tally::new(Instant::now());
+    tally.course = (keep == Keep::Course).then(Vec::new);
     let mut ticks = interval(TICK);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -32,6 +32,8 @@ pub(super) struct Tally {
     pub(super) waiting_since: Option<Instant>,
     last_back: Instant,
     pub(super) ended: Option<Ended>,
+    /// What was back when, for who wants to draw it.
+    pub(super) course: Option<Vec<(Instant, u64)>>,
 }
 
 /// What programs are told.
@@ -84,6 +86,7 @@ impl Tally {
             waiting_since: None,
             last_back: now,
             ended: None,
+            course: None,
         }
     }
 
@@ -104,6 +107,9 @@ impl Tally {
         self.back += bytes;
         self.longest_gap = self.longest_gap.max(self.gap(now));
         self.last_back = now;
+        if let Some(course) = &mut self.course {
+            course.push((now, self.back));
+        }
         self.waiting_since = (self.outstanding() > 0).then_some(now);
     }
 
@@ -114,6 +120,11 @@ impl Tally {
 
     fn gap(&self, now: Instant) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// The longest time that nothing came back, though something was on its way.
+    pub(super) fn longest_gap(&self) -> Duration {
+        self.longest_gap
     }
 
     /// Nothing was lost and it ended as it was told to.

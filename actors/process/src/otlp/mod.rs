@@ -1,0 +1,131 @@
+//! Spans to a collector by OTLP, as OpenTelemetry's environment variables say; nothing at all where they name no collector.
+//!
+//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` turns it on; `…_PROTOCOL`, `…_HEADERS`, `…_TIMEOUT`,
+//! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER` and `OTEL_BSP_…` mean what OpenTelemetry says. A collector
+//! that is away costs spans and nothing else: they wait in a bounded queue of a thread of its own, and whoever makes one never waits.
+
+mod queue;
+mod sampling;
+mod spans;
+
+pub(crate) use sampling::decided;
+pub use sampling::root;
+pub(crate) use spans::Spans;
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::{Resource, trace::Config};
+use queue::{Limits, Queue};
+use std::{
+    env,
+    path::Path,
+    sync::{OnceLock, atomic::Ordering},
+    time::Duration,
+};
+
+/// How long a process that ends waits for its last spans to be taken.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+/// Which process spans come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Service<'a> {
+    /// `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` has another.
+    pub name: &'static str,
+    /// `service.instance.id`: which of several, as a node's name.
+    pub instance: Option<&'a str>,
+}
+
+/// What hands spans on, where the environment names a collector. `netns` is whence it is reached.
+pub(crate) fn start(service: Service<'_>, netns: Option<&Path>) -> Option<Spans> {
+    if !is_wanted(|name| env::var(name).ok()) {
+        return None;
+    }
+    let netns = netns.map(Path::to_owned);
+    sampling::start(Config::default().sampler);
+    let limits = Limits::from_environment(|name| env::var(name).ok());
+    let queue = QUEUE.get_or_init(|| queue::start(resource(service), netns, limits));
+    Some(Spans::new(queue.clone()))
+}
+
+/// Whether spans go to a collector.
+pub fn is_on() -> bool {
+    QUEUE.get().is_some()
+}
+
+/// How many spans a collector took, and how many were made and lost.
+pub fn counts() -> (u64, u64) {
+    (queue::SENT.load(Ordering::Relaxed), queue::LOST.load(Ordering::Relaxed))
+}
+
+/// Sends what waits, for half a second at most: the end of a process.
+pub fn farewell() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FAREWELL);
+    }
+}
+
+/// Whether the environment names a collector and nothing forbids to use it.
+fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    let named = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") || set("OTEL_EXPORTER_OTLP_ENDPOINT");
+    let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"));
+    // Of the exporters that this variable may name there is one here.
+    let other = variable("OTEL_TRACES_EXPORTER").is_some_and(|it| !it.is_empty() && it != "otlp");
+    named && !disabled && !other
+}
+
+/// What this process is; what the environment says of it wins.
+fn resource(service: Service<'_>) -> Resource {
+    let ours = [
+        Some(KeyValue::new("service.name", service.name)),
+        Some(KeyValue::new("service.namespace", "weft")),
+        Some(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))),
+        service.instance.map(|it| KeyValue::new("service.instance.id", it.to_owned())),
+    ];
+    let said = Resource::builder().build();
+    let unknown =
+        |key: &str, value: &str| key == "service.name" && value.starts_with("unknown_service");
+    let said = said.iter().filter(|(key, value)| !unknown(key.as_str(), &value.as_str()));
+    let said: Vec<KeyValue> =
+        said.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    Resource::builder_empty()
+        .with_attributes(ours.into_iter().flatten())
+        .with_attributes(said)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_is_used_where_one_is_named_and_nothing_forbids_it() {
+        let one = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+        for (variables, wanted) in [
+            (&[][..], false),
+            (&[one][..], true),
+            (&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:4318")], true),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")], false),
+            (&[one, ("OTEL_SDK_DISABLED", "TRUE")], false),
+            (&[one, ("OTEL_SDK_DISABLED", "no")], true),
+            (&[one, ("OTEL_TRACES_EXPORTER", "none")], false),
+            (&[one, ("OTEL_TRACES_EXPORTER", "otlp")], true),
+            (&[("OTEL_SERVICE_NAME", "x")], false),
+        ] {
+            let value = |name: &str| {
+                variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(is_wanted(value), wanted, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_says_what_it_is() {
+        let resource = resource(Service { name: "weft-agent", instance: Some("node1") });
+        let get = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
+        assert_eq!(get("service.name").as_deref(), Some("weft-agent"));
+        assert_eq!(get("service.instance.id").as_deref(), Some("node1"));
+        assert_eq!(get("telemetry.sdk.language").as_deref(), Some("rust"));
+    }
+}
