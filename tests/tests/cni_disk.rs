@@ -95,7 +95,7 @@ fn a_state_folder_without_room() {
 
     // What is published meanwhile is enforced, and that it is not on disk is told.
     // More than what is left of the file's last page.
-    let names: Vec<String> = (0..100).map(|number| format!("c{number}")).collect();
+    let names: Vec<String> = (0..500).map(|number| format!("c{number}")).collect();
     node.schedule(&names.iter().map(|name| (name.as_str(), "web")).collect::<Vec<_>>());
     node.becomes("it is told", |node| is_told(node, "No space left"));
     assert!(

@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn the_file_keeps_its_form() {
         // Golden: a pod plugged by an older agent must be read by a newer one.
-        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"network":"weft","pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
+        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"network":"weft","pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":765579729}"#;
         let older = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
         let first = older.replace(",\"crc32\":2019759998", "");
         let disk = tempfile::tempdir().unwrap();

@@ -90,7 +90,9 @@ fn world(maps: Arc<dyn Maps>) -> World {
         let programs: Arc<dyn Programs> = kernel.clone();
         let links: Arc<dyn Links> = kernel.clone();
         let both = (Gated::new(programs, life.gate()), Gated::new(links, life.gate()));
-        Loader::new(loader::Config::default(), DEVICE, both, counts.clone())
+        let address = [192, 168, 0, 1].into();
+        let device = loader::Device { ifindex: DEVICE, address, mtu: None };
+        Loader::new(loader::Config::default(), device, both, counts.clone())
     });
     let ipcache = runtime.role("ipcache", {
         let (node, prefixes, loader) = (node.clone(), prefixes.clone(), loader.clone());
@@ -107,7 +109,8 @@ fn world(maps: Arc<dyn Maps>) -> World {
         let (policy, ipcache) = (policy.clone(), ipcache.clone());
         let callees = Callees { policy, ipcache, loader, table: rows, classes };
         let (plugged, folder) = (Arc::new(watch::channel(None).0), folder.path().to_owned());
-        let setting = endpoints::Setting { node, folder, mtu: 1500, plugged };
+        let mtu = watch::channel(1500).1;
+        let setting = endpoints::Setting { node, folder, mtu, plugged };
         move |_| Endpoints::new(setting.clone(), &callees)
     });
     let (policy, ipcache, endpoints) = (policy.edge(), ipcache.edge(), endpoints.edge());
@@ -175,6 +178,7 @@ impl World {
             netns: format!("/run/netns/{number}"),
             pod_namespace: "many".to_owned(),
             pod_name: format!("pod-{number}"),
+            network: None,
         };
         self.endpoints.ask_within(PATIENCE, Add(add, answer)).await.unwrap();
         answered.await.unwrap().unwrap()
@@ -182,7 +186,7 @@ impl World {
 
     async fn delete(&self, number: u32) {
         let (answer, answered) = oneshot::channel();
-        let delete = Delete(attachment(number), answer);
+        let delete = Delete(attachment(number).into(), answer);
         self.endpoints.ask_within(PATIENCE, delete).await.unwrap();
         answered.await.unwrap().unwrap();
     }

@@ -25,12 +25,17 @@ impl Table {
     /// Some rows change. Nothing happens before the first [`Table::fill`]: a part says nothing of the whole.
     pub fn change(&mut self, edits: Edits) {
         let Some(desired) = &mut self.desired else { return };
+        // Merging is of both sides' size, and a row of it costs a fraction of looking its place up.
+        let merges = edits.len() >= desired.len();
+        let mut kept = Vec::new();
         for (key, value) in edits {
             match value {
+                Some(value) if merges => kept.push((key, value)),
                 Some(value) => drop(desired.insert(key, value)),
                 None => drop(desired.remove(&key)),
             }
         }
+        desired.append(&mut kept.into_iter().collect());
     }
 
     /// What is desired; none before the first fill.
@@ -95,6 +100,19 @@ mod tests {
         let wanted = Edits::from([(vec![1], None), (vec![2], Some(vec![3])), (vec![9], None)]);
         assert_eq!(edits, wanted);
         assert_eq!(table.mend(&rows(&[(2, 3)])), Edits::new());
+    }
+
+    #[test]
+    fn few_edits_and_many_come_to_the_same() {
+        let (held, value) = (rows(&[(1, 1), (2, 2), (3, 3)]), |value: u8| Some(vec![value]));
+        let edits = [(vec![1], None), (vec![2], value(9)), (vec![4], value(4)), (vec![5], None)];
+        let mut tables = [Table::default(), Table::default()];
+        tables.iter_mut().for_each(|table| table.fill(held.clone()));
+        let [many, few] = &mut tables;
+        many.change(edits.clone().into());
+        edits.into_iter().for_each(|edit| few.change([edit].into()));
+        assert_eq!(many.desired(), Some(&rows(&[(2, 9), (3, 3), (4, 4)])));
+        assert_eq!(few.desired(), many.desired());
     }
 
     #[test]

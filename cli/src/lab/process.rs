@@ -31,14 +31,20 @@ pub(crate) struct ProcessId {
 impl ProcessId {
     /// The process that has this number now, unless it is only waiting to be reaped.
     pub(crate) fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Self::told(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// By its line of `/proc/PID/stat`.
+    fn told(pid: i32, stat: &str) -> Option<Self> {
         // The command's name may hold anything, so count from its closing bracket.
         let (_, after) = stat.rsplit_once(") ")?;
         let mut fields = after.split(' ');
-        if matches!(fields.next()?, "Z" | "X") {
-            return None;
-        }
-        Some(Self { pid, start_time: fields.nth(18)?.parse().ok()? })
+        let state = fields.next()?;
+        let threads: u32 = fields.nth(16)?.parse().ok()?;
+        let start_time = fields.nth(1)?.parse().ok()?;
+        // While another thread is not gone, its files are open and its sockets listen.
+        let ended = matches!(state, "Z" | "X") && threads <= 1;
+        (!ended).then_some(Self { pid, start_time })
     }
 
     /// Whether it still runs.
@@ -135,5 +141,25 @@ pub(crate) fn tail(log: &Path) -> String {
     match last {
         [] => format!("{name} is empty"),
         last => format!("last lines of {name}:\n  {}", last.join("\n  ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_ended_when_its_last_thread_has() {
+        let line = |state: &str, threads: u32| {
+            format!("7 (a) b) {state} 1 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 {threads} 0 6468947 31 3")
+        };
+        let it = Some(ProcessId { pid: 7, start_time: 6_468_947 });
+        for (state, threads, told) in
+            [("R", 1, it), ("S", 9, it), ("Z", 1, None), ("Z", 2, it), ("X", 1, None)]
+        {
+            assert_eq!(ProcessId::told(7, &line(state, threads)), told, "{state} {threads}");
+        }
+        assert_eq!(ProcessId::told(7, "7 (a"), None);
+        assert_eq!(ProcessId::told(7, "7 (a) S 1 2"), None);
     }
 }

@@ -193,9 +193,11 @@ impl Servers {
             Order::Open(ports) => {
                 self.asked.remove(&from);
                 if !ports.is_empty() {
-                    self.asked.insert(from, ports);
+                    self.asked.insert(from, ports.clone());
                 }
-                self.settle()
+                // Of those that pods declare, whoever had the record read was told.
+                let problems = self.settle().into_iter();
+                problems.filter(|(port, _)| ports.contains(port)).map(|(_, text)| text).collect()
             }
         }
     }
@@ -224,11 +226,11 @@ impl Servers {
         for gone in before.into_values() {
             gone.listening.values().for_each(AbortHandle::abort);
         }
-        self.settle()
+        self.settle().into_iter().map(|(_, text)| text).collect()
     }
 
-    /// Listens on what should be listened on, and on nothing else.
-    fn settle(&mut self) -> Vec<String> {
+    /// Listens on what should be listened on, and on nothing else; what that could not be done for.
+    fn settle(&mut self) -> Vec<(Port, String)> {
         let everywhere: BTreeSet<Port> = self.asked.values().flatten().copied().collect();
         let mut problems = Vec::new();
         for servers in self.pods.values_mut() {
@@ -254,23 +256,27 @@ impl Servers {
 }
 
 impl PodServers {
-    fn open(&mut self, ports: BTreeSet<Port>) -> Vec<String> {
+    fn open(&mut self, ports: BTreeSet<Port>) -> Vec<(Port, String)> {
         if ports.is_empty() {
             return Vec::new();
         }
+        let wanted = ports.clone();
         let opened = netns::inside(&self.pod.netns, move || {
-            Ok(ports.into_iter().map(|port| (port, bound(port))).collect::<Vec<_>>())
+            Ok(wanted.into_iter().map(|port| (port, bound(port))).collect::<Vec<_>>())
         });
+        let pod = self.pod.name.clone();
+        let problem = |port: Port, error: &dyn std::fmt::Display| {
+            (port, format!("listen on {}/{} in {pod}: {error:#}", port.0, port.1))
+        };
         let opened = match opened {
             Ok(opened) => opened,
-            Err(error) => return vec![format!("listen in {}: {error:#}", self.pod.name)],
+            Err(error) => return ports.into_iter().map(|port| problem(port, &error)).collect(),
         };
         let mut problems = Vec::new();
-        for ((protocol, port), socket) in opened {
-            match socket.and_then(|socket| self.serve(protocol, socket)) {
-                Ok(listener) => drop(self.listening.insert((protocol, port), listener)),
-                Err(error) => problems
-                    .push(format!("listen on {protocol}/{port} in {}: {error}", self.pod.name)),
+        for (port, socket) in opened {
+            match socket.and_then(|socket| self.serve(port.0, socket)) {
+                Ok(listener) => drop(self.listening.insert(port, listener)),
+                Err(error) => problems.push(problem(port, &error)),
             }
         }
         problems

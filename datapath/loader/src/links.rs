@@ -299,7 +299,10 @@ fn pod_differences(spec: &LinkSpec, host: &Device) -> io::Result<Vec<String>> {
         (pod.up, format!("{name} is down")),
         // Of the device's at the time when the pod was plugged; a plugin after ours may have made
         // it smaller.
-        (pod.mtu <= host.mtu, format!("{name} has MTU {}, more than its peer's {}", pod.mtu, host.mtu)),
+        (
+            pod.mtu <= host.mtu,
+            format!("{name} has MTU {}, more than its peer's {}", pod.mtu, host.mtu),
+        ),
         (pod.mac == Some(pod_mac(spec.address)), format!("{name} has another hardware address")),
         (
             network.addresses()?.contains(&(spec.address, pod.index)),

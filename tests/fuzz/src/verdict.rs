@@ -86,7 +86,7 @@ fn tuple(bytes: &mut Bytes<'_>) -> Tuple {
         destination_port: port(bytes),
         policy_port: port(bytes),
         protocol: bytes.one_of(&PROTOCOLS),
-        tcp_flags: bytes.byte(),
+        control: bytes.byte(),
     }
 }
 
@@ -226,8 +226,9 @@ fn packet(tables: &Tables, flows: &mut BTreeMap<Vec<u8>, Flow>, epoch: u64, tupl
         None => judged(tables, epoch, &openings(tuple, true), None, side, true),
     };
     let opener = from_opener(&flow, side);
-    *(if opener { &mut flow.opener_sent } else { &mut flow.target_sent }) |= sent(tuple);
-    belongs_among_answered(&flow);
+    let by_end = if opener { &mut flow.opener_sent } else { &mut flow.target_sent };
+    *by_end = sent(*by_end, tuple);
+    belongs_among_answered(tuple.protocol, &flow);
     flows.insert(at, flow);
 }
 

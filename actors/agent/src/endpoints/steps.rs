@@ -3,7 +3,7 @@
 use super::{Key, Setting};
 use crate::{
     Refusal, internal,
-    loader::{Joined, Loader, Open, Plug, Plugged, Unplug},
+    loader::{Joined, Loader, Open, Plug, Unplug},
     runtime::{Edge, pass},
     state::{self, Record},
 };

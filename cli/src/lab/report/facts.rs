@@ -164,12 +164,12 @@ pub(super) fn stopped(
 
 /// As many samples as a chart shows, at even distances: of each part the last.
 pub(super) fn thinned(samples: &[(f64, u64)], whole: Duration) -> Vec<(f64, u64)> {
-    let part = whole.as_secs_f64() * 1000.0 / f64::from(POINTS);
+    let whole = whole.as_secs_f64() * 1000.0;
     let mut thinned = vec![(0.0, 0)];
     let mut last = 0;
     let mut samples = samples.iter().peekable();
     for point in 1..=POINTS {
-        let until = part * f64::from(point);
+        let until = whole * f64::from(point) / f64::from(POINTS);
         while let Some((_, back)) = samples.next_if(|(at, _)| *at <= until) {
             last = *back;
         }
