@@ -67,7 +67,7 @@ fn the_plugin_stays_small() {
 }
 
 #[test]
-fn only_those_know_aya_and_actix_who_may() {
+fn only_those_know_aya_actix_and_raft_who_may() {
     let metadata = metadata(&root());
     let users = |of: &str| -> BTreeSet<&str> {
         let uses = |package: &&Value| {
@@ -81,6 +81,7 @@ fn only_those_know_aya_and_actix_who_may() {
     };
     assert_eq!(users("aya"), ["weft-abi", "weft-datapath"].into());
     assert_eq!(users("actix"), ["weft-agent", "weft-operator"].into());
+    assert_eq!(users("raft"), ["weft-raft"].into());
 }
 
 #[test]

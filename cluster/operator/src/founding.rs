@@ -1,9 +1,11 @@
 //! How an operator begins: the store and the log brought together, before anything is served.
 
 use std::collections::BTreeMap;
-use weft_state::{ClusterState, CommandV1, EntryV1, Unreadable, decode_entry, encode_entry};
+use weft_state::{
+    ClusterState, CommandV1, EntryV1, Unreadable, adoption, decode_entry, encode_entry,
+};
 use weft_store::{Fence, Log, LogEntry, Recovered, Store, StoreError};
-use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
+use weft_types::{Delta, Identity, LabelSet, Revision};
 
 /// What an operator begins with.
 pub struct Founded {
@@ -87,7 +89,7 @@ pub fn begin(
             return Err(FoundingError::Apart { log: log.generation, store });
         }
     };
-    let fence = Fence { generation, term: before.map_or(1, |fence| fence.term + 1) };
+    let fence = Fence { generation, term: before.map_or(1, |fence| fence.term + 1), round: 0 };
     store.raise(cluster, before, fence)?;
     let mut founded = match recovered {
         Some(recovered) => replay(fence, recovered)?,
@@ -155,19 +157,4 @@ fn nothing_is_missing(
         Some((_, number)) => Err(FoundingError::OldStore { number: *number }),
         None => Ok(()),
     }
-}
-
-/// The command that brings a state to what the store holds; none when it is there.
-pub fn adoption(
-    state: &ClusterState,
-    identities: Vec<(Identity, LabelSet)>,
-    objects: Vec<Object>,
-) -> Option<CommandV1> {
-    let kept: BTreeMap<ObjectKey, ()> = objects.iter().map(|o| (o.key(), ())).collect();
-    let remove: Vec<Object> = state.objects().filter(|o| !kept.contains_key(&o.key())).collect();
-    let (put, remove) = state.effective(&objects, &remove);
-    let mut identities = identities;
-    identities.retain(|(_, labels)| !state.identities().contains_key(labels));
-    let command = CommandV1::Desire { put, remove, identities };
-    state.would_change(&command).then_some(command)
 }

@@ -3,7 +3,7 @@
 //! It is the only one who applies, and it never waits for a disk: proposals go to the [`Sequencer`]'s thread.
 
 use crate::{
-    founding::{Founded, adoption},
+    founding::Founded,
     history::{History, Next, Snapshot},
     messages::{
         Adopt, Applied, AwaitRevision, Heard, Join, Joined, Look, Prepare, Prepared, Propose, Pull,
@@ -23,7 +23,7 @@ use weft_api::{
     operator::{Answer, Status, Waited},
 };
 use weft_process::trace;
-use weft_state::{ClusterState, CommandV1, EntryV1};
+use weft_state::{ClusterState, CommandV1, EntryV1, adoption};
 use weft_types::{Delta, Node, NodeName, Revision};
 
 /// What the leader is told.

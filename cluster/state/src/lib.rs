@@ -7,10 +7,13 @@
     reason = "whoever adds a case is shown every place that it concerns"
 )]
 
+mod adopt;
 mod change;
 mod conflict;
 mod encoding;
+pub mod leadership;
 
+pub use adopt::adoption;
 pub use conflict::Conflict;
 pub use encoding::{EntryV1, Unreadable, decode_entry, encode_entry};
 

@@ -4,35 +4,19 @@
 //! want, and the fence. A number is in the store before any log entry names it. The log orders commands;
 //! with several operators Raft's takes its place. A call that returned has made its change durable.
 
+mod disk;
 mod log;
+mod memory;
 mod store;
 mod table;
 
+pub use disk::FileDisk;
 pub use log::FileLog;
+pub use memory::{Comparing, MemoryStore};
 pub use store::FileStore;
+pub use weft_types::{Batch, Fence};
 
-use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
-
-/// Who may write: the generation goes up when a group is founded anew from the store, the term with
-/// every leader. Whoever writes compares it, so a deposed leader is harmless.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fence {
-    /// Which life of the cluster this is, from 1.
-    pub generation: u16,
-    /// Which leader, from 1.
-    pub term: u64,
-}
-
-/// What one transaction changes, all or nothing. Writing it twice is writing it once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Numbers for label sets; one that stands for another label set already is an error.
-    pub identities: Vec<(Identity, LabelSet)>,
-    /// Objects to add or replace.
-    pub put: Vec<Object>,
-    /// Objects to remove.
-    pub remove: Vec<ObjectKey>,
-}
+use weft_types::{Identity, LabelSet, Object};
 
 /// What operators need of a store.
 pub trait Store: Send {

@@ -4,11 +4,12 @@
 use crate::{
     Batch, Fence, Store, StoreError, failed,
     table::{begin_read, begin_write, commit, decode, encode, open},
+    unreadable,
 };
 use redb::{Database, ReadableTable, Table, TableDefinition};
 use serde::de::DeserializeOwned;
 use std::path::Path;
-use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
+use weft_types::{Identity, LabelSet, Object, codec, object::ObjectKey};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("weft");
 const CLUSTER: &str = "cluster";
@@ -73,8 +74,7 @@ impl Store for FileStore {
             let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
             compare(&table, action, before)?;
             put(&mut table, action, CLUSTER, &encode(CLUSTER, &cluster)?)?;
-            let value = encode(FENCE, &(after.generation, after.term))?;
-            put(&mut table, action, FENCE, &value)?;
+            put(&mut table, action, FENCE, &encode_fence(after)?)?;
         }
         commit(write, action)
     }
@@ -163,12 +163,34 @@ fn put(
     table.insert(key, value).map(drop).map_err(|e| failed(action, e))
 }
 
+/// Version of a fence with a round; one of round 0 is written as before there were any.
+const WITH_ROUND: u8 = 2;
+
+fn encode_fence(fence: Fence) -> Result<Vec<u8>, StoreError> {
+    let Fence { generation, term, round } = fence;
+    if round == 0 {
+        return encode(FENCE, &(generation, term));
+    }
+    let mut bytes = encode(FENCE, &(generation, term, round))?;
+    bytes.iter_mut().take(1).for_each(|version| *version = WITH_ROUND);
+    Ok(bytes)
+}
+
 fn fence(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     action: &'static str,
 ) -> Result<Option<Fence>, StoreError> {
-    let fence: Option<(u16, u64)> = get(table, action, FENCE)?;
-    Ok(fence.map(|(generation, term)| Fence { generation, term }))
+    let Some(value) = table.get(FENCE).map_err(|e| failed(action, e))? else { return Ok(None) };
+    let (generation, term, round) = match value.value().split_first() {
+        Some((&WITH_ROUND, body)) => {
+            codec::decode(body).map_err(|error| unreadable(FENCE, error.to_string()))?
+        }
+        _ => {
+            let (generation, term): (u16, u64) = decode(FENCE, value.value())?;
+            (generation, term, 0)
+        }
+    };
+    Ok(Some(Fence { generation, term, round }))
 }
 
 fn compare(

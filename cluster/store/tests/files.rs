@@ -16,7 +16,7 @@ use weft_types::{
     object::{Namespace, ObjectKey},
 };
 
-const FIRST: Fence = Fence { generation: 1, term: 1 };
+const FIRST: Fence = Fence { generation: 1, term: 1, round: 0 };
 
 fn labels(app: &str) -> LabelSet {
     let mut labels = LabelSet::new();
@@ -61,11 +61,11 @@ fn a_deposed_leader_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(&dir.path().join("store.redb")).unwrap();
     store.raise("blue", None, FIRST).unwrap();
-    let next = Fence { generation: 1, term: 2 };
+    let next = Fence { generation: 1, term: 2, round: 0 };
     store.raise("blue", Some(FIRST), next).unwrap();
     for refused in [
         store.write(FIRST, &batch(256, "web")),
-        store.raise("blue", Some(FIRST), Fence { generation: 9, term: 9 }),
+        store.raise("blue", Some(FIRST), Fence { generation: 9, term: 9, round: 0 }),
         store.raise("blue", None, FIRST),
     ] {
         assert!(matches!(refused, Err(StoreError::Fenced { found: Some(f), .. }) if f == next));
@@ -135,8 +135,8 @@ fn the_bytes_of_the_store_are_these() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let mut store = FileStore::open(&path).unwrap();
-    store.raise("blue", None, Fence { generation: 2, term: 300 }).unwrap();
-    store.write(Fence { generation: 2, term: 300 }, &batch(256, "web")).unwrap();
+    store.raise("blue", None, Fence { generation: 2, term: 300, round: 0 }).unwrap();
+    store.write(Fence { generation: 2, term: 300, round: 0 }, &batch(256, "web")).unwrap();
     drop(store);
     let database = Database::open(&path).unwrap();
     let read = database.begin_read().unwrap();

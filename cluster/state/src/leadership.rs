@@ -1,0 +1,318 @@
+//! What a leader does from its election to its end: fence the store, adopt what it holds, then serve.
+//!
+//! Store first, then log: a number is in the store before any entry names it, and an answer follows the entry. Whenever
+//! it is not known what became of a write the leader begins again with the next round of its fence, so there is one way
+//! back for everything: election, outage, a lost answer, a log that took no more.
+
+mod messages;
+mod numbers;
+mod writing;
+
+pub use messages::{
+    Ask, Change, Effect, Event, Fault, Limits, Operation, RequestId, Stored, Ticket, Trouble,
+    Verdict,
+};
+
+use crate::{ClusterState, CommandV1, adoption};
+use numbers::Numbers;
+use std::collections::VecDeque;
+use weft_types::{Batch, Fence, Identity, LabelSet, Object};
+
+/// How far a leader is. Everything that goes wrong leads back to `Reading`, after a pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Another leads, or nobody. Entered from everywhere.
+    Idle,
+    /// Something went wrong: it goes on after some ticks. Entered from everywhere but `Idle`.
+    Pausing(u32),
+    /// The store's fence is asked for. From `Idle`, `Pausing`, `Raising`.
+    Reading,
+    /// This leader's fence is written. From `Reading`.
+    Raising(Fence),
+    /// All that the store holds is asked for. From `Raising`.
+    Listing(Fence),
+    /// What the store has and the log has not is proposed. From `Listing`.
+    Adopting(Fence, Ticket),
+    /// Nothing is under way. From `Listing`, `Adopting`, `Ordering`.
+    Serving(Fence),
+    /// A change goes to the store, in one transaction or several. From `Serving`.
+    Writing(Fence, Under),
+    /// It is in the store, and proposed. From `Writing`.
+    Ordering(Fence, Under, Ticket),
+    /// The store is not this cluster's, or an older copy: said, and nothing is done. From `Reading`, `Listing`.
+    Broken(Fault),
+}
+
+/// A change under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Under {
+    requests: Vec<(RequestId, Change)>,
+    command: CommandV1,
+    batches: VecDeque<Batch>,
+}
+
+/// One operator's part in the store.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    cluster: String,
+    generation: u16,
+    limits: Limits,
+    phase: Phase,
+    term: u64,
+    numbers: Numbers,
+    waiting: VecDeque<(RequestId, Change)>,
+    operation: Operation,
+    ticket: Ticket,
+    /// Ticks that the store was waited for.
+    waited: u32,
+}
+
+impl Leadership {
+    /// Of an operator whose log is of a generation; its proposals count up from `ticket`.
+    pub fn new(cluster: impl Into<String>, generation: u16, limits: Limits) -> Self {
+        Self {
+            cluster: cluster.into(),
+            generation,
+            limits,
+            phase: Phase::Idle,
+            term: 0,
+            numbers: Numbers::default(),
+            waiting: VecDeque::new(),
+            operation: 0,
+            ticket: 0,
+            waited: 0,
+        }
+    }
+
+    /// Whether changes are taken.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Serving(_) | Phase::Writing(..) | Phase::Ordering(..))
+    }
+
+    /// What is wrong with the store for good.
+    pub fn fault(&self) -> Option<&Fault> {
+        match &self.phase {
+            Phase::Broken(fault) => Some(fault),
+            Phase::Idle
+            | Phase::Pausing(_)
+            | Phase::Reading
+            | Phase::Raising(_)
+            | Phase::Listing(_)
+            | Phase::Adopting(..)
+            | Phase::Serving(_)
+            | Phase::Writing(..)
+            | Phase::Ordering(..) => None,
+        }
+    }
+
+    /// The one transition. `state` is what everything that was committed so far has made.
+    pub fn step(&mut self, state: &ClusterState, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Led(term) if term >= self.term => {
+                self.term = term;
+                self.put_back();
+                self.read(&mut effects);
+            }
+            Event::Led(_) => {}
+            Event::Deposed => self.leave(&mut effects),
+            Event::Asked(request, change) => self.asked(request, change, &mut effects),
+            Event::Stored(operation, answer) if operation == self.operation => {
+                self.waited = 0;
+                // No other answer to this is listened to.
+                self.operation += 1;
+                self.stored(state, answer, &mut effects);
+            }
+            Event::Stored(..) => {}
+            Event::Ordered(ticket) => self.ordered(ticket, &mut effects),
+            Event::Refused(ticket) => self.refused(ticket),
+            Event::Tick => self.tick(&mut effects),
+        }
+        self.write(state, &mut effects);
+        effects
+    }
+
+    fn asked(&mut self, request: RequestId, change: Change, effects: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Idle | Phase::Broken(_)) {
+            effects.push(Effect::Answer(request, Verdict::NotLeading));
+        } else if self.waiting.len() >= self.limits.waiting {
+            effects.push(Effect::Answer(request, Verdict::Busy));
+        } else {
+            self.waiting.push_back((request, change));
+        }
+    }
+
+    fn store(&mut self, ask: Ask, effects: &mut Vec<Effect>) {
+        self.operation += 1;
+        self.waited = 0;
+        effects.push(Effect::Store(self.operation, ask));
+    }
+
+    fn read(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Reading;
+        self.store(Ask::Founded, effects);
+    }
+
+    fn stored(
+        &mut self,
+        state: &ClusterState,
+        answer: Result<Stored, Trouble>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        match (phase, answer) {
+            (Phase::Reading, Ok(Stored::Founded(founded))) => self.raise(founded, effects),
+            (Phase::Raising(fence), Ok(Stored::Done)) => {
+                self.phase = Phase::Listing(fence);
+                self.store(Ask::List, effects);
+            }
+            (Phase::Listing(fence), Ok(Stored::Contents(identities, objects))) => {
+                self.adopt(state, fence, identities, objects, effects);
+            }
+            (Phase::Writing(fence, under), Ok(Stored::Done)) => {
+                self.written(fence, under, effects);
+            }
+            // What is under way waits, and is looked at again when it is known what the store holds.
+            (phase, Ok(_) | Err(_)) => {
+                self.phase = phase;
+                self.pause();
+            }
+        }
+    }
+
+    /// Compares the store's fence with what this leader is.
+    fn raise(&mut self, founded: Option<(String, Fence)>, effects: &mut Vec<Effect>) {
+        let mut after = Fence { generation: self.generation, term: self.term, round: 0 };
+        let before = founded.as_ref().map(|(_, fence)| *fence);
+        let fault = founded.and_then(|(cluster, fence)| {
+            if cluster != self.cluster {
+                Some(Fault::OtherCluster(cluster))
+            } else if fence.generation != self.generation {
+                Some(Fault::Apart { store: fence.generation, log: self.generation })
+            } else {
+                None
+            }
+        });
+        if let Some(fault) = fault {
+            self.phase = Phase::Broken(fault);
+            return self.turn_away(effects);
+        }
+        if let Some(fence) = before {
+            if fence.term > self.term {
+                // Another leads; consensus will say so here too.
+                return self.leave(effects);
+            }
+            if fence.term == self.term {
+                after.round = fence.round.saturating_add(1);
+            }
+        }
+        self.phase = Phase::Raising(after);
+        self.store(Ask::Raise(before, after), effects);
+    }
+
+    fn adopt(
+        &mut self,
+        state: &ClusterState,
+        fence: Fence,
+        identities: Vec<(Identity, LabelSet)>,
+        objects: Vec<Object>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(lacking) = Numbers::lacking(state, &identities) {
+            self.phase = Phase::Broken(Fault::OldStore(lacking));
+            return self.turn_away(effects);
+        }
+        self.numbers = Numbers::after(&identities);
+        self.phase = match adoption(state, identities, objects) {
+            Some(command) => Phase::Adopting(fence, self.propose(command, effects)),
+            None => Phase::Serving(fence),
+        };
+    }
+
+    fn propose(&mut self, command: CommandV1, effects: &mut Vec<Effect>) -> Ticket {
+        self.ticket += 1;
+        effects.push(Effect::Propose(self.ticket, self.term, command));
+        self.ticket
+    }
+
+    /// The proposal whose end is waited for.
+    fn awaited(&self) -> Option<Ticket> {
+        match &self.phase {
+            Phase::Adopting(_, ticket) | Phase::Ordering(_, _, ticket) => Some(*ticket),
+            Phase::Idle
+            | Phase::Pausing(_)
+            | Phase::Reading
+            | Phase::Raising(_)
+            | Phase::Listing(_)
+            | Phase::Serving(_)
+            | Phase::Writing(..)
+            | Phase::Broken(_) => None,
+        }
+    }
+
+    fn ordered(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
+        if self.awaited() != Some(ticket) {
+            return;
+        }
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        if let Phase::Adopting(fence, _) = phase {
+            self.phase = Phase::Serving(fence);
+        } else if let Phase::Ordering(fence, under, _) = phase {
+            self.phase = Phase::Serving(fence);
+            let done = under.requests.into_iter();
+            effects.extend(done.map(|(request, _)| Effect::Answer(request, Verdict::Done)));
+        }
+    }
+
+    /// The store is ahead of the log: what it holds is adopted before anything else.
+    fn refused(&mut self, ticket: Ticket) {
+        if self.awaited() == Some(ticket) {
+            self.pause();
+        }
+    }
+
+    /// What is under way waits again, and is prepared anew on the state of then.
+    fn put_back(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        if let Phase::Writing(_, under) | Phase::Ordering(_, under, _) = phase {
+            under.requests.into_iter().rev().for_each(|r| self.waiting.push_front(r));
+        }
+    }
+
+    fn pause(&mut self) {
+        self.put_back();
+        self.phase = Phase::Pausing(self.limits.pause);
+    }
+
+    fn leave(&mut self, effects: &mut Vec<Effect>) {
+        self.put_back();
+        self.phase = Phase::Idle;
+        // Whatever the store was asked, the answer concerns nobody now.
+        self.operation += 1;
+        self.turn_away(effects);
+    }
+
+    fn turn_away(&mut self, effects: &mut Vec<Effect>) {
+        let away = |(request, _)| Effect::Answer(request, Verdict::NotLeading);
+        effects.extend(self.waiting.drain(..).map(away));
+    }
+
+    fn tick(&mut self, effects: &mut Vec<Effect>) {
+        match &mut self.phase {
+            Phase::Pausing(0) => self.read(effects),
+            Phase::Pausing(left) => *left -= 1,
+            Phase::Reading | Phase::Raising(_) | Phase::Listing(_) | Phase::Writing(..) => {
+                self.waited += 1;
+                if self.waited > self.limits.patience {
+                    self.operation += 1;
+                    self.pause();
+                }
+            }
+            Phase::Idle
+            | Phase::Adopting(..)
+            | Phase::Serving(_)
+            | Phase::Ordering(..)
+            | Phase::Broken(_) => {}
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a leader is told, and what it wants done.
+
+use crate::CommandV1;
+use weft_types::{Batch, Fence, Identity, LabelSet, Object};
+
+/// What a request is answered by.
+pub type RequestId = u64;
+/// What an answer of the store is known by.
+pub type Operation = u64;
+/// What a proposal is known by; counts up in a life of the process.
+pub type Ticket = u64;
+
+/// How a leader behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests that wait; more are refused.
+    pub waiting: usize,
+    /// Keys in one transaction of the store; etcd takes 128, the fence's among them.
+    pub transaction: usize,
+    /// Ticks after which an answer of the store is not waited for any more.
+    pub patience: u32,
+    /// Ticks before the store is tried again.
+    pub pause: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { waiting: 16 << 10, transaction: 120, patience: 30, pause: 5 }
+    }
+}
+
+/// A change of the desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Objects to add or replace.
+    pub put: Vec<Object>,
+    /// Objects to remove; kind and name count.
+    pub remove: Vec<Object>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// This operator leads in a term, and everything that was committed before is in the state.
+    Led(u64),
+    /// It leads no more.
+    Deposed,
+    /// Somebody wants a change.
+    Asked(RequestId, Change),
+    /// The store answered.
+    Stored(Operation, Result<Stored, Trouble>),
+    /// A proposal is committed, and in the state.
+    Ordered(Ticket),
+    /// A proposal is not in the log and never will be; or nobody knows.
+    Refused(Ticket),
+    /// A tick's time passed.
+    Tick,
+}
+
+/// What the store is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Whose it is, and its fence.
+    Founded,
+    /// To have another fence, if it has this one.
+    Raise(Option<Fence>, Fence),
+    /// All it holds.
+    List,
+    /// To take a batch, if it has this fence.
+    Write(Fence, Batch),
+}
+
+/// What the store says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The cluster's name and its fence; none before a cluster is founded.
+    Founded(Option<(String, Fence)>),
+    /// Done, and durable.
+    Done,
+    /// All it holds.
+    Contents(Vec<(Identity, LabelSet)>, Vec<Object>),
+}
+
+/// Why the store did not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing was changed.
+    Failed,
+    /// It was done, or not, or will be.
+    Ambiguous,
+    /// It has another fence.
+    Fenced,
+    /// A number stands for another label set.
+    Taken,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the store.
+    Store(Operation, Ask),
+    /// Put a command in order, in this term and no other.
+    Propose(Ticket, u64, CommandV1),
+    /// Answer a request.
+    Answer(RequestId, Verdict),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is so: in the store, in the log, in the state.
+    Done,
+    /// It cannot be.
+    Invalid(String),
+    /// Another operator is to be asked. It may still come to pass.
+    NotLeading,
+    /// Too much waits.
+    Busy,
+}
+
+/// What is wrong with a store for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is another cluster's.
+    #[error("the store is of cluster {0}, this operator of another: give it its own store")]
+    OtherCluster(String),
+    /// It is of another life of the cluster.
+    #[error("the store is of generation {store}, the log of {log}: they are not of one life")]
+    Apart {
+        /// The store's.
+        store: u16,
+        /// The log's.
+        log: u16,
+    },
+    /// It lacks a number that was published.
+    #[error("the store lacks identity {0}, which the log has: it is an older copy")]
+    OldStore(Identity),
+}

@@ -1,0 +1,310 @@
+//! A leader's life, step by step: what it asks of the store and the log, and what it answers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+use std::collections::BTreeMap;
+use weft_state::{
+    ClusterState, CommandV1,
+    leadership::{Ask, Change, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict},
+};
+use weft_types::{
+    Fence, Identity, LabelSet, NamespacedName, NodeName, Object,
+    object::{Namespace, Pod},
+};
+
+const LIMITS: Limits = Limits { waiting: 4, transaction: 3, patience: 3, pause: 1 };
+
+fn pod(name: &str, app: &str) -> Object {
+    Object::Pod(Pod {
+        name: NamespacedName::new("shop", name),
+        labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        service_account: "default".to_owned(),
+        ports: Vec::new(),
+        node: Some(NodeName("node1".to_owned())),
+        address: None,
+        command: Vec::new(),
+    })
+}
+
+fn put(objects: &[Object]) -> Change {
+    Change { put: objects.to_vec(), remove: Vec::new() }
+}
+
+fn fence(term: u64, round: u32) -> Fence {
+    Fence { generation: 1, term, round }
+}
+
+/// A leader, its state, and what of its effects was not looked at.
+struct World {
+    leader: Leadership,
+    state: ClusterState,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    fn new() -> Self {
+        let leader = Leadership::new("blue", 1, LIMITS);
+        Self { leader, state: ClusterState::new("blue"), effects: Vec::new() }
+    }
+
+    fn step(&mut self, event: Event) {
+        self.effects.extend(self.leader.step(&self.state, event));
+    }
+
+    /// The only thing that is asked of the store.
+    #[track_caller]
+    fn ask(&mut self) -> (u64, Ask) {
+        let effects = std::mem::take(&mut self.effects);
+        match effects.as_slice() {
+            [Effect::Store(operation, ask)] => (*operation, ask.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn answer(&mut self, expected: &Ask, answer: Result<Stored, Trouble>) {
+        let (operation, ask) = self.ask();
+        assert_eq!(&ask, expected);
+        self.step(Event::Stored(operation, answer));
+    }
+
+    #[track_caller]
+    fn proposal(&mut self) -> (u64, u64, CommandV1) {
+        let effects = std::mem::take(&mut self.effects);
+        match effects.as_slice() {
+            [Effect::Propose(ticket, term, command)] => (*ticket, *term, command.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// From an election to serving, over a store that holds this.
+    #[track_caller]
+    fn serve(
+        &mut self,
+        term: u64,
+        before: Option<Fence>,
+        identities: Vec<(Identity, LabelSet)>,
+        objects: Vec<Object>,
+    ) {
+        self.step(Event::Led(term));
+        let round = before.filter(|f| f.term == term).map_or(0, |f| f.round + 1);
+        self.fenced(before, fence(term, round));
+        self.answer(&Ask::List, Ok(Stored::Contents(identities, objects)));
+    }
+
+    #[track_caller]
+    fn fenced(&mut self, before: Option<Fence>, after: Fence) {
+        let founded = before.map(|fence| ("blue".to_owned(), fence));
+        self.answer(&Ask::Founded, Ok(Stored::Founded(founded)));
+        self.answer(&Ask::Raise(before, after), Ok(Stored::Done));
+    }
+
+    fn order(&mut self, (ticket, _, command): &(u64, u64, CommandV1)) {
+        self.state.apply(command);
+        self.step(Event::Ordered(*ticket));
+    }
+
+    fn answers(&mut self) -> Vec<(u64, Verdict)> {
+        let effects = std::mem::take(&mut self.effects);
+        let answer = |effect| match effect {
+            Effect::Answer(request, verdict) => (request, verdict),
+            other => panic!("{other:?}"),
+        };
+        effects.into_iter().map(answer).collect()
+    }
+}
+
+#[test]
+fn a_change_is_in_the_store_then_in_the_log_then_answered() {
+    let mut world = World::new();
+    world.step(Event::Asked(1, put(&[pod("a", "a")])));
+    assert_eq!(world.answers(), [(1, Verdict::NotLeading)]);
+    world.serve(5, None, vec![], vec![]);
+    world.step(Event::Asked(2, put(&[pod("a", "web")])));
+    let (operation, ask) = world.ask();
+    let Ask::Write(by, batch) = ask else { panic!("{ask:?}") };
+    assert_eq!((by, batch.put.len()), (fence(5, 0), 1));
+    assert_eq!(batch.identities[0].0, Identity(256));
+    // Meanwhile more is wanted; it waits, and shares what comes next.
+    world.step(Event::Asked(3, put(&[pod("b", "db")])));
+    world.step(Event::Asked(4, put(&[pod("c", "web")])));
+    assert!(world.effects.is_empty());
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    assert_eq!(proposal.1, 5, "in this term and no other");
+    world.order(&proposal);
+    let effects = std::mem::take(&mut world.effects);
+    assert_eq!(effects[0], Effect::Answer(2, Verdict::Done));
+    let Effect::Store(operation, Ask::Write(_, batch)) = &effects[1] else { panic!("{effects:?}") };
+    assert_eq!((batch.identities.len(), batch.put.len()), (1, 2), "web has its number already");
+    world.step(Event::Stored(*operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    world.order(&proposal);
+    assert_eq!(world.answers(), [(3, Verdict::Done), (4, Verdict::Done)]);
+    // What is so already needs neither.
+    world.step(Event::Asked(5, put(&[pod("c", "web")])));
+    assert_eq!(world.answers(), [(5, Verdict::Done)]);
+}
+
+#[test]
+fn what_the_store_has_and_the_log_has_not_is_adopted_before_anything_is_served() {
+    let mut world = World::new();
+    let mut labels = ClusterState::new("blue");
+    labels.apply(&CommandV1::Desire {
+        put: vec![pod("a", "web")],
+        remove: vec![],
+        identities: vec![],
+    });
+    let set = labels.unnumbered(&[], &[]).pop_first().unwrap();
+    world.step(Event::Led(2));
+    world.step(Event::Asked(1, put(&[pod("b", "db")])));
+    world.fenced(Some(fence(1, 3)), fence(2, 0));
+    let contents = Stored::Contents(vec![(Identity(300), set.clone())], vec![pod("a", "web")]);
+    world.answer(&Ask::List, Ok(contents));
+    let proposal = world.proposal();
+    assert!(!world.leader.is_serving());
+    world.order(&proposal);
+    assert_eq!(world.state.identities()[&set], Identity(300));
+    let (_, ask) = world.ask();
+    let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+    assert_eq!(batch.identities[0].0, Identity(301), "after all that the store holds");
+}
+
+#[test]
+fn what_became_of_a_write_is_not_guessed() {
+    for trouble in [Trouble::Ambiguous, Trouble::Failed, Trouble::Fenced, Trouble::Taken] {
+        let mut world = World::new();
+        world.serve(1, None, vec![], vec![]);
+        world.step(Event::Asked(1, put(&[pod("a", "web")])));
+        let (operation, ask) = world.ask();
+        let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+        world.step(Event::Stored(operation, Err(trouble)));
+        assert!(world.effects.is_empty() && !world.leader.is_serving());
+        world.step(Event::Tick);
+        world.step(Event::Tick);
+        // With the next round nothing of it can arrive any more; here it had.
+        world.fenced(Some(fence(1, 0)), fence(1, 1));
+        let contents = Stored::Contents(batch.identities.clone(), batch.put.clone());
+        world.answer(&Ask::List, Ok(contents));
+        let proposal = world.proposal();
+        world.order(&proposal);
+        assert_eq!(world.answers(), [(1, Verdict::Done)]);
+        assert_eq!(world.state.identities().len(), 1, "{trouble:?}");
+    }
+}
+
+#[test]
+fn a_store_that_says_nothing_is_asked_again_and_its_late_answer_is_nobodys() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let (late, _) = world.ask();
+    (0..7).for_each(|_| world.step(Event::Tick));
+    let (operation, ask) = world.ask();
+    assert_eq!(ask, Ask::Founded);
+    world.step(Event::Stored(late, Ok(Stored::Done)));
+    assert!(world.effects.is_empty(), "{:?}", world.effects);
+    world.step(Event::Stored(operation, Ok(Stored::Founded(None))));
+    assert!(matches!(world.ask().1, Ask::Raise(None, _)));
+}
+
+#[test]
+fn what_the_log_refused_is_adopted_from_the_store() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let (operation, ask) = world.ask();
+    let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let (ticket, ..) = world.proposal();
+    world.step(Event::Refused(ticket));
+    (0..2).for_each(|_| world.step(Event::Tick));
+    world.fenced(Some(fence(1, 0)), fence(1, 1));
+    world.answer(&Ask::List, Ok(Stored::Contents(batch.identities, batch.put)));
+    let proposal = world.proposal();
+    world.order(&proposal);
+    assert_eq!(world.answers(), [(1, Verdict::Done)]);
+}
+
+#[test]
+fn who_leads_no_more_asks_and_answers_nothing() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let (operation, _) = world.ask();
+    world.step(Event::Asked(2, put(&[pod("b", "web")])));
+    world.step(Event::Deposed);
+    assert_eq!(world.answers(), [(1, Verdict::NotLeading), (2, Verdict::NotLeading)]);
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    (0..20).for_each(|_| world.step(Event::Tick));
+    assert!(world.effects.is_empty());
+    // One that finds a newer leader's fence is that too.
+    world.step(Event::Led(2));
+    let founded = Some(("blue".to_owned(), fence(3, 0)));
+    world.answer(&Ask::Founded, Ok(Stored::Founded(founded)));
+    assert!(world.effects.is_empty() && !world.leader.is_serving());
+}
+
+#[test]
+fn a_store_that_is_not_the_right_one_is_said() {
+    let cases = [
+        (Some(("red".to_owned(), fence(1, 0))), Fault::OtherCluster("red".to_owned())),
+        (
+            Some(("blue".to_owned(), Fence { generation: 2, term: 1, round: 0 })),
+            Fault::Apart { store: 2, log: 1 },
+        ),
+    ];
+    for (founded, fault) in cases {
+        let mut world = World::new();
+        world.step(Event::Led(1));
+        world.answer(&Ask::Founded, Ok(Stored::Founded(founded)));
+        assert_eq!(world.leader.fault(), Some(&fault));
+    }
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let (operation, _) = world.ask();
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    world.order(&proposal);
+    assert_eq!(world.answers(), [(1, Verdict::Done)]);
+    world.serve(2, Some(fence(1, 0)), vec![], vec![]);
+    assert_eq!(world.leader.fault(), Some(&Fault::OldStore(Identity(256))));
+}
+
+#[test]
+fn more_than_a_transaction_takes_goes_in_several_numbers_first() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    let namespace =
+        Object::Namespace(Namespace { name: "shop".to_owned(), labels: BTreeMap::new() });
+    let pods = ["a", "b", "c"].map(|name| pod(name, name));
+    world.step(Event::Asked(1, put(&[pods.to_vec(), vec![namespace]].concat())));
+    let mut written = Vec::new();
+    while let [Effect::Store(operation, Ask::Write(_, batch))] = world.effects.as_slice() {
+        let (operation, batch) = (*operation, batch.clone());
+        written.push((batch.identities.len(), batch.put.len()));
+        world.effects.clear();
+        world.step(Event::Stored(operation, Ok(Stored::Done)));
+    }
+    assert_eq!(written, [(3, 0), (0, 3), (0, 1)]);
+    let proposal = world.proposal();
+    world.order(&proposal);
+    assert_eq!(world.answers(), [(1, Verdict::Done)]);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut world = World::new();
+    world.step(Event::Led(1));
+    world.effects.clear();
+    for request in 0..6 {
+        world.step(Event::Asked(request, put(&[pod("a", "web")])));
+    }
+    assert_eq!(world.answers(), [(4, Verdict::Busy), (5, Verdict::Busy)]);
+}

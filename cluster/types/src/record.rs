@@ -1,0 +1,25 @@
+//! What operators write to the durable store.
+
+use crate::{Identity, LabelSet, Object, object::ObjectKey};
+
+/// Who may write: whoever writes compares it, so a deposed leader is harmless, and so is what a leader sent and gave up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence {
+    /// Which life of the cluster this is, from 1; a group that is founded anew from the store has the next.
+    pub generation: u16,
+    /// Which leader, from 1.
+    pub term: u64,
+    /// Goes up when a leader does not know what became of a write: what is still under way can then not arrive later.
+    pub round: u32,
+}
+
+/// What one transaction changes, all or nothing. Writing it twice is writing it once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Numbers for label sets; one that stands for another label set already is an error.
+    pub identities: Vec<(Identity, LabelSet)>,
+    /// Objects to add or replace.
+    pub put: Vec<Object>,
+    /// Objects to remove.
+    pub remove: Vec<ObjectKey>,
+}
