@@ -10,7 +10,7 @@ LAB    ?= demo
 SHOP    = docs/examples/shop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab test test-long fuzz bench lint pictures clean
+.PHONY: help setup build lab test test-long test-kernel fuzz bench lint pictures clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,16 +33,28 @@ test: setup ## Run every test
 
 test-long: setup ## Run what is too long for `make test`
 	@$(CARGO) build --locked --workspace
-	@echo "1/5: every test, those of properties with 16384 cases each (2048 where a case is a process)"
+	@echo "1/7: every test, those of properties with 16384 cases each (2048 where a case is a process)"
 	@PROPTEST_CASES=16384 CARGO="$(CARGO)" .ci/test
-	@echo "2/5: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
+	@echo "2/7: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
 	@CARGO="$(CARGO)" .ci/test --test agent_killed -- --ignored --nocapture
-	@echo "3/5: every actor of an agent blocks its thread for 8 s in turn under load"
+	@echo "3/7: every actor of an agent blocks its thread for 8 s in turn under load"
 	@CARGO="$(CARGO)" .ci/test --test agent_stalls -- --ignored --nocapture
-	@echo "4/5: 200 rounds of plugins, agents and namespaces that go in the midst of CNI calls"
+	@echo "4/7: 200 rounds of plugins, agents and namespaces that go in the midst of CNI calls"
 	@CARGO="$(CARGO)" .ci/test --test cni_killed -- --ignored --nocapture
-	@echo "5/5: fuzz targets (TIME=600: ten minutes each)"
+	@echo "5/7: fuzz targets (TIME=600: ten minutes each)"
 	@$(MAKE) --no-print-directory fuzz
+	@echo "6/7: an hour of random everything at once (WEFT_SOAK_SECONDS=N: as long; WEFT_SEED=N: as that run)"
+	@CARGO="$(CARGO)" .ci/test --test soak -- --ignored --nocapture
+	@echo "7/7: make test-kernel"
+	@$(MAKE) --no-print-directory test-kernel
+
+# Cargo builds here, .ci/kernel-6.1 runs what it built: as root there, so nobody need be root here.
+test-kernel: setup ## Run the packet suite and labs on Linux 6.1, the oldest supported (QEMU; no root)
+	@.ci/setup qemu-system-x86
+	@$(CARGO) build --locked --workspace
+	@echo "every test of programs and maps, and labs, on Debian 12's kernel: some ten minutes"
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/.ci/kernel-6.1" $(CARGO) test --locked --workspace --no-fail-fast \
+		--test 'root_*' --test lab_shop --test lab_packets --test lab_revocation
 
 fuzz: ## Give each reader of strangers' bytes anything, for TIME=60 seconds (TARGETS="cni wire": only these)
 	@FUZZ=1 .ci/setup

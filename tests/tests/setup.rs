@@ -72,8 +72,13 @@ impl Machine {
     }
 
     fn setup(&self, environment: &[(&str, &str)]) -> (Option<i32>, String) {
+        self.sets_up(&[], environment)
+    }
+
+    fn sets_up(&self, packages: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
         let mut command = Command::new("/bin/sh");
-        command.arg(root().join(".ci/setup")).env_clear().env("PATH", self.0.path());
+        command.arg(root().join(".ci/setup")).args(packages);
+        command.env_clear().env("PATH", self.0.path());
         command.env("HOME", self.0.path()).envs(environment.iter().copied());
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
@@ -98,6 +103,14 @@ fn where_everything_is_there_nothing_is_done() {
 fn prebuilt_objects_need_no_toolchain() {
     let machine = Machine::debian(0, "llvm-22-dev", &["cargo"]);
     assert_eq!(machine.setup(&[("WEFT_BPF_OBJECTS", "/somewhere")]), (Some(0), String::new()));
+}
+
+#[test]
+fn what_only_some_commands_need_is_installed_alone() {
+    let machine = Machine::debian(0, "qemu rustc-web", &["env", "apt-get"]);
+    assert_eq!(machine.sets_up(&["gcc"], &[]), (Some(0), String::new()));
+    assert_eq!(machine.sets_up(&["gcc", "qemu"], &[]), (Some(0), "installing qemu\n".to_owned()));
+    assert!(machine.calls().ends_with("--no-install-recommends qemu\n"), "{}", machine.calls());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{
     start,
 };
 use crate::output::note;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +24,12 @@ use weft_types::{NodeName, Object, object};
 
 /// Calls of the plugin at once; each is a process and a few requests to the agent.
 const AT_ONCE: usize = 8;
+
+/// How long a node is asked again that says to come later, as a container runtime would: its agent may not have heard of
+/// the pod yet, or of any operator.
+const AGAIN: Duration = Duration::from_secs(20);
+/// "Try again later" of the CNI specification.
+const TRY_AGAIN: u64 = 11;
 
 /// Whether the commands of manifests are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,12 +231,32 @@ fn plug_one(pod: &Pod, socket: &Path, plugin: &Path) -> Result<Ipv4Addr> {
     if netns::inode(&pod.netns).is_none() || !netns::path(&pod.netns).exists() {
         netns::create(&pod.netns)?;
     }
-    let result = call(plugin, "ADD", pod, socket)?;
+    let mut answer = call(plugin, "ADD", pod, socket);
+    interrupt::poll(AGAIN, || {
+        let later = matches!(&answer, Err(error) if is_for_later(error));
+        if later {
+            answer = call(plugin, "ADD", pod, socket);
+        }
+        Ok(!later)
+    })?;
+    let result = answer?;
     result
         .pointer("/ips/0/address")
         .and_then(Value::as_str)
         .and_then(|text| text.split('/').next()?.parse().ok())
         .with_context(|| format!("plug {}: the result has no address: {result}", pod.name))
+}
+
+/// What a plugin said of its failure.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct Refused {
+    what: String,
+    code: Option<u64>,
+}
+
+fn is_for_later(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == Some(TRY_AGAIN))
 }
 
 /// What a plugin says of its failure, in its words rather than the protocol's.
@@ -271,7 +297,10 @@ fn call(plugin: &Path, command: &str, pod: &Pod, socket: &Path) -> Result<Value>
     let output = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        bail!("CNI {command} of {}: {}", pod.name, refusal(&text));
+        let what = format!("CNI {command} of {}: {}", pod.name, refusal(&text));
+        let answer: Option<Value> = serde_json::from_str(&text).ok();
+        let code = answer.and_then(|answer| answer.get("code")?.as_u64());
+        return Err(Refused { what, code }.into());
     }
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
 }

@@ -24,8 +24,9 @@ const OPERATOR_PORT: u16 = 4900;
 /// Where metrics are served in a node's and in the underlay's namespace: the ports that Cilium's have.
 const AGENT_METRICS: &str = "127.0.0.1:9962";
 const OPERATOR_METRICS: &str = "127.0.0.1:9963";
-/// How long a process may take until it serves.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a process may take until it serves: one that ended is not waited for, and a slow machine's kernel takes some
+/// ten seconds to verify an agent's programs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program of ours, beside this one.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {

@@ -47,8 +47,15 @@ pub fn scratch() -> Option<&'static mut Scratch> {
 /// Entries take their memory when they are written; programs themselves, which may not wait for it, write others.
 const WRITTEN_BY_AGENT: usize = BPF_F_NO_PREALLOC as usize;
 
+/// A [`PolicyEntry`] as its trie declares it. As a struct it would let no trie in before Linux 6.2: the template that
+/// an outer map compares with is made with type information, the agent's tries are made without, and there a known struct
+/// without a timer differs from what is unknown (`btf_find_timer`: `-ENOENT` against `-EINVAL`). A known array does not.
+pub type PlainEntry = [u64; 2];
+const _: () = assert!(size_of::<PlainEntry>() == size_of::<PolicyEntry>());
+const _: () = assert!(align_of::<PlainEntry>() >= align_of::<PolicyEntry>());
+
 /// A policy class's trie.
-pub type ClassTrie = LpmTrie<PolicyKey, PolicyEntry, { CLASS_CAPACITY_MIN as usize }>;
+pub type ClassTrie = LpmTrie<PolicyKey, PlainEntry, { CLASS_CAPACITY_MIN as usize }>;
 
 #[btf_map(name = "weft_classes")]
 pub static WEFT_CLASSES: HashOfMaps<u32, ClassTrie, { CLASSES.capacity as usize }> =

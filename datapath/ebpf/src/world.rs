@@ -19,7 +19,9 @@ pub struct Trie(&'static maps::ClassTrie);
 impl Class for Trie {
     #[inline(always)]
     fn entry(&self, key: &PolicyKey) -> Option<&PolicyEntry> {
-        self.0.get(&Key::new(PREFIX_PORT, *key))
+        let entry = self.0.get(&Key::new(PREFIX_PORT, *key))?;
+        // SAFETY: of the same size and no less aligned, and valid for any bits; it lives as long as what it was.
+        Some(unsafe { &*core::ptr::from_ref(entry).cast::<PolicyEntry>() })
     }
 }
 

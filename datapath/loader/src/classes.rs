@@ -27,6 +27,9 @@ use weft_abi::{
 
 const PREFIX_SIZE: usize = size_of::<PolicyPrefix>();
 const ENTRY_SIZE: usize = size_of::<PolicyEntry>();
+/// Tries that are built before they are put in, each with a descriptor of its own: the soft limit of a process is 1024
+/// where nobody raised it, and a grace period more for so many costs nobody much.
+const TRIES_AT_ONCE: usize = 256;
 /// How soon it is looked again whether a write is there: a write takes some microseconds.
 const GLANCE: Duration = Duration::from_micros(20);
 
@@ -77,6 +80,13 @@ impl<'a> Classes<'a> {
 
     /// Builds new tries and puts them in; where there were others, no packet is judged by those when it returns.
     pub(crate) fn replace(
+        self,
+        classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
+    ) -> Result<(), KernelError> {
+        classes.chunks(TRIES_AT_ONCE).try_for_each(|some| self.replace_some(some))
+    }
+
+    fn replace_some(
         self,
         classes: &[(u32, Vec<(PolicyPrefix, PolicyEntry)>)],
     ) -> Result<(), KernelError> {

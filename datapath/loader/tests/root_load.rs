@@ -39,6 +39,18 @@ fn root_objects_load_and_a_class_is_read_back() {
     assert_eq!(again.maps.classes().expect("classes"), vec![256]);
 }
 
+/// What kernels give up at, and what is ours of it: older ones need more steps than newer ones for the same program.
+#[test]
+fn root_programs_are_verified_in_a_fraction_of_the_steps_that_kernels_allow() {
+    if !is_root() {
+        return;
+    }
+    const LIMIT: u32 = 1_000_000;
+    let steps = support::Datapath::load().verified();
+    eprintln!("instructions verified: {steps:?}");
+    assert!(steps.iter().all(|(_, steps)| *steps > 0 && *steps < LIMIT / 2), "{steps:?}");
+}
+
 #[test]
 fn root_flows_of_a_lost_epoch_are_forgotten() {
     if !is_root() {

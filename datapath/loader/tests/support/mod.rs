@@ -117,12 +117,25 @@ impl Datapath {
         Self { maps, pod, net, bpffs }
     }
 
-    pub(crate) fn run(&mut self, program: Program, bytes: &[u8]) -> Ran {
-        let program = match program {
-            Program::FromPod => classifier(&mut self.pod, "from_pod"),
-            Program::ToPod => classifier(&mut self.pod, "to_pod"),
-            Program::FromNet => classifier(&mut self.net, "from_net"),
+    /// Instructions that the kernel looked at to verify each program.
+    pub(crate) fn verified(&mut self) -> [(&'static str, u32); 3] {
+        [Program::FromPod, Program::ToPod, Program::FromNet].map(|program| {
+            let (name, program) = self.program(program);
+            (name, program.info().unwrap().verified_instruction_count().unwrap())
+        })
+    }
+
+    fn program(&mut self, program: Program) -> (&'static str, &mut SchedClassifier) {
+        let (name, object) = match program {
+            Program::FromPod => ("from_pod", &mut self.pod),
+            Program::ToPod => ("to_pod", &mut self.pod),
+            Program::FromNet => ("from_net", &mut self.net),
         };
+        (name, classifier(object, name))
+    }
+
+    pub(crate) fn run(&mut self, program: Program, bytes: &[u8]) -> Ran {
+        let (_, program) = self.program(program);
         let mut packet = vec![0; bytes.len()];
         let options = TestRunOptions {
             data_in: Some(bytes),
