@@ -66,12 +66,17 @@ pub fn weft(arguments: &[&str]) -> Output {
 /// Runs `weft`, which has to succeed, with this on its standard input; gives its output.
 #[track_caller]
 pub fn weft_reads(arguments: &[&str], input: &str) -> String {
+    said(arguments, &weft_is_told(arguments, input))
+}
+
+/// Runs `weft` with this on its standard input.
+pub fn weft_is_told(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(program("weft"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("run weft");
     // Who refuses its arguments reads nothing; what it says is told below.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    said(arguments, &child.wait_with_output().unwrap())
+    child.wait_with_output().unwrap()
 }
 
 #[track_caller]
@@ -145,6 +150,11 @@ impl Lab {
     #[track_caller]
     pub fn change(&self, verb: &str, text: &str) -> String {
         weft_reads(&self.words(&[verb, "-f", "-"]), text)
+    }
+
+    /// The same, which need not succeed.
+    pub fn is_told(&self, verb: &str, text: &str) -> Output {
+        weft_is_told(&self.words(&[verb, "-f", "-"]), text)
     }
 
     fn words<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {

@@ -6,3 +6,4 @@ pub mod load;
 pub mod oracle;
 pub mod sandbox;
 pub mod seed;
+pub mod timeline;

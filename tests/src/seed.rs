@@ -20,6 +20,11 @@ impl Chance {
         Self(seed)
     }
 
+    /// Of this seed.
+    pub fn from(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
