@@ -26,7 +26,7 @@ use weft_tests::{
 
 /// How long an actor blocks its thread.
 const ASLEEP: Duration = Duration::from_secs(8);
-/// What is promised: the median of the stalls is over in less. The supervisor waits 4 s for a sign of life.
+/// What is promised: the median of the stalls is over in less. The supervisor waits 3.5 s for a sign of life.
 const REPLACED: Duration = Duration::from_secs(5);
 /// Once in a while the machine does something else; all the same it is over before the sleeper wakes up.
 const ONCE: Duration = Duration::from_millis(7500);

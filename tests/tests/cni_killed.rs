@@ -17,6 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use node::{Node, PATIENCE, Sandbox};
+use serde_json::Value;
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
@@ -94,11 +95,15 @@ fn retried<T>(what: &str, attempt: impl Fn() -> Result<T, weft_tests::cni::Failu
     }
 }
 
-fn agent_of(node: &Node) -> Pid {
+/// The agent's row of `weft lab status`.
+fn agent_of(node: &Node) -> Value {
     let status = node.lab.status();
     let mut processes = status["processes"].as_array().unwrap().iter();
-    let agent = processes.find(|process| process["name"] == "node1").expect("node1 has an agent");
-    Pid::from_raw(agent["pid"].as_i64().unwrap().try_into().unwrap())
+    processes.find(|process| process["name"] == "node1").expect("node1 has an agent").clone()
+}
+
+fn pid_of(node: &Node) -> Pid {
+    Pid::from_raw(agent_of(node)["pid"].as_i64().unwrap().try_into().unwrap())
 }
 
 /// Who is there and who is not, as the runtime wants it; the node agrees.
@@ -134,7 +139,7 @@ fn trial(test: &str, rounds: usize) {
     for round in 1..=rounds {
         let mishaps: Vec<Mishap> = (0..PODS).map(|_| Mishap::by(&mut chance)).collect();
         let (agent, after) = (chance.number().is_multiple_of(2), chance.time(&MOMENT));
-        let pid = agent.then(|| agent_of(&node));
+        let pid = agent.then(|| pid_of(&node));
         thread::scope(|scope| {
             for (pod, mishap) in pods.iter().zip(mishaps) {
                 let node = &node;
@@ -146,6 +151,8 @@ fn trial(test: &str, rounds: usize) {
             }
         });
         if agent {
+            // A signal is sent before it is felt, and who still runs is not started.
+            node.becomes("the agent has ended", |node| agent_of(node)["state"] != "runs");
             node.start_agent();
         }
         settles(&node, &pods, &mut chance);

@@ -31,8 +31,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const FAILURES_A_MINUTE: usize = 12;
 /// How often a thread shows that it lives.
 const BEAT: Duration = Duration::from_millis(500);
-/// A thread silent for so long is replaced, so that the stalled are back within 5 s.
-const STALL: Duration = Duration::from_secs(4);
+/// A thread silent for so long is replaced. That is seen up to a second later, and the stalled are back within 5 s.
+const STALL: Duration = Duration::from_millis(3500);
 
 /// What the runtime is told.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
