@@ -30,7 +30,7 @@ pub enum Body {
 pub struct Origin {
     /// The member that proposed it.
     pub member: MemberId,
-    /// Which life of that member.
+    /// Which of that member's countings: greater in each of its lives.
     pub life: u64,
     /// Counts its proposals of one term, from 1.
     pub sequence: u64,

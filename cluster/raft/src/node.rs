@@ -69,6 +69,8 @@ pub struct Output {
 pub enum Applied {
     /// A command.
     Command(Committed),
+    /// A leader's first entry; the state is the same after it, and is that of a later entry.
+    Noop(Index),
     /// A change of the group was made, or could not be any more; and the ticket of who proposed it here.
     Change(Index, Option<Ticket>),
     /// The state after an entry, in the place of what there was.

@@ -15,6 +15,9 @@ const PENDING: usize = 16 << 10;
 /// Commands said to a leader at once.
 const FORWARDED: usize = 512;
 
+/// Bits of a counting's number that are not the life's.
+const COUNTINGS: u32 = 20;
+
 /// A command to order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
@@ -51,7 +54,8 @@ pub enum Refusal {
 
 /// This member's proposals, and those of others that it ordered.
 pub(crate) struct Proposals {
-    life: u64,
+    /// Which of this member's countings it is: greater in each life, and after each snapshot within one.
+    counting: u64,
     term: Term,
     next: u64,
     pending: BTreeMap<(Term, u64), (Ticket, Vec<u8>)>,
@@ -63,7 +67,8 @@ pub(crate) struct Proposals {
 impl Proposals {
     pub(crate) fn new(life: u64) -> Self {
         let (pending, ordered) = (BTreeMap::new(), BTreeMap::new());
-        Self { life, term: 0, next: 1, pending, ordered, quiet_ticks: 0 }
+        let counting = life << COUNTINGS;
+        Self { counting, term: 0, next: 1, pending, ordered, quiet_ticks: 0 }
     }
 
     /// Counting begins anew with each term.
@@ -83,7 +88,7 @@ impl Proposals {
     pub(crate) fn origin(&mut self, member: MemberId) -> Origin {
         let sequence = self.next;
         self.next += 1;
-        Origin { member, life: self.life, sequence }
+        Origin { member, life: self.counting, sequence }
     }
 
     /// It is on its way; with its command when it must be said again until it is seen.
@@ -103,7 +108,7 @@ impl Proposals {
         term: Term,
         origin: &Origin,
     ) -> Option<Ticket> {
-        if origin.member != member || origin.life != self.life {
+        if origin.member != member || origin.life != self.counting {
             return None;
         }
         self.quiet_ticks = 0;
@@ -117,8 +122,11 @@ impl Proposals {
         lost.into_values().map(|(ticket, _)| ticket).collect()
     }
 
-    /// All of them: what was committed is not known here.
+    /// All of them: what was committed is not known here. What the leader has not got of them it never will, so it must
+    /// not wait for it: counting begins anew.
     pub(crate) fn unknown(&mut self) -> Vec<Ticket> {
+        self.counting += 1;
+        self.next = 1;
         std::mem::take(&mut self.pending).into_values().map(|(ticket, _)| ticket).collect()
     }
 
@@ -128,7 +136,7 @@ impl Proposals {
         let ((term, first), _) = waiting.peek()?;
         let (term, first) = (*term, *first);
         let commands = waiting.map(|(_, (_, command))| command.clone()).collect();
-        Some(PeerMessage::Propose { term, life: self.life, first, commands })
+        Some(PeerMessage::Propose { term, life: self.counting, first, commands })
     }
 
     /// Time passes: whether what waits is to be said again.

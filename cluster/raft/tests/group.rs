@@ -171,7 +171,7 @@ fn a_forwarded_proposal_is_ordered_once_however_often_it_is_said() {
     // Said again by a wire that repeats itself.
     let said = PeerMessage::Propose {
         term: three.peer(leader).role.1,
-        life: 1,
+        life: 1 << 20,
         first: 2,
         commands: vec![b"b".to_vec(), b"c".to_vec()],
     };
@@ -179,6 +179,27 @@ fn a_forwarded_proposal_is_ordered_once_however_often_it_is_said() {
     three.step(leader, Input::Message(again));
     three.run(12);
     three.all_applied(&["a", "b", "c"]);
+}
+
+#[test]
+fn who_gets_a_snapshot_is_not_waited_for_with_what_was_lost() {
+    let mut three = Network::of(3);
+    let leader = three.elect();
+    let follower = (1..=3).map(id).find(|m| *m != leader).unwrap();
+    three.cut_off(&[follower]);
+    three.propose(follower, 1, "lost");
+    for ticket in 0..20 {
+        three.propose(leader, ticket, "other");
+        three.deliver();
+    }
+    three.compact(leader);
+    three.heal();
+    three.run(4);
+    assert_eq!(three.peer(follower).refused[&1], Refusal::Unknown, "a snapshot came");
+    three.propose(follower, 2, "again");
+    three.run(12);
+    assert!(three.peer(follower).committed.contains(&2), "the leader waits for the lost one");
+    assert_eq!(three.peer(leader).applied.last().unwrap(), "again");
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Node {
         let Entry { index, term, body } = from_raft(entry)?;
         let me = self.config.member;
         match body {
-            Body::Noop => {}
+            Body::Noop => out.applied.push(Applied::Noop(index)),
             Body::Command(origin, command) => {
                 let ticket = self.proposals.committed(me, term, &origin);
                 out.applied.push(Applied::Command(Committed { index, term, ticket, command }));

@@ -121,6 +121,10 @@ impl Network {
                     peer.committed.extend(command.ticket);
                     peer.applied.push(String::from_utf8(command.command).unwrap());
                 }
+                Applied::Noop(index) => {
+                    assert!(index > peer.index);
+                    peer.index = index;
+                }
                 Applied::Change(index, ticket) => {
                     assert!(index > peer.index);
                     peer.index = index;

@@ -1,0 +1,107 @@
+//! Clients: each owns some pods and wants one change of them at a time, until it is answered.
+
+use std::collections::BTreeMap;
+use weft_raft::MemberId;
+use weft_state::leadership::{Change, RequestId};
+use weft_types::{
+    NamespacedName, Node, NodeName, Object,
+    object::{Namespace, ObjectKey, Pod},
+};
+
+/// Label sets that many pods share, so that clients want the same number at once.
+const SHARED: u32 = 24;
+/// The namespace of every pod.
+pub(crate) const NAMESPACE: &str = "sim";
+
+/// A client.
+pub(crate) struct Client {
+    number: usize,
+    /// Whom it asks first.
+    pub(crate) asks: MemberId,
+    pods: BTreeMap<u32, Object>,
+    next: u32,
+    /// What it wants now, and by which request it asked for it.
+    pub(crate) wants: Option<(RequestId, Change)>,
+    first: bool,
+}
+
+impl Client {
+    pub(crate) fn new(number: usize, asks: MemberId) -> Self {
+        Self { number, asks, pods: BTreeMap::new(), next: 0, wants: None, first: true }
+    }
+
+    /// Something new to want: mostly a pod more, sometimes one less or relabelled.
+    pub(crate) fn want(&mut self, rng: &mut fastrand::Rng, nodes: &[NodeName]) -> Change {
+        if std::mem::take(&mut self.first) && self.number == 0 {
+            return Change { put: foundation(nodes), remove: Vec::new() };
+        }
+        let known: Vec<u32> = self.pods.keys().copied().collect();
+        let any = rng.choice(known.iter().copied());
+        match (rng.u8(0..10), any) {
+            (0, Some(pod)) => Change {
+                put: Vec::new(),
+                remove: self.pods.get(&pod).cloned().into_iter().collect(),
+            },
+            (1, Some(pod)) => Change { put: vec![self.pod(pod, rng, nodes)], remove: Vec::new() },
+            _ => {
+                self.next += 1;
+                Change { put: vec![self.pod(self.next, rng, nodes)], remove: Vec::new() }
+            }
+        }
+    }
+
+    fn pod(&self, number: u32, rng: &mut fastrand::Rng, nodes: &[NodeName]) -> Object {
+        let app = match rng.bool() {
+            true => format!("shared-{}", rng.u32(0..SHARED)),
+            false => format!("only-{}-{number}-{}", self.number, rng.u16(..)),
+        };
+        Object::Pod(Pod {
+            name: NamespacedName::new(NAMESPACE, format!("pod-{}-{number}", self.number)),
+            labels: BTreeMap::from([("app".to_owned(), app)]),
+            service_account: "default".to_owned(),
+            ports: Vec::new(),
+            node: rng.choice(nodes.iter().cloned()),
+            address: None,
+            command: Vec::new(),
+        })
+    }
+
+    /// It was answered: what is so from now on.
+    pub(crate) fn answered(&mut self) -> Vec<(ObjectKey, Option<Object>)> {
+        let Some((_, change)) = self.wants.take() else { return Vec::new() };
+        for object in &change.put {
+            if let (Object::Pod(pod), Some(number)) = (object, number_of(object)) {
+                self.pods.insert(number, Object::Pod(pod.clone()));
+            }
+        }
+        for object in &change.remove {
+            number_of(object).map(|number| self.pods.remove(&number));
+        }
+        let there = change.put.into_iter().map(|object| (object.key(), Some(object)));
+        let gone = change.remove.iter().map(|object| (object.key(), None));
+        there.chain(gone).collect()
+    }
+}
+
+/// The namespace and the nodes.
+fn foundation(nodes: &[NodeName]) -> Vec<Object> {
+    let namespace = Namespace { name: NAMESPACE.to_owned(), labels: BTreeMap::new() };
+    let node = |(name, place): (&NodeName, u32)| {
+        let [_, high, middle, low] = place.to_be_bytes();
+        Object::Node(Node {
+            name: name.clone(),
+            address: [172, high, middle, low].into(),
+            // Each has 254 addresses in 10.0.0.0/8.
+            pod_cidrs: ipnet::Ipv4Net::new([10, middle, low, 0].into(), 24).into_iter().collect(),
+        })
+    };
+    let nodes = nodes.iter().zip(1..).map(node);
+    std::iter::once(Object::Namespace(namespace)).chain(nodes).collect()
+}
+
+fn number_of(object: &Object) -> Option<u32> {
+    match object {
+        Object::Pod(pod) => pod.name.name.rsplit('-').next()?.parse().ok(),
+        Object::Namespace(_) | Object::Node(_) | Object::Policy(_) => None,
+    }
+}

@@ -1,0 +1,57 @@
+//! What goes wrong, when, and whom it hits.
+
+use serde::Deserialize;
+
+/// One fault, once or again and again.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Fault {
+    /// What.
+    pub(crate) kind: Kind,
+    /// Whom.
+    #[serde(default)]
+    pub(crate) whom: Whom,
+    /// Milliseconds from the beginning, or from the time before; give or take a third.
+    pub(crate) every: u64,
+    /// Milliseconds that it lasts; give or take a third.
+    pub(crate) lasts: u64,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Nothing; a world without faults.
+    Nothing,
+    /// The process ends, what was not synced is lost, and it comes back.
+    Kill,
+    /// The process stands still, and what is sent to it waits.
+    Pause,
+    /// No message to or from other members.
+    CutOff,
+    /// None to it.
+    Deafen,
+    /// None from it.
+    Mute,
+    /// The process ends and its disk is lost; a new member takes its place.
+    LoseDisk,
+    /// Its disk takes fifty times as long.
+    SlowDisk,
+    /// The store answers nobody; what it was asked may be done later.
+    StoreOutage,
+}
+
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Whom {
+    /// Who leads; nobody while nobody does.
+    #[default]
+    Leader,
+    /// One who does not.
+    Follower,
+    /// Anybody.
+    Any,
+    /// Everybody.
+    All,
+}

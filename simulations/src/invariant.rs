@@ -1,0 +1,133 @@
+//! What must hold after every step, by id.
+
+use crate::time::Micros;
+use std::collections::BTreeMap;
+use weft_raft::{Index, MemberId, Term};
+use weft_state::CommandV1;
+use weft_store::{Fence, MemoryStore};
+use weft_types::{Identity, LabelSet};
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub enum Invariant {
+    /// One label set has one number, always, and a number one label set.
+    OneNumber,
+    /// A term has at most one leader.
+    OneLeader,
+    /// What is committed at a place in the log is the same at every member.
+    OneLog,
+    /// The log names no number that the store does not hold.
+    StoreFirst,
+    /// The store takes nothing of a deposed leader.
+    NoStaleWrite,
+    /// What was answered stays so.
+    NothingLost,
+    /// An agent never goes back.
+    NeverBack,
+    /// When all is well again everybody agrees: operators, store, agents.
+    Converges,
+    /// No member gives up.
+    NobodyFails,
+}
+
+/// One that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// When, as text.
+    pub at: String,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+pub(crate) struct Invariants {
+    numbers: BTreeMap<Identity, LabelSet>,
+    sets: BTreeMap<LabelSet, Identity>,
+    leaders: BTreeMap<Term, MemberId>,
+    log: BTreeMap<Index, (Term, u64)>,
+    fence: Fence,
+    pub(crate) violations: Vec<Violation>,
+}
+
+/// More are not kept: the first says what is wrong.
+const KEPT: usize = 16;
+
+impl Invariants {
+    pub(crate) fn violated(&mut self, invariant: Invariant, now: Micros, seen: String) {
+        if self.violations.len() < KEPT {
+            self.violations.push(Violation { invariant, at: now.to_string(), seen });
+        }
+    }
+
+    /// Nothing more is learned by going on.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.violations.len() >= KEPT
+    }
+
+    /// A member leads.
+    pub(crate) fn elected(&mut self, now: Micros, member: MemberId, term: Term) {
+        let first = *self.leaders.entry(term).or_insert(member);
+        if first != member {
+            let seen = format!("members {first} and {member} both lead in term {term}");
+            self.violated(Invariant::OneLeader, now, seen);
+        }
+    }
+
+    /// A member applies a command; `hash` is that of its bytes.
+    pub(crate) fn applied(
+        &mut self,
+        now: Micros,
+        member: MemberId,
+        (index, term, hash): (Index, Term, u64),
+        command: &CommandV1,
+        store: &MemoryStore,
+    ) {
+        let first = *self.log.entry(index).or_insert((term, hash));
+        if first != (term, hash) {
+            let seen = format!("member {member} has another entry {index} than who was first");
+            self.violated(Invariant::OneLog, now, seen);
+        }
+        let (CommandV1::Desire { identities, .. } | CommandV1::FilterLabels { identities, .. }) =
+            command
+        else {
+            return;
+        };
+        for (number, labels) in identities {
+            if store.label_set(*number) != Some(labels) {
+                let seen =
+                    format!("entry {index} gives {number} to {labels:?}, the store does not");
+                self.violated(Invariant::StoreFirst, now, seen);
+            }
+        }
+    }
+
+    /// A state has a number for a label set.
+    pub(crate) fn numbered(&mut self, now: Micros, number: Identity, labels: &LabelSet) {
+        let set = self.numbers.entry(number).or_insert_with(|| labels.clone()).clone();
+        let first = *self.sets.entry(labels.clone()).or_insert(number);
+        if set != *labels || first != number {
+            let seen = format!("{labels:?} has {number} and {first}; {number} stands for {set:?}");
+            self.violated(Invariant::OneNumber, now, seen);
+        }
+    }
+
+    /// The store has taken another fence.
+    pub(crate) fn raised(&mut self, now: Micros, fence: Fence) {
+        if fence <= self.fence {
+            let seen = format!("{fence:?} took the place of {:?}", self.fence);
+            self.violated(Invariant::NoStaleWrite, now, seen);
+        }
+        self.fence = self.fence.max(fence);
+    }
+
+    /// The store has taken a write.
+    pub(crate) fn written(&mut self, now: Micros, fence: Fence) {
+        if fence != self.fence {
+            let seen = format!("a write of {fence:?} was taken after {:?}", self.fence);
+            self.violated(Invariant::NoStaleWrite, now, seen);
+        }
+    }
+}

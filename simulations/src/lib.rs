@@ -1,0 +1,23 @@
+//! A deterministic world: one thread, virtual time, one seed, in which the shipped cores run under faults.
+//!
+//! Operators are `weft_raft::Node`, `weft_state::ClusterState`, `weft_state::leadership` and `weft_operator`'s history; the
+//! network, disks, the store, clients and agents are models. After every step invariants are checked, by id.
+
+mod agent;
+mod client;
+mod fault;
+mod invariant;
+mod operator;
+mod report;
+mod sabotage;
+mod scenario;
+mod store;
+mod time;
+mod trace;
+mod world;
+
+pub use invariant::{Invariant, Violation};
+pub use report::{Counts, Report};
+pub use sabotage::Sabotage;
+pub use scenario::{Scenario, ScenarioError};
+pub use world::run;

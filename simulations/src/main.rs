@@ -1,0 +1,96 @@
+//! `weft-sim`: runs scenarios, and says what held.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{io::Write, process::ExitCode};
+use weft_sim::{Report, Sabotage, Scenario, run};
+
+/// Weft's control plane in a world of its own: one thread, virtual time, one seed.
+#[derive(Parser)]
+#[command(name = "weft-sim", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a scenario; exit 1 when an invariant did not hold or the run was void.
+    Run {
+        /// A name of `weft-sim list`, or a .yaml file.
+        scenario: String,
+        /// The seed, or the first of several.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds, one after another.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Agents; as the scenario says when absent.
+        #[arg(long, value_name = "N")]
+        nodes: Option<usize>,
+        /// Simulated seconds of faults and traffic; as the scenario says when absent.
+        #[arg(long)]
+        seconds: Option<u64>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// List the scenarios that come with the program.
+    List,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// For programs, one object a line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "weft-sim: {error:#}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        Command::List => {
+            for name in Scenario::names() {
+                writeln!(out, "{name:<14} {}", Scenario::find(name)?.about)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { scenario, seed, seeds, nodes, seconds, output } => {
+            let mut scenario = Scenario::find(&scenario)?;
+            if let Some(nodes) = nodes {
+                scenario = scenario.with_agents(nodes);
+            }
+            if let Some(seconds) = seconds {
+                scenario = scenario.with_seconds(seconds);
+            }
+            let end = seed.checked_add(seeds).context("count seeds: there are not as many")?;
+            if matches!(output, Format::Table) {
+                writeln!(out, "{}", Report::header())?;
+            }
+            let (mut all_hold, mut trace) = (true, 0);
+            for seed in seed..end {
+                let report = run(&scenario, seed, Sabotage::None);
+                match output {
+                    Format::Table => writeln!(out, "{report}")?,
+                    Format::Json => writeln!(out, "{}", report.to_json()?)?,
+                }
+                out.flush()?;
+                all_hold &= report.holds();
+                trace = report.trace;
+            }
+            writeln!(out, "{trace:016x}")?;
+            Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! An operator: the shipped cores, and a disk.
+
+use crate::time::Micros;
+use std::collections::BTreeMap;
+use weft_operator::history::{History, Next};
+use weft_raft::{Config, Disk, MemberId, MemoryDisk, Node, Role, Term, Ticket};
+use weft_state::{
+    ClusterState,
+    leadership::{Leadership, Limits, RequestId},
+};
+use weft_types::Revision;
+use weft_wire::{ToAgent, frame};
+
+use crate::agent::Told;
+
+/// Which life of the cluster: no scenario founds it anew yet.
+pub(crate) const GENERATION: u16 = 1;
+/// Bytes of changes that are kept for agents that are behind: few, so that some need a snapshot.
+const HISTORY: usize = 64 << 10;
+
+/// A member's place: what outlives its process, and the process while it runs.
+pub(crate) struct Operator {
+    pub(crate) member: MemberId,
+    /// Greater in each life.
+    pub(crate) life: u64,
+    pub(crate) disk: MemoryDisk,
+    /// Whether a sync is under way.
+    pub(crate) syncing: bool,
+    /// Its disk is slow until then.
+    pub(crate) slow_until: Micros,
+    /// It stands still until then.
+    pub(crate) paused_until: Micros,
+    pub(crate) running: Option<Running>,
+}
+
+/// A process.
+pub(crate) struct Running {
+    pub(crate) node: Node,
+    pub(crate) state: ClusterState,
+    pub(crate) index: u64,
+    pub(crate) leadership: Leadership,
+    pub(crate) history: History,
+    pub(crate) role: (Role, Term),
+    /// Who asked what.
+    pub(crate) requests: BTreeMap<RequestId, usize>,
+    /// The index that the newest snapshot has.
+    pub(crate) compacted: u64,
+    next_ticket: Ticket,
+}
+
+impl Operator {
+    pub(crate) fn new(member: MemberId, disk: MemoryDisk) -> Self {
+        Self {
+            member,
+            life: 0,
+            disk,
+            syncing: false,
+            slow_until: Micros(0),
+            paused_until: Micros(0),
+            running: None,
+        }
+    }
+
+    /// A process begins, from what is on the disk.
+    pub(crate) fn start(&mut self, cluster: &str, seed: u64) -> Result<(), String> {
+        self.life += 1;
+        let mut config = Config::new(self.member, self.life, seed);
+        config.kept_entries = 64;
+        config.chunk_bytes = 16 << 10;
+        let Ok(recovered) = Node::recover(config, &self.disk);
+        let (node, snapshot) = recovered.map_err(|error| error.to_string())?;
+        let state = match snapshot.index {
+            0 => ClusterState::new(cluster),
+            _ => ClusterState::decode(&snapshot.state).map_err(|error| error.to_string())?,
+        };
+        // A snapshot is larger than the default needs: a pause is shorter here than the real one.
+        let limits = Limits { patience: 20, pause: 3, ..Limits::default() };
+        self.running = Some(Running {
+            node,
+            state,
+            index: snapshot.index,
+            leadership: Leadership::new(cluster, GENERATION, limits),
+            history: History::new(revision(snapshot.index), HISTORY),
+            role: (Role::Follower(None), 0),
+            requests: BTreeMap::new(),
+            compacted: snapshot.index,
+            next_ticket: 0,
+        });
+        Ok(())
+    }
+
+    /// The process ends without a word, and what was not synced is lost.
+    pub(crate) fn kill(&mut self) {
+        self.running = None;
+        self.disk.crash();
+        self.syncing = false;
+        self.paused_until = Micros(0);
+    }
+
+    pub(crate) fn leads(&self) -> Option<Term> {
+        let running = self.running.as_ref()?;
+        matches!(running.role.0, Role::Elected | Role::Leader).then_some(running.role.1)
+    }
+
+    /// All that is durable, for who looks from outside.
+    pub(crate) fn has_disk(&self) -> bool {
+        let Ok(saved) = self.disk.recover();
+        saved.is_some()
+    }
+}
+
+impl Running {
+    /// A leader's snapshot takes the place of the state.
+    pub(crate) fn restore(&mut self, index: u64, state: ClusterState) {
+        self.history = History::new(revision(index), HISTORY);
+        (self.index, self.state, self.compacted) = (index, state, index);
+    }
+
+    /// Tickets of the leader's own commands are odd, those of agents' words even.
+    pub(crate) fn ticket_of_leader(ticket: u64) -> Ticket {
+        2 * ticket + 1
+    }
+
+    pub(crate) fn ticket_of_agent(&mut self) -> Ticket {
+        self.next_ticket += 2;
+        self.next_ticket
+    }
+
+    /// What an agent that holds a revision is told.
+    pub(crate) fn tell(&self, held: Option<Revision>) -> Told {
+        let snapshot = || Told::Snapshot(revision(self.index), self.state.snapshot().collect());
+        let Some(held) = held else { return snapshot() };
+        if held > revision(self.index) {
+            return Told::Behind;
+        }
+        match self.history.after(held) {
+            Next::Nothing => Told::Nothing,
+            Next::Snapshot => snapshot(),
+            Next::Push(bytes, _) => {
+                match bytes.get(6..).map(|body| frame::decode(weft_wire::WIRE_VERSION, body)) {
+                    Some(Ok(ToAgent::Deltas { revision, deltas, .. })) => {
+                        Told::Deltas(revision, deltas)
+                    }
+                    _ => snapshot(),
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn revision(index: u64) -> Revision {
+    Revision::new(GENERATION, index)
+}

@@ -1,0 +1,155 @@
+//! What came of a run: a table for people, JSON for programs.
+
+use crate::Violation;
+use serde::Serialize;
+use std::fmt;
+
+/// What happened how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Faults that hit.
+    pub faults: u64,
+    /// Changes that were answered.
+    pub answers: u64,
+    /// Identities at the end.
+    pub identities: u64,
+    /// Leaders that were elected.
+    pub elections: u64,
+    /// Entries of the log at the end.
+    pub entries: u64,
+    /// Messages between members that arrived.
+    pub messages: u64,
+    /// Messages between members that did not.
+    pub lost: u64,
+    /// What agents said and the log took.
+    pub plugs: u64,
+    /// Snapshots that members were sent.
+    pub snapshots: u64,
+    /// Longest time without an answer while somebody asked, in milliseconds.
+    pub longest_gap_ms: u64,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The scenario.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// Agents.
+    pub agents: usize,
+    /// Simulated seconds of faults and traffic.
+    pub seconds: u64,
+    /// What happened how often.
+    pub counts: Counts,
+    /// What did not hold.
+    pub violations: Vec<Violation>,
+    /// What the run lacks to count, when it does not.
+    pub void: Option<String>,
+    /// All that happened, as one number.
+    pub trace: u64,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    scenario: &'a str,
+    seed: u64,
+    nodes: usize,
+    seconds: u64,
+    verdict: &'static str,
+    counts: &'a Counts,
+    violations: &'a [Violation],
+    void: Option<&'a str>,
+    trace: String,
+}
+
+impl Report {
+    /// Whether it counts, and everything held.
+    pub fn holds(&self) -> bool {
+        self.violations.is_empty() && self.void.is_none()
+    }
+
+    /// In a word.
+    pub fn verdict(&self) -> &'static str {
+        match (self.violations.is_empty(), &self.void) {
+            (false, _) => "VIOLATED",
+            (true, Some(_)) => "VOID",
+            (true, None) => "held",
+        }
+    }
+
+    /// The command that runs it again.
+    pub fn replay(&self) -> String {
+        let Self { scenario, seed, agents, seconds, .. } = self;
+        format!("weft-sim run {scenario} --seed {seed} --nodes {agents} --seconds {seconds}")
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&Json {
+            scenario: &self.scenario,
+            seed: self.seed,
+            nodes: self.agents,
+            seconds: self.seconds,
+            verdict: self.verdict(),
+            counts: &self.counts,
+            violations: &self.violations,
+            void: self.void.as_deref(),
+            trace: format!("{:016x}", self.trace),
+        })
+    }
+
+    /// The names of [`Report`]'s columns as it prints them.
+    pub fn header() -> String {
+        format!(
+            "{:<14} {:>6} {:<8} {:>6} {:>7} {:>10} {:>9} {:>7} {:>8} {:>5} {:>6} {:>9} {:>7}",
+            "SCENARIO",
+            "SEED",
+            "VERDICT",
+            "FAULTS",
+            "ANSWERS",
+            "IDENTITIES",
+            "ELECTIONS",
+            "ENTRIES",
+            "MESSAGES",
+            "LOST",
+            "PLUGS",
+            "SNAPSHOTS",
+            "GAP"
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        write!(
+            f,
+            "{:<14} {:>6} {:<8} {:>6} {:>7} {:>10} {:>9} {:>7} {:>8} {:>5} {:>6} {:>9} {:>5}ms",
+            self.scenario,
+            self.seed,
+            self.verdict(),
+            c.faults,
+            c.answers,
+            c.identities,
+            c.elections,
+            c.entries,
+            c.messages,
+            c.lost,
+            c.plugs,
+            c.snapshots,
+            c.longest_gap_ms
+        )?;
+        for violation in &self.violations {
+            let Violation { invariant, at, seen } = violation;
+            write!(f, "\n  {at} {invariant:?}: {seen}")?;
+        }
+        if let Some(void) = &self.void {
+            write!(f, "\n  void: {void}")?;
+        }
+        if !self.holds() {
+            write!(f, "\n  replay: {}", self.replay())?;
+        }
+        Ok(())
+    }
+}

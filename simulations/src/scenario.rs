@@ -1,0 +1,152 @@
+//! Scenarios: files that say how large a world is, what goes wrong in it and when, and what makes a run count.
+
+use crate::{
+    fault::{Fault, Kind},
+    time::Millis,
+};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A scenario, as its file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// Its name, that of its file.
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// Members of the group.
+    #[serde(default = "three")]
+    pub operators: u64,
+    /// Agents.
+    pub agents: usize,
+    /// Clients, each with one change at a time.
+    pub clients: usize,
+    /// Simulated seconds of faults and traffic; a quiet phase follows.
+    pub seconds: u64,
+    /// Delay of a message between any two.
+    #[serde(default = "network")]
+    pub(crate) network: Millis,
+    /// Of a thousand messages between members, so many are lost.
+    #[serde(default)]
+    pub(crate) loss: u16,
+    /// Time that a disk takes to sync.
+    #[serde(default = "disk")]
+    pub(crate) disk: Millis,
+    /// Way to the store and back, each.
+    #[serde(default = "store")]
+    pub(crate) store: Millis,
+    /// Of a thousand answers of the store, so many are lost, and as many requests arrive seconds late.
+    #[serde(default)]
+    pub(crate) ambiguous: u16,
+    /// What goes wrong.
+    pub(crate) faults: Vec<Fault>,
+    /// What a run must have had to count.
+    pub(crate) minimum: Minimum,
+}
+
+/// What a run must have had: one that has not is void.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Minimum {
+    /// Faults that hit.
+    pub(crate) faults: u64,
+    /// Changes that were answered.
+    pub(crate) answers: u64,
+}
+
+fn three() -> u64 {
+    3
+}
+
+fn network() -> Millis {
+    Millis(1, 8)
+}
+
+fn disk() -> Millis {
+    Millis(1, 6)
+}
+
+fn store() -> Millis {
+    Millis(1, 5)
+}
+
+/// Why there is no such scenario.
+#[derive(Debug)]
+pub struct ScenarioError(String);
+
+impl std::fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+macro_rules! scenarios {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../scenarios/", $name, ".yaml")))),*]
+    };
+}
+
+/// Those that come with the program.
+const SCENARIOS: &[(&str, &str)] = scenarios![
+    "leader-kill",
+    "leader-pause",
+    "lost-disk",
+    "partition",
+    "power-failure",
+    "store-outage",
+];
+
+impl Scenario {
+    /// Names of those that come with the program.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SCENARIOS.iter().map(|(name, _)| *name)
+    }
+
+    /// One that comes with the program, or a file.
+    pub fn find(name: &str) -> Result<Self, ScenarioError> {
+        if let Some((name, text)) = SCENARIOS.iter().find(|(known, _)| *known == name) {
+            return Self::parse(name, text);
+        }
+        let known: Vec<&str> = Self::names().collect();
+        let known = known.join(", ");
+        if Path::new(name).extension().is_none_or(|kind| kind != "yaml") {
+            let problem = format!("run scenario {name}: there are {known}, or give a .yaml file");
+            return Err(ScenarioError(problem));
+        }
+        let text = std::fs::read_to_string(name)
+            .map_err(|error| ScenarioError(format!("read scenario {name}: {error}")))?;
+        Self::parse(name, &text)
+    }
+
+    /// From a file's text.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = serde_saphyr::from_str(text)
+            .map_err(|error| ScenarioError(format!("read scenario {name}: {error}")))?;
+        let needs_agents = scenario.agents == 0 || scenario.clients == 0 || scenario.operators == 0;
+        let no_faults = scenario.faults.iter().all(|fault| fault.kind == Kind::Nothing);
+        match (needs_agents, no_faults && scenario.minimum.faults > 0) {
+            (true, _) => Err(ScenarioError(format!(
+                "read scenario {name}: a world has at least one operator, one agent and one client"
+            ))),
+            (_, true) => Err(ScenarioError(format!(
+                "read scenario {name}: it has no faults and wants some to hit"
+            ))),
+            (false, false) => Ok(scenario),
+        }
+    }
+
+    /// The same with so many agents.
+    pub fn with_agents(mut self, agents: usize) -> Self {
+        self.agents = agents.max(1);
+        self
+    }
+
+    /// The same for so many simulated seconds.
+    pub fn with_seconds(mut self, seconds: u64) -> Self {
+        self.seconds = seconds;
+        self
+    }
+}

@@ -1,0 +1,60 @@
+//! The store as operators meet it: far away, sometimes silent, and sometimes late.
+
+use crate::{invariant::Invariants, sabotage::Sabotage, time::Micros};
+use weft_state::leadership::{Ask, Stored, Trouble};
+use weft_store::{Comparing, MemoryStore, Store, StoreError};
+
+/// The store, and whether it is there.
+pub(crate) struct SimStore {
+    pub(crate) contents: MemoryStore,
+    /// Silent until then.
+    pub(crate) down_until: Micros,
+}
+
+impl SimStore {
+    pub(crate) fn new(sabotage: Sabotage) -> Self {
+        let comparing = match sabotage {
+            Sabotage::FenceNotCompared => Comparing::Never,
+            Sabotage::None | Sabotage::AnswerBeforeDurability | Sabotage::RecordNotAdopted => {
+                Comparing::Always
+            }
+        };
+        Self { contents: MemoryStore::new(comparing), down_until: Micros(0) }
+    }
+
+    /// Does what it is asked, at once and whole.
+    pub(crate) fn carry_out(
+        &mut self,
+        now: Micros,
+        cluster: &str,
+        ask: &Ask,
+        invariants: &mut Invariants,
+    ) -> Result<Stored, Trouble> {
+        match ask {
+            Ask::Founded => Ok(Stored::Founded(self.contents.founded().map_err(trouble)?)),
+            Ask::Raise(before, after) => {
+                self.contents.raise(cluster, *before, *after).map_err(trouble)?;
+                invariants.raised(now, *after);
+                Ok(Stored::Done)
+            }
+            Ask::List => {
+                let identities = self.contents.identities().map_err(trouble)?;
+                Ok(Stored::Contents(identities, self.contents.objects().map_err(trouble)?))
+            }
+            Ask::Write(fence, batch) => {
+                self.contents.write(*fence, batch).map_err(trouble)?;
+                invariants.written(now, *fence);
+                Ok(Stored::Done)
+            }
+        }
+    }
+}
+
+fn trouble(error: StoreError) -> Trouble {
+    match error {
+        StoreError::Ambiguous { .. } => Trouble::Ambiguous,
+        StoreError::Fenced { .. } => Trouble::Fenced,
+        StoreError::Taken { .. } => Trouble::Taken,
+        StoreError::Failed { .. } | StoreError::Unreadable { .. } => Trouble::Failed,
+    }
+}

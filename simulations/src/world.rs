@@ -1,0 +1,292 @@
+//! The world: what happens next happens now, one thing at a time.
+
+mod check;
+mod faults;
+mod group;
+mod people;
+
+use crate::{
+    Report, Sabotage, Scenario,
+    agent::{Agent, Told},
+    client::Client,
+    fault::Fault,
+    invariant::Invariants,
+    operator::Operator,
+    report::Counts,
+    store::SimStore,
+    time::Micros,
+    trace::Trace,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use weft_raft::{Change as GroupChange, Disk, Envelope, Group, MemberId, MemoryDisk, Saved};
+use weft_state::{
+    ClusterState, CommandV1,
+    leadership::{Ask, Change, Operation, RequestId, Stored, Trouble, Verdict},
+};
+use weft_types::{NodeName, Object, Revision, object::ObjectKey};
+
+/// The cluster's name.
+const CLUSTER: &str = "sim";
+/// What a tick of the node is: an election takes half a second to a second.
+const TICK: Micros = Micros::millis(50);
+/// How long a client waits for its answer before it asks another operator.
+const CLIENT_PATIENCE: Micros = Micros::seconds(2);
+/// Between two questions of an agent.
+const POLL: Micros = Micros::millis(150);
+/// After everything is healed, until everybody must agree.
+const QUIET: Micros = Micros::seconds(15);
+
+/// What happens.
+enum Event {
+    Tick(MemberId, u64),
+    Arrive(Envelope),
+    Synced(MemberId, u64, usize),
+    /// Whose life asked the store what.
+    AtStore(MemberId, u64, Operation, Ask),
+    FromStore(MemberId, u64, Operation, Result<Stored, Trouble>),
+    Wish(usize),
+    /// A client's request is at an operator.
+    Asked(MemberId, usize, RequestId, Change),
+    Answered(usize, RequestId, Verdict),
+    GiveUp(usize, RequestId),
+    Poll(usize),
+    /// An agent's question is at an operator, with what the agent has to say.
+    Polled(MemberId, usize, u64, Option<Revision>, Vec<CommandV1>),
+    Told(usize, u64, Told),
+    Strike(usize),
+    Over(Cut),
+    Restart(MemberId),
+    /// A new member takes the place of one whose disk is lost.
+    Replace(MemberId),
+    Admin,
+}
+
+/// A direction between members that nothing passes.
+type Way = (MemberId, MemberId);
+
+/// Ways that are cut by one fault.
+type Cut = Vec<Way>;
+
+/// Everything there is.
+struct World {
+    scenario: Scenario,
+    sabotage: Sabotage,
+    seed: u64,
+    rng: fastrand::Rng,
+    now: Micros,
+    order: u64,
+    agenda: BTreeMap<(Micros, u64), Event>,
+    operators: BTreeMap<MemberId, Operator>,
+    store: SimStore,
+    clients: Vec<Client>,
+    agents: Vec<Agent>,
+    nodes: Vec<NodeName>,
+    cuts: BTreeMap<Way, u32>,
+    /// Changes of the group that an administrator wants, in their order.
+    wanted: VecDeque<GroupChange>,
+    next_member: u64,
+    next_request: RequestId,
+    /// What was answered, and so must be.
+    answered: BTreeMap<ObjectKey, Option<Object>>,
+    last_answer: Micros,
+    invariants: Invariants,
+    counts: Counts,
+    trace: Trace,
+    /// No new faults and no new wishes.
+    quiet: bool,
+    /// Members that are gone for good.
+    gone: BTreeSet<MemberId>,
+}
+
+/// Runs a scenario once.
+pub fn run(scenario: &Scenario, seed: u64, sabotage: Sabotage) -> Report {
+    let mut world = World::new(scenario.clone(), seed, sabotage);
+    world.begin();
+    let end = Micros::seconds(scenario.seconds);
+    world.run_until(end);
+    world.heal();
+    world.run_until(end + QUIET);
+    world.check_all();
+    world.report()
+}
+
+impl World {
+    fn new(scenario: Scenario, seed: u64, sabotage: Sabotage) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let members: Vec<MemberId> = (1..=scenario.operators).map(MemberId).collect();
+        let nodes: Vec<NodeName> =
+            (1..=scenario.agents).map(|n| NodeName(format!("node{n}"))).collect();
+        let mut any = || MemberId(rng.u64(1..=scenario.operators));
+        let clients = (0..scenario.clients).map(|n| Client::new(n, any())).collect();
+        let agents = nodes.iter().map(|node| Agent::new(node.clone(), any())).collect();
+        Self {
+            next_member: scenario.operators + 1,
+            scenario,
+            sabotage,
+            seed,
+            rng,
+            now: Micros(0),
+            order: 0,
+            agenda: BTreeMap::new(),
+            operators: founded(&members),
+            store: SimStore::new(sabotage),
+            clients,
+            agents,
+            nodes,
+            cuts: BTreeMap::new(),
+            wanted: VecDeque::new(),
+            next_request: 0,
+            answered: BTreeMap::new(),
+            last_answer: Micros(0),
+            invariants: Invariants::default(),
+            counts: Counts::default(),
+            trace: Trace::new(),
+            quiet: false,
+            gone: BTreeSet::new(),
+        }
+    }
+
+    fn begin(&mut self) {
+        for member in self.operators.keys().copied().collect::<Vec<_>>() {
+            self.start(member);
+        }
+        for client in 0..self.clients.len() {
+            let after = Micros(self.rng.u64(0..1_000_000));
+            self.after(after, Event::Wish(client));
+        }
+        for agent in 0..self.agents.len() {
+            let after = Micros(self.rng.u64(0..POLL.0));
+            self.after(after, Event::Poll(agent));
+        }
+        for fault in 0..self.scenario.faults.len() {
+            self.strike_later(fault);
+        }
+        self.after(TICK, Event::Admin);
+    }
+
+    /// Something will happen after a time.
+    fn after(&mut self, time: Micros, event: Event) {
+        self.order += 1;
+        self.agenda.insert((self.now + time, self.order), event);
+    }
+
+    fn run_until(&mut self, end: Micros) {
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > end || self.invariants.is_hopeless() {
+                break;
+            }
+            let ((now, order), event) = entry.remove_entry();
+            self.now = now;
+            self.trace.add(now.0);
+            self.trace.add(order);
+            self.happen(event);
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some(until) = whom(&event).and_then(|member| self.pause_of(member)) {
+            // It waits in front of who stands still.
+            self.order += 1;
+            self.agenda.insert((until, self.order), event);
+            return;
+        }
+        match event {
+            Event::Tick(member, life) => self.tick(member, life),
+            Event::Arrive(envelope) => self.arrive(envelope),
+            Event::Synced(member, life, count) => self.synced(member, life, count),
+            Event::AtStore(member, life, operation, ask) => {
+                self.at_store(member, life, operation, &ask);
+            }
+            Event::FromStore(member, life, operation, answer) => {
+                self.store_answered(member, life, operation, answer);
+            }
+            Event::Wish(client) => self.wish(client),
+            Event::Asked(member, client, request, change) => {
+                self.asked(member, client, request, change);
+            }
+            Event::Answered(client, request, verdict) => self.answer(client, request, verdict),
+            Event::GiveUp(client, request) => self.give_up(client, request),
+            Event::Poll(agent) => self.poll(agent),
+            Event::Polled(member, agent, question, held, says) => {
+                self.polled(member, agent, question, held, says);
+            }
+            Event::Told(agent, question, told) => self.told(agent, question, told),
+            Event::Strike(fault) => self.strike(fault),
+            Event::Over(cut) => self.mend(&cut),
+            Event::Restart(member) => self.start(member),
+            Event::Replace(member) => self.replace(member),
+            Event::Admin => self.administrate(),
+        }
+    }
+
+    /// Until when a member stands still.
+    fn pause_of(&self, member: MemberId) -> Option<Micros> {
+        let until = self.operators.get(&member)?.paused_until;
+        (until > self.now).then_some(until)
+    }
+
+    fn delay(&mut self) -> Micros {
+        self.scenario.network.draw(&mut self.rng)
+    }
+
+    fn fault(&self, fault: usize) -> Option<Fault> {
+        self.scenario.faults.get(fault).copied()
+    }
+
+    fn report(self) -> Report {
+        let Counts { faults, answers, .. } = self.counts;
+        let minimum = self.scenario.minimum;
+        let short = |what: &str, is: u64, least: u64| {
+            (is < least).then(|| format!("{is} {what}, of at least {least}"))
+        };
+        let void = short("faults hit", faults, minimum.faults);
+        Report {
+            scenario: self.scenario.name,
+            seed: self.seed,
+            agents: self.scenario.agents,
+            seconds: self.scenario.seconds,
+            counts: self.counts,
+            void: void.or_else(|| short("changes answered", answers, minimum.answers)),
+            violations: self.invariants.violations,
+            trace: self.trace.hash(),
+        }
+    }
+}
+
+/// Members of a new group, with their disks.
+fn founded(members: &[MemberId]) -> BTreeMap<MemberId, Operator> {
+    let group = Group::of_voters(members.iter().map(|member| (*member, member.to_string())));
+    let state = ClusterState::new(CLUSTER).encode().unwrap_or_default();
+    let saved = Saved::founding(group, state.into());
+    let operator = |member: &MemberId| {
+        let mut disk = MemoryDisk::default();
+        let Ok(()) = disk.write(&[saved.as_write()]);
+        (*member, Operator::new(*member, disk))
+    };
+    members.iter().map(operator).collect()
+}
+
+/// The member whose process an event needs.
+fn whom(event: &Event) -> Option<MemberId> {
+    match event {
+        Event::Tick(member, _)
+        | Event::FromStore(member, ..)
+        | Event::Asked(member, ..)
+        | Event::Polled(member, ..) => Some(*member),
+        Event::Arrive(envelope) => Some(envelope.to),
+        // Its disk goes on, its word that it did waits.
+        Event::Synced(member, ..) => Some(*member),
+        Event::AtStore(..)
+        | Event::Wish(_)
+        | Event::Answered(..)
+        | Event::GiveUp(..)
+        | Event::Poll(_)
+        | Event::Told(..)
+        | Event::Strike(_)
+        | Event::Over(_)
+        | Event::Restart(_)
+        | Event::Replace(_)
+        | Event::Admin => None,
+    }
+}

@@ -1,0 +1,121 @@
+//! What must be so when all is well again.
+
+use super::World;
+use crate::{
+    agent::Agent,
+    invariant::Invariant,
+    operator::{Operator, revision},
+};
+use std::collections::BTreeMap;
+use weft_store::Store;
+use weft_types::{Delta, Identity, LabelSet, Object, delta::DeltaKey, object::ObjectKey};
+
+impl World {
+    /// Whoever is not as everybody else is named.
+    pub(super) fn check_all(&mut self) {
+        let mut found = self.unlike();
+        found.extend(self.lost());
+        found.extend(self.unsettled());
+        for (invariant, seen) in found {
+            self.invariants.violated(invariant, self.now, seen);
+        }
+        let furthest = self.operators.values().filter_map(|o| o.running.as_ref());
+        if let Some(running) = furthest.max_by_key(|running| running.index) {
+            self.counts.entries = running.index;
+            self.counts.identities = running.state.identities().len() as u64;
+        }
+    }
+
+    fn furthest(&self) -> Option<&Operator> {
+        let index = |o: &&Operator| o.running.as_ref().map(|running| running.index);
+        self.operators.values().max_by_key(index)
+    }
+
+    /// Operators and agents that differ from the operator that is furthest, and what differs from the store.
+    fn unlike(&self) -> Vec<(Invariant, String)> {
+        let mut found = Vec::new();
+        let mut differs = |seen: String| found.push((Invariant::Converges, seen));
+        let Some(best) = self.furthest() else { return found };
+        let Some(model) = &best.running else {
+            differs("no operator runs".to_owned());
+            return found;
+        };
+        for operator in self.operators.values() {
+            let member = operator.member;
+            match &operator.running {
+                None => differs(format!("member {member} does not run")),
+                Some(r) if r.state != model.state || r.index != model.index => {
+                    let (at, of) = (r.index, model.index);
+                    differs(format!("member {member} is at {at}, member {} at {of}", best.member));
+                }
+                Some(_) => {}
+            }
+        }
+        let identities: BTreeMap<Identity, LabelSet> =
+            self.store.contents.identities().unwrap_or_default().into_iter().collect();
+        let known: BTreeMap<Identity, LabelSet> =
+            model.state.identities().iter().map(|(l, n)| (*n, l.clone())).collect();
+        if identities != known {
+            let (store, log) = (identities.len(), known.len());
+            differs(format!("the store has {store} identities, the log {log}"));
+        }
+        let by_key = |objects: Vec<Object>| -> BTreeMap<ObjectKey, Object> {
+            objects.into_iter().map(|object| (object.key(), object)).collect()
+        };
+        let objects = by_key(self.store.contents.objects().unwrap_or_default());
+        if objects != by_key(model.state.objects().collect()) {
+            differs("the store and the log differ in an object".to_owned());
+        }
+        let published: BTreeMap<DeltaKey, Delta> =
+            model.state.snapshot().map(|delta| (delta.key(), delta)).collect();
+        for agent in &self.agents {
+            if agent.view != published || agent.held != Some(revision(model.index)) {
+                let held = agent.held.map(|held| held.to_string());
+                differs(format!("the agent of {} is at {held:?}", agent.node));
+            }
+        }
+        found
+    }
+
+    /// What was answered and is not so.
+    fn lost(&self) -> Vec<(Invariant, String)> {
+        let Some(model) = self.furthest().and_then(|o| o.running.as_ref()) else {
+            return Vec::new();
+        };
+        let objects: BTreeMap<ObjectKey, Object> =
+            model.state.objects().map(|object| (object.key(), object)).collect();
+        // What is wanted and was not answered may be so or not.
+        let open = |key: &ObjectKey| {
+            self.clients.iter().filter_map(|client| client.wants.as_ref()).any(|(_, change)| {
+                change.put.iter().chain(&change.remove).any(|object| object.key() == *key)
+            })
+        };
+        let lost = self.answered.iter().filter(|(key, object)| objects.get(key) != object.as_ref());
+        let lost = lost.filter(|(key, _)| !open(key));
+        let lost =
+            lost.map(|(key, _)| (Invariant::NothingLost, format!("{key} is not as answered")));
+        lost.collect()
+    }
+
+    /// Who waits although all is well.
+    fn unsettled(&mut self) -> Vec<(Invariant, String)> {
+        let clients = self.clients.iter().filter(|client| client.wants.is_some()).count();
+        let says = |a: &mut Agent| a.says().first().map(|first| format!("{} ({first:?})", a.node));
+        let agents: Vec<String> = self.agents.iter_mut().filter_map(says).collect();
+        let mut found = Vec::new();
+        if clients > 0 {
+            found.push((Invariant::Converges, format!("{clients} clients still wait")));
+        }
+        if !agents.is_empty() {
+            let seen = format!("pods of {} are not published", agents.join(", "));
+            found.push((Invariant::Converges, seen));
+        }
+        if !self.wanted.is_empty() {
+            found.push((Invariant::Converges, "the group is not as wanted".to_owned()));
+        }
+        found.extend(self.operators.values().filter(|o| !o.has_disk()).map(|o| {
+            (Invariant::Converges, format!("member {} has nothing on its disk", o.member))
+        }));
+        found
+    }
+}

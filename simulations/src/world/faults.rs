@@ -1,0 +1,150 @@
+//! What goes wrong, and how it is made good.
+
+use super::{Cut, Event, GroupChange, World};
+use crate::{
+    fault::{Fault, Kind, Whom},
+    operator::Operator,
+    time::Micros,
+};
+use weft_raft::{MemberId, MemoryDisk};
+
+impl World {
+    /// Give or take a third.
+    fn about(&mut self, millis: u64) -> Micros {
+        let third = millis * 1000 / 3;
+        Micros(millis * 1000 - third + self.rng.u64(0..=2 * third))
+    }
+
+    pub(super) fn strike_later(&mut self, fault: usize) {
+        let Some(Fault { every, .. }) = self.fault(fault) else { return };
+        let time = self.about(every);
+        self.after(time, Event::Strike(fault));
+    }
+
+    pub(super) fn strike(&mut self, fault: usize) {
+        let Some(Fault { kind, whom, lasts, .. }) = self.fault(fault) else { return };
+        if self.quiet {
+            return;
+        }
+        self.strike_later(fault);
+        let lasts = self.about(lasts);
+        if kind == Kind::StoreOutage {
+            self.store.down_until = self.now + lasts;
+            self.counts.faults += 1;
+            return;
+        }
+        for member in self.hit(whom) {
+            if self.strike_member(kind, member, lasts) {
+                self.counts.faults += 1;
+            }
+        }
+    }
+
+    /// Whom a fault hits now.
+    fn hit(&mut self, whom: Whom) -> Vec<MemberId> {
+        let up = |o: &&Operator| o.running.is_some();
+        let up: Vec<MemberId> = self.operators.values().filter(up).map(|o| o.member).collect();
+        let leader = self.leader();
+        match whom {
+            Whom::Leader => leader.into_iter().collect(),
+            Whom::Follower => {
+                let others: Vec<MemberId> = up.into_iter().filter(|m| Some(*m) != leader).collect();
+                self.rng.choice(others).into_iter().collect()
+            }
+            Whom::Any => self.rng.choice(up).into_iter().collect(),
+            Whom::All => up,
+        }
+    }
+
+    /// Who leads, in the newest term that anybody leads in.
+    pub(super) fn leader(&self) -> Option<MemberId> {
+        let leads = |o: &Operator| Some((o.leads()?, o.member));
+        self.operators.values().filter_map(leads).max().map(|(_, member)| member)
+    }
+
+    fn strike_member(&mut self, kind: Kind, member: MemberId, lasts: Micros) -> bool {
+        let others: Vec<MemberId> =
+            self.operators.keys().copied().filter(|other| *other != member).collect();
+        let from = others.iter().map(|other| (*other, member));
+        let to = others.iter().map(|other| (member, *other));
+        match kind {
+            Kind::Nothing | Kind::StoreOutage => return false,
+            Kind::Kill => {
+                self.kill(member);
+                self.after(lasts, Event::Restart(member));
+            }
+            Kind::Pause => {
+                let until = self.now + lasts;
+                if let Some(operator) = self.operators.get_mut(&member) {
+                    operator.paused_until = until;
+                }
+            }
+            Kind::CutOff => self.cut(from.chain(to).collect(), lasts),
+            Kind::Deafen => self.cut(from.collect(), lasts),
+            Kind::Mute => self.cut(to.collect(), lasts),
+            Kind::LoseDisk => {
+                // One at a time: with two of three disks gone the log is gone.
+                if !self.wanted.is_empty() {
+                    return false;
+                }
+                self.kill(member);
+                self.operators.remove(&member);
+                self.gone.insert(member);
+                self.after(lasts, Event::Replace(member));
+            }
+            Kind::SlowDisk => {
+                let until = self.now + lasts;
+                if let Some(operator) = self.operators.get_mut(&member) {
+                    operator.slow_until = until;
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn kill(&mut self, member: MemberId) {
+        if let Some(operator) = self.operators.get_mut(&member) {
+            operator.kill();
+        }
+    }
+
+    fn cut(&mut self, ways: Cut, lasts: Micros) {
+        for way in &ways {
+            *self.cuts.entry(*way).or_default() += 1;
+        }
+        self.after(lasts, Event::Over(ways));
+    }
+
+    pub(super) fn mend(&mut self, ways: &Cut) {
+        for way in ways {
+            match self.cuts.get_mut(way) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(self.cuts.remove(way)),
+            }
+        }
+    }
+
+    /// A new member, with a number that nobody had, for one whose disk is lost.
+    pub(super) fn replace(&mut self, lost: MemberId) {
+        let new = MemberId(self.next_member);
+        self.next_member += 1;
+        self.operators.insert(new, Operator::new(new, MemoryDisk::default()));
+        self.wanted.extend([
+            GroupChange::AddLearner(new, new.to_string()),
+            GroupChange::Promote(new),
+            GroupChange::Remove(lost),
+        ]);
+        self.start(new);
+    }
+
+    /// Everything is made good, and nobody wants anything new.
+    pub(super) fn heal(&mut self) {
+        self.quiet = true;
+        self.cuts.clear();
+        self.store.down_until = self.now;
+        let now = self.now;
+        for operator in self.operators.values_mut() {
+            operator.slow_until = now;
+        }
+    }
+}

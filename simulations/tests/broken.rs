@@ -1,0 +1,45 @@
+//! What is broken on purpose is noticed: an invariant that no run can break says nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+use std::collections::BTreeSet;
+use weft_sim::{Invariant, Sabotage, Scenario, run};
+
+/// What the first seeds of a scenario break when something is broken; and when nothing is, nothing.
+fn broken(scenario: &Scenario, sabotage: Sabotage) -> BTreeSet<Invariant> {
+    let seen = |sabotage| -> BTreeSet<Invariant> {
+        let reports = (1..=6).map(|seed| run(scenario, seed, sabotage));
+        reports.flat_map(|report| report.violations).map(|violation| violation.invariant).collect()
+    };
+    assert_eq!(seen(Sabotage::None), BTreeSet::new());
+    seen(sabotage)
+}
+
+#[test]
+fn a_fence_that_is_not_compared_is_noticed() {
+    let broken = broken(&Scenario::find("leader-pause").unwrap(), Sabotage::FenceNotCompared);
+    assert!(broken.contains(&Invariant::NoStaleWrite), "{broken:?}");
+}
+
+#[test]
+fn a_word_given_before_it_is_durable_is_noticed() {
+    // With disks so slow that the power fails in the midst of a sync.
+    let text = "{ name: slow-power, about: a power failure over slow disks, agents: 2, clients: 6, seconds: 12,
+        disk: [150, 400], faults: [{ kind: kill, whom: all, every: 4000, lasts: 500 }],
+        minimum: { faults: 3, answers: 5 } }";
+    let scenario = Scenario::parse("slow-power", text).unwrap();
+    let broken = broken(&scenario, Sabotage::AnswerBeforeDurability);
+    // What was answered is not lost even so: it is in the store, and adopted from there.
+    assert!(broken.contains(&Invariant::OneLog), "{broken:?}");
+}
+
+#[test]
+fn a_record_that_is_not_adopted_is_noticed() {
+    let broken = broken(&Scenario::find("store-outage").unwrap(), Sabotage::RecordNotAdopted);
+    assert!(broken.contains(&Invariant::Converges), "{broken:?}");
+}

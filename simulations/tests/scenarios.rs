@@ -1,0 +1,108 @@
+//! Every scenario under twenty seeds, each at most a minute of simulated time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+use weft_sim::{Sabotage, Scenario, run};
+
+/// Seeds of each scenario; `WEFT_SEEDS` has more of them run.
+const SEEDS: u64 = 20;
+
+fn seeds() -> u64 {
+    std::env::var("WEFT_SEEDS").ok().map_or(SEEDS, |seeds| seeds.parse().expect("a number"))
+}
+
+#[track_caller]
+fn holds(name: &str) {
+    let scenario = Scenario::find(name).unwrap();
+    assert!(scenario.seconds <= 60);
+    let failed: Vec<String> = (1..=seeds())
+        .map(|seed| run(&scenario, seed, Sabotage::None))
+        .filter(|report| !report.holds())
+        .map(|report| report.to_string())
+        .collect();
+    assert!(failed.is_empty(), "{} of {} seeds:\n{}", failed.len(), seeds(), failed.join("\n"));
+}
+
+#[test]
+fn leader_kill() {
+    holds("leader-kill");
+}
+
+#[test]
+fn leader_pause() {
+    holds("leader-pause");
+}
+
+#[test]
+fn partition() {
+    holds("partition");
+}
+
+#[test]
+fn power_failure() {
+    holds("power-failure");
+}
+
+#[test]
+fn store_outage() {
+    holds("store-outage");
+}
+
+#[test]
+fn lost_disk() {
+    holds("lost-disk");
+}
+
+#[test]
+fn every_scenario_has_a_test() {
+    let here = include_str!("scenarios.rs");
+    for name in Scenario::names() {
+        assert!(here.contains(&format!("holds(\"{name}\")")), "{name}");
+    }
+}
+
+#[test]
+fn a_seed_gives_one_trace() {
+    let scenario = Scenario::find("leader-kill").unwrap().with_seconds(8);
+    let first = run(&scenario, 3, Sabotage::None);
+    assert_eq!(first, run(&scenario, 3, Sabotage::None));
+    assert_ne!(first.trace, run(&scenario, 4, Sabotage::None).trace);
+}
+
+#[test]
+fn a_run_without_its_faults_is_void() {
+    let text = "{ name: calm, about: nothing, agents: 1, clients: 1, seconds: 2,
+        faults: [{ kind: kill, every: 100000, lasts: 1 }], minimum: { faults: 1, answers: 1 } }";
+    let report = run(&Scenario::parse("calm", text).unwrap(), 1, Sabotage::None);
+    assert_eq!(report.void.as_deref(), Some("0 faults hit, of at least 1"));
+    assert!(!report.holds());
+    assert!(report.to_string().contains("weft-sim run calm --seed 1"));
+}
+
+#[test]
+fn a_scenario_that_is_none_is_an_error() {
+    for (text, says) in [
+        ("{ name: x }", "missing field"),
+        (
+            "{ name: x, about: x, agents: 0, clients: 1, seconds: 1, faults: [], minimum: { faults: 0, answers: 0 } }",
+            "at least one",
+        ),
+        (
+            "{ name: x, about: x, agents: 1, clients: 1, seconds: 1, faults: [], minimum: { faults: 1, answers: 0 } }",
+            "no faults",
+        ),
+        (
+            "{ name: x, about: x, agents: 1, clients: 1, seconds: 1, faults: [], minimum: { faults: 0, answers: 0 }, size: 1 }",
+            "unknown field",
+        ),
+    ] {
+        let error = Scenario::parse("x", text).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    assert!(Scenario::find("nothing").unwrap_err().to_string().contains("leader-kill"));
+}
