@@ -13,7 +13,8 @@ use collector::{Collector, Span};
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
+    io::Write,
+    net::{TcpListener, TcpStream},
     process::{Command, Output},
     thread,
     time::{Duration, Instant},
@@ -224,4 +225,14 @@ fn root_a_labs_change_is_one_trace_from_the_command_to_the_first_packet_judged_b
         let packets = spans.iter().filter(of_node).filter(|span| span.name == "packet");
         assert_eq!(packets.count(), 1, "the first alone");
     }
+    let page = lab.on_node("node1", || {
+        let mut agent = TcpStream::connect("127.0.0.1:9962").unwrap();
+        agent.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        std::io::read_to_string(agent).unwrap()
+    });
+    let became = |what: &str| {
+        let series = format!("weft_spans_total{{result=\"{what}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&*series)?.parse::<u64>().ok())
+    };
+    assert!(became("sent").is_some_and(|sent| sent > 0) && became("lost") == Some(0), "{page}");
 }

@@ -246,11 +246,11 @@ fn caused(call: &Call<Request>) -> (Option<TraceContext>, Option<Span>) {
     if !otlp::is_on() {
         return (Some(own), None);
     }
-    // Who began the trace did not decide whether it is recorded.
-    let own = if parent.is_none() { otlp::root(own) } else { own };
     let span =
         tracing::debug_span!(parent: None, "weft-cni", request = call.request.name(), begun_ns);
-    (Some(own), Some(trace::stand_for(span, own, parent.map(|parent| parent.span_id))))
+    let span = trace::stand_for(span, own, parent.map(|parent| parent.span_id));
+    // Who began the trace did not decide whether it is recorded.
+    (trace::of(&span), Some(span))
 }
 
 /// What is asked, as a span: what the kubelet waits for is worth a line, what people look at is not.

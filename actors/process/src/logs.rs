@@ -71,7 +71,10 @@ pub fn start(config: &Config, service: Service<'_>) {
     let levels = EnvFilter::new(&config.log_level);
     let ids = SpanIds.with_filter(FilterFn::new(is_our_span as fn(&Metadata<'_>) -> bool));
     let lines = layer().with_writer(io::stderr).with_ansi(false).with_span_events(FmtSpan::CLOSE);
-    let spans = otlp::start(service, config.otlp_netns.as_deref());
+    let (spans, failed) = match otlp::start(service, config.otlp_netns.as_deref()) {
+        Ok(spans) => (spans, None),
+        Err(error) => (None, Some(error)),
+    };
     let spans =
         spans.map(|spans| spans.with_filter(FilterFn::new(is_told as fn(&Metadata<'_>) -> bool)));
     let registry = tracing_subscriber::registry().with(ids).with(spans);
@@ -87,6 +90,9 @@ pub fn start(config: &Config, service: Service<'_>) {
             let lines = lines.fmt_fields(JsonFields::new()).event_format(line);
             registry.with(lines.with_filter(levels)).init();
         }
+    }
+    if let Some(error) = failed {
+        tracing::warn!(%error, "spans go to no collector");
     }
     panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();

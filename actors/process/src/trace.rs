@@ -16,7 +16,7 @@ use tracing_subscriber::{
 use weft_types::TraceContext;
 
 /// W3C flag: somebody records this trace.
-pub(crate) const SAMPLED: u8 = 1;
+const SAMPLED: u8 = 1;
 
 /// What a span is called outside of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,12 @@ pub(crate) struct Ids {
 impl Ids {
     fn child_of(parent: TraceContext) -> Self {
         let own = TraceContext { span_id: fastrand::u64(1..), ..parent };
-        Self { own: otlp::decided(own, Some(parent)), parent: Some(parent.span_id) }
+        Self { own, parent: Some(parent.span_id) }
     }
 
     fn root() -> Self {
-        Self { own: root(), parent: None }
+        let (trace_id, span_id) = (fastrand::u128(1..), fastrand::u64(1..));
+        Self { own: TraceContext { trace_id, span_id, flags: SAMPLED }, parent: None }
     }
 
     pub(crate) fn of<S: for<'a> LookupSpan<'a>>(span: &SpanRef<'_, S>) -> Option<Self> {
@@ -45,34 +46,39 @@ impl Ids {
     }
 }
 
-/// A trace that begins here.
-pub fn root() -> TraceContext {
-    let (trace_id, span_id) = (fastrand::u128(1..), fastrand::u64(1..));
-    otlp::root(TraceContext { trace_id, span_id, flags: SAMPLED })
-}
-
 /// The context that goes with a message: that of the span that is entered.
 pub fn current() -> Option<TraceContext> {
-    Ids::current().map(|ids| ids.own)
+    of(&Span::current())
 }
 
 /// A span's own context.
 pub fn of(span: &Span) -> Option<TraceContext> {
-    look(span, |span| Ids::of(&span)).flatten().map(|ids| ids.own)
+    let own = look(span, |span| Ids::of(&span)).flatten()?.own;
+    // Where spans go to a collector its sampler decides; else others do.
+    Some(TraceContext { flags: otlp::flags(span).unwrap_or(own.flags), ..own })
 }
 
 /// Makes a new span the child of what a message brought, in this process or another. Before it has children itself.
 pub fn adopt(span: Span, cause: Option<TraceContext>) -> Span {
-    if let Some(cause) = cause {
-        look(&span, |span| _ = span.extensions_mut().replace(Ids::child_of(cause)));
+    if let (Some(cause), Some(ids)) = (cause, look(&span, |span| Ids::of(&span)).flatten()) {
+        let own = TraceContext { span_id: ids.own.span_id, ..cause };
+        replace(&span, Ids { own, parent: Some(cause.span_id) });
     }
     span
 }
 
 /// Makes a new span that of another process, which has this context and parent and tells nobody of it itself.
 pub fn stand_for(span: Span, own: TraceContext, parent: Option<u64>) -> Span {
-    look(&span, |span| _ = span.extensions_mut().replace(Ids { own, parent }));
+    otlp::rename(&span, own);
+    replace(&span, Ids { own, parent });
     span
+}
+
+fn replace(span: &Span, ids: Ids) {
+    if let Some(span_id) = ids.parent {
+        otlp::below(span, TraceContext { span_id, ..ids.own });
+    }
+    look(span, |span| _ = span.extensions_mut().replace(ids));
 }
 
 /// The context in `TRACEPARENT`, by which whoever starts a program continues a trace in it.
@@ -95,6 +101,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanIds {
         let Some(span) = context.span(id) else { return };
         let parent = span.parent().and_then(|parent| Ids::of(&parent));
         let ids = parent.map_or_else(Ids::root, |parent| Ids::child_of(parent.own));
+        otlp::is_next(ids.own);
         span.extensions_mut().insert(ids);
     }
 }

@@ -39,23 +39,23 @@ pub(super) fn grouped(digits: &str) -> String {
     text
 }
 
-/// Milliseconds for people: `0.84 ms`, `7.4 ms`, `312 ms`, `1.6 s`.
+/// Milliseconds for people: `0.84 ms`, `7.4 ms`, `312 ms`, `1.6 s`; a line never ends before the unit.
 pub(super) fn milliseconds(ms: f64) -> String {
     match ms {
-        ms if ms < 1.0 => format!("{ms:.2} ms"),
-        ms if ms < 100.0 => format!("{ms:.1} ms"),
-        ms if ms < 1000.0 => format!("{ms:.0} ms"),
-        ms => format!("{:.1} s", ms / 1000.0),
+        ms if ms < 1.0 => format!("{ms:.2}\u{a0}ms"),
+        ms if ms < 100.0 => format!("{ms:.1}\u{a0}ms"),
+        ms if ms < 1000.0 => format!("{ms:.0}\u{a0}ms"),
+        ms => format!("{:.1}\u{a0}s", ms / 1000.0),
     }
 }
 
 /// Bytes for people, by thousands.
 pub(super) fn bytes(bytes: f64) -> String {
     match bytes {
-        b if b < 1000.0 => format!("{b:.0} B"),
-        b if b < 1e6 => format!("{:.0} kB", b / 1e3),
-        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
-        b => format!("{:.1} GB", b / 1e9),
+        b if b < 1000.0 => format!("{b:.0}\u{a0}B"),
+        b if b < 1e6 => format!("{:.0}\u{a0}kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1}\u{a0}MB", b / 1e6),
+        b => format!("{:.1}\u{a0}GB", b / 1e9),
     }
 }
 
@@ -76,7 +76,10 @@ mod tests {
         assert_eq!(grouped("1234567"), "1\u{202f}234\u{202f}567");
         assert_eq!((count(1, "pod"), count(0, "pod")), ("1 pod".to_owned(), "0 pods".to_owned()));
         let told: Vec<String> = [0.844, 7.42, 312.2, 1640.0].map(milliseconds).to_vec();
-        assert_eq!(told, ["0.84 ms", "7.4 ms", "312 ms", "1.6 s"]);
-        assert_eq!([12.0, 25_600.0, 1_024_000.0].map(bytes), ["12 B", "26 kB", "1.0 MB"]);
+        assert_eq!(told, ["0.84\u{a0}ms", "7.4\u{a0}ms", "312\u{a0}ms", "1.6\u{a0}s"]);
+        assert_eq!(
+            [12.0, 25_600.0, 1_024_000.0].map(bytes),
+            ["12\u{a0}B", "26\u{a0}kB", "1.0\u{a0}MB"]
+        );
     }
 }

@@ -134,7 +134,7 @@ fn what_was_found_is_told_in_words_and_what_is_odd_stands_out() {
         "8.8.8.8 → shop/db",
         "<b class=\"good\">0 bytes</b> were lost",
         "<b class=\"bad\">1</b> came to something else",
-        "7.5 ms after it was read",
+        "7.5\u{a0}ms after it was read",
     ] {
         assert!(page.contains(told), "{told:?} is not in {page}");
     }

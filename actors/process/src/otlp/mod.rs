@@ -5,27 +5,32 @@
 //! that is away costs spans and nothing else: they wait in a bounded queue of a thread of its own, and whoever makes one never waits.
 
 mod queue;
-mod sampling;
 mod spans;
 
-pub(crate) use sampling::decided;
-pub use sampling::root;
-pub(crate) use spans::Spans;
+pub(crate) use queue::StartError;
+pub(crate) use spans::{below, flags, is_next, rename};
 
-use opentelemetry::KeyValue;
-use opentelemetry_sdk::{Resource, trace::Config};
-use queue::{Limits, Queue};
+use opentelemetry::{InstrumentationScope, KeyValue, trace::TracerProvider as _};
+use opentelemetry_sdk::{
+    Resource,
+    resource::{EnvResourceDetector, TelemetryResourceDetector},
+    trace::SdkTracerProvider,
+};
+use spans::Tracer;
 use std::{
     env,
     path::Path,
     sync::{OnceLock, atomic::Ordering},
     time::Duration,
 };
+use tracing::Subscriber;
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::registry::LookupSpan;
 
 /// How long a process that ends waits for its last spans to be taken.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-static QUEUE: OnceLock<Queue> = OnceLock::new();
+static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
 /// Which process spans come from.
 #[derive(Clone, Copy, Debug)]
@@ -37,20 +42,29 @@ pub struct Service<'a> {
 }
 
 /// What hands spans on, where the environment names a collector. `netns` is whence it is reached.
-pub(crate) fn start(service: Service<'_>, netns: Option<&Path>) -> Option<Spans> {
+pub(crate) fn start<S>(
+    service: Service<'_>,
+    netns: Option<&Path>,
+) -> Result<Option<OpenTelemetryLayer<S, Tracer>>, StartError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     if !is_wanted(|name| env::var(name).ok()) {
-        return None;
+        return Ok(None);
     }
-    let netns = netns.map(Path::to_owned);
-    sampling::start(Config::default().sampler);
-    let limits = Limits::from_environment(|name| env::var(name).ok());
-    let queue = QUEUE.get_or_init(|| queue::start(resource(service), netns, limits));
-    Some(Spans::new(queue.clone()))
+    let provider = SdkTracerProvider::builder()
+        .with_id_generator(spans::Ids::default())
+        .with_span_processor(queue::start(netns.map(Path::to_owned))?)
+        .with_resource(resource(service))
+        .build();
+    let scope = InstrumentationScope::builder("weft").with_version(env!("CARGO_PKG_VERSION"));
+    let provider = PROVIDER.get_or_init(|| provider);
+    Ok(Some(spans::layer(provider.tracer_with_scope(scope.build()))))
 }
 
 /// Whether spans go to a collector.
 pub fn is_on() -> bool {
-    QUEUE.get().is_some()
+    PROVIDER.get().is_some()
 }
 
 /// How many spans a collector took, and how many were made and lost.
@@ -60,8 +74,9 @@ pub fn counts() -> (u64, u64) {
 
 /// Sends what waits, for half a second at most: the end of a process.
 pub fn farewell() {
-    if let Some(queue) = QUEUE.get() {
-        queue.flush(FAREWELL);
+    if let Some(provider) = PROVIDER.get() {
+        // Either they are sent or it took too long: the process ends.
+        drop(provider.shutdown_with_timeout(FAREWELL));
     }
 }
 
@@ -83,15 +98,12 @@ fn resource(service: Service<'_>) -> Resource {
         Some(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))),
         service.instance.map(|it| KeyValue::new("service.instance.id", it.to_owned())),
     ];
-    let said = Resource::builder().build();
-    let unknown =
-        |key: &str, value: &str| key == "service.name" && value.starts_with("unknown_service");
-    let said = said.iter().filter(|(key, value)| !unknown(key.as_str(), &value.as_str()));
-    let said: Vec<KeyValue> =
-        said.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    let named = env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
     Resource::builder_empty()
         .with_attributes(ours.into_iter().flatten())
-        .with_attributes(said)
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .with_attributes(named.map(|name| KeyValue::new("service.name", name)))
         .build()
 }
 
