@@ -7,6 +7,7 @@
 
 use crate::{
     batch::{self, full_or},
+    glances::Glances,
     kernel::KernelError,
     maps::failed,
     sys,
@@ -15,7 +16,6 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
-    time::Duration,
 };
 use weft_abi::{
     layout::size,
@@ -30,8 +30,6 @@ const ENTRY_SIZE: usize = size_of::<PolicyEntry>();
 /// Tries that are built before they are put in, each with a descriptor of its own: the soft limit of a process is 1024
 /// where nobody raised it, and a grace period more for so many costs nobody much.
 const TRIES_AT_ONCE: usize = 256;
-/// How soon it is looked again whether a write is there: a write takes some microseconds.
-const GLANCE: Duration = Duration::from_micros(20);
 
 /// The map of classes.
 #[derive(Clone, Copy)]
@@ -95,16 +93,18 @@ impl<'a> Classes<'a> {
             tries.push(build_trie(*class, entries)?);
         }
         let numbers: Vec<u32> = classes.iter().map(|(class, _)| *class).collect();
-        let write = move |map: BorrowedFd<'_>, keys: &[u8]| {
-            let descriptors: Vec<u8> =
-                tries.iter().flat_map(|trie| trie.as_raw_fd().to_ne_bytes()).collect();
-            batch::write(map, &CLASSES, keys, &descriptors)
-        };
-        if self.all(&numbers, false)? {
+        let descriptors: Vec<u8> =
+            tries.iter().flat_map(|trie| trie.as_raw_fd().to_ne_bytes()).collect();
+        let write =
+            move |map: BorrowedFd<'_>, keys: &[u8]| batch::write(map, &CLASSES, keys, &descriptors);
+        let written = if self.all(&numbers, false)? {
             self.until_seen(&numbers, true, write)
         } else {
             write(self.0, &keys(&numbers))
-        }
+        };
+        // Here, not where the write is waited out: others would be opened beside them meanwhile.
+        drop(tries);
+        written
     }
 
     /// Edits the trie of one, step by step.
@@ -168,7 +168,8 @@ impl<'a> Classes<'a> {
     }
 
     /// Writes on a thread of its own, which outlasts the kernel's grace period, and returns as soon as the classes are
-    /// there, or are not. Each must be the other way before, or the write could be still to come.
+    /// there, or are not. Each must be the other way before, or the write could be still to come. The kernel has read all
+    /// that the write names when this returns.
     fn until_seen(
         self,
         classes: &[u32],
@@ -186,11 +187,16 @@ impl<'a> Classes<'a> {
                 let _ = done.send(write(map.as_fd(), &keys));
             })
             .map_err(failed(action()))?;
+        let mut glances = Glances::new();
         loop {
-            match outcome.recv_timeout(GLANCE) {
+            match outcome.recv_timeout(glances.pause()) {
                 Ok(written) => return written,
-                Err(RecvTimeoutError::Timeout) if self.all(classes, there)? => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => match self.all(classes, there) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => {}
+                    // Whether it was written is its own to say.
+                    Err(error) => return outcome.recv().unwrap_or(Err(error)),
+                },
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(KernelError::Unusable(format!("{}: its thread died", action())));
                 }

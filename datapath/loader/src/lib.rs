@@ -6,6 +6,7 @@ mod classes;
 pub mod clock;
 pub mod events;
 pub mod fake;
+mod glances;
 pub mod kernel;
 pub mod links;
 pub mod maps;

@@ -5,6 +5,7 @@
 //! the pod's address and hardware address stand in the permanent neighbour of the host side.
 
 use crate::{
+    glances::Glances,
     kernel::{KernelError, Link, LinkSpec, Links},
     maps::failed,
     netns,
@@ -23,8 +24,6 @@ use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
 
 /// How long a device may take until it sends. The kernel gathers what is not urgent over a second.
 const CARRIES_WITHIN: Duration = Duration::from_secs(3);
-/// How soon it is looked at again, twice as late each time up to the second.
-const CARRIES_PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(1)];
 
 /// Links of the calling thread's network namespace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,18 +173,17 @@ fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
 /// (`linkwatch`), and says so by its operational state; what is sent before is lost, without a trace.
 fn carries(mut device: impl FnMut() -> io::Result<Option<Device>>) -> io::Result<()> {
     let until = Instant::now() + CARRIES_WITHIN;
-    let [mut pause, longest] = CARRIES_PAUSES;
+    let mut glances = Glances::new();
     loop {
         match device()? {
             Some(found) if found.carries => return Ok(()),
-            Some(_) if Instant::now() < until => thread::sleep(pause),
+            Some(_) if Instant::now() < until => thread::sleep(glances.pause()),
             Some(found) => {
                 let problem = format!("{} is set up and does not become operational", found.name);
                 return Err(io::Error::new(ErrorKind::TimedOut, problem));
             }
             None => return Err(io::Error::from_raw_os_error(libc::ENODEV)),
         }
-        pause = longest.min(pause * 2);
     }
 }
 

@@ -152,9 +152,9 @@ fn root_kernel_agrees_with_the_reference_and_broken_variants_are_caught() {
     if !is_root() {
         return;
     }
-    // Classes are more than descriptors, as on a node whose agent nobody gave more.
+    // Classes are more than descriptors, as on a node whose agent nobody gave more; here too few for two batches at once.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, 1024.min(hard), hard).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 400.min(hard), hard).unwrap();
     let mut datapath = Datapath::load();
     write_world(&datapath);
 
