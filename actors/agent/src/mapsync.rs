@@ -294,9 +294,7 @@ impl ClassSync {
         };
         self.health.note(written)
     }
-}
 
-impl ClassSync {
     /// Edits a class in place. One whose trie is full grows: it is swapped in whole, as all of its edits leave it.
     fn edit(&self, class: u32, edits: &[ClassEdit]) -> Result<(), KernelError> {
         let edited = self.kernel.class_edit(class, edits);

@@ -109,7 +109,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// Every ordered pair of pods on these ports, or on those that the destination declares; in order.
 pub(super) fn all(lab: &Lab, asked: &BTreeSet<Port>) -> Result<Vec<Row>> {
-    let attempts = attempts(lab, asked)?;
+    let (attempts, unknown) = attempts(lab, asked)?;
+    for (protocol, count) in unknown {
+        note!("left out {count} rows of {protocol}: this kernel does not have it");
+    }
     // Listeners on the asked ports are there for as long as this connection.
     let mut servers = Control::of(lab)?;
     let listeners = asked.iter().filter_map(|port| match port.protocol {
@@ -137,7 +140,7 @@ pub(super) fn repeatedly(
     (every, times, patience): (Duration, u32, Duration),
 ) -> Result<Vec<(usize, Instant, bool)>> {
     let asked = BTreeSet::new();
-    let known = attempts(lab, &asked)?;
+    let (known, _) = attempts(lab, &asked)?;
     let is_of = |row: &Row, attempt: &Attempt| {
         let (from, to) = (&attempt.from, &attempt.to);
         (from, to, attempt.port.number) == (&row.from, &row.to, row.port)
@@ -167,9 +170,13 @@ pub(super) fn repeatedly(
     })
 }
 
-fn attempts(lab: &Lab, asked: &BTreeSet<Port>) -> Result<Vec<Attempt>> {
+/// What there is to try; and how many rows of which protocol the kernel cannot.
+fn attempts(
+    lab: &Lab,
+    asked: &BTreeSet<Port>,
+) -> Result<(Vec<Attempt>, BTreeMap<&'static str, usize>)> {
     let mut attempts = Vec::new();
-    let mut unknown = BTreeMap::<&str, usize>::new();
+    let mut unknown = BTreeMap::new();
     for (from, to) in lab.pods.iter().flat_map(|from| lab.pods.iter().map(move |to| (from, to))) {
         if from.name == to.name {
             continue;
@@ -182,17 +189,14 @@ fn attempts(lab: &Lab, asked: &BTreeSet<Port>) -> Result<Vec<Attempt>> {
             if let PortProtocol::Transport(protocol) = port.protocol
                 && !serve::is_known(protocol)
             {
-                *unknown.entry(port.protocol()).or_default() += 1;
+                *unknown.entry(port.protocol()).or_insert(0) += 1;
                 continue;
             }
             let from = from.name.clone();
             attempts.push(Attempt { from, to: to.name.clone(), port, address, answered_by });
         }
     }
-    for (protocol, count) in unknown {
-        note!("left out {count} rows of {protocol}: this kernel does not have it");
-    }
-    Ok(attempts)
+    Ok((attempts, unknown))
 }
 
 /// All attempts at once, in rounds; the rows of all of them.

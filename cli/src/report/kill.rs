@@ -12,8 +12,8 @@ const LEFT: f64 = 92.0;
 const RIGHT: f64 = WIDTH - 16.0;
 const TOP: f64 = 30.0;
 const LOW: f64 = 190.0;
-const LANES: f64 = 226.0;
-const LANE: f64 = 24.0;
+const LANES: f64 = 246.0;
+const LANE: f64 = 36.0;
 
 pub(super) fn section(kill: &Kill) -> String {
     let (from, to, node) = (escape(&kill.from), escape(&kill.to), escape(&kill.node));
@@ -102,8 +102,9 @@ fn lanes(kill: &Kill, scale: &impl Fn(f64) -> f64) -> (String, usize) {
     let mut text = String::new();
     for (lane, (to, expected)) in targets.iter().enumerate() {
         let y = LANES + LANE * lane as f64;
+        // Above its lane: a name may be of any length.
         let name = escape(short(to));
-        text.push_str(&format!("<text class=\"lane\" x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text><line class=\"rule\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\"/>", LEFT - 8.0, y + 4.0));
+        text.push_str(&format!("<text class=\"lane\" x=\"{LEFT}\" y=\"{:.1}\">{name}</text><line class=\"rule\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\"/>", y - 10.0));
         for attempt in
             kill.attempts.iter().filter(|a| (a.to.as_str(), a.expected) == (*to, *expected))
         {

@@ -2,10 +2,10 @@
 
 use crate::{
     StoreError, failed,
-    table::{begin_read, begin_write, body, commit, decode, encode, open, versioned},
+    table::{begin_read, begin_write, body, commit, decode, encode, get, open, put, versioned},
     unreadable,
 };
-use redb::{Database, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 use weft_raft::{Disk, Entry, Group, Index, Saved, SavedSnapshot, Term, Truncate, Vote, Write};
 
@@ -25,12 +25,10 @@ pub struct FileDisk {
 impl FileDisk {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let action = "open the member's log";
-        let database = open(path)?;
-        let write = begin_write(&database, action)?;
-        write.open_table(MEMBER).map_err(|e| failed(action, e))?;
-        write.open_table(ENTRIES).map_err(|e| failed(action, e))?;
-        commit(write, action)?;
+        let database = open(path, "open the member's log", |write| {
+            write.open_table(MEMBER)?;
+            write.open_table(ENTRIES).map(drop)
+        })?;
         Ok(Self { database })
     }
 
@@ -116,22 +114,4 @@ fn take(
         entries.insert(entry.index, bytes.as_slice()).map_err(|e| failed(action, e))?;
     }
     Ok(())
-}
-
-fn get<T: serde::de::DeserializeOwned>(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    action: &'static str,
-    key: &str,
-) -> Result<Option<T>, StoreError> {
-    let value = table.get(key).map_err(|e| failed(action, e))?;
-    value.map(|value| decode(key, value.value())).transpose()
-}
-
-fn put(
-    table: &mut Table<'_, &'static str, &'static [u8]>,
-    action: &'static str,
-    key: &str,
-    value: &[u8],
-) -> Result<(), StoreError> {
-    table.insert(key, value).map(drop).map_err(|e| failed(action, e))
 }

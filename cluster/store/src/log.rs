@@ -22,13 +22,11 @@ pub struct FileLog {
 impl FileLog {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let action = "open the log";
-        let database = open(path)?;
-        let write = begin_write(&database, action)?;
-        write.open_table(META).map_err(|e| failed(action, e))?;
-        write.open_table(SNAPSHOT).map_err(|e| failed(action, e))?;
-        write.open_table(ENTRIES).map_err(|e| failed(action, e))?;
-        commit(write, action)?;
+        let database = open(path, "open the log", |write| {
+            write.open_table(META)?;
+            write.open_table(SNAPSHOT)?;
+            write.open_table(ENTRIES).map(drop)
+        })?;
         Ok(Self { database })
     }
 }

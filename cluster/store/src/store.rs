@@ -3,10 +3,10 @@
 
 use crate::{
     Batch, Fence, Store, StoreError, failed,
-    table::{begin_read, begin_write, commit, decode, encode, open},
+    table::{begin_read, begin_write, commit, decode, encode, get, open, put},
     unreadable,
 };
-use redb::{Database, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use weft_types::{Identity, LabelSet, Object, codec, object::ObjectKey};
@@ -26,11 +26,7 @@ pub struct FileStore {
 impl FileStore {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let action = "open the store";
-        let database = open(path)?;
-        let write = begin_write(&database, action)?;
-        write.open_table(TABLE).map_err(|e| failed(action, e))?;
-        commit(write, action)?;
+        let database = open(path, "open the store", |write| write.open_table(TABLE).map(drop))?;
         Ok(Self { database })
     }
 
@@ -143,24 +139,6 @@ fn identity_key(number: Identity) -> String {
 
 fn object_key(key: &ObjectKey) -> String {
     format!("{OBJECTS}{key}")
-}
-
-fn get<T: DeserializeOwned>(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    action: &'static str,
-    key: &str,
-) -> Result<Option<T>, StoreError> {
-    let value = table.get(key).map_err(|e| failed(action, e))?;
-    value.map(|value| decode(key, value.value())).transpose()
-}
-
-fn put(
-    table: &mut Table<'_, &'static str, &'static [u8]>,
-    action: &'static str,
-    key: &str,
-    value: &[u8],
-) -> Result<(), StoreError> {
-    table.insert(key, value).map(drop).map_err(|e| failed(action, e))
 }
 
 /// Version of a fence with a round; one of round 0 is written as before there were any.

@@ -1,7 +1,9 @@
 //! Values with a version, in a redb file.
 
 use crate::{StoreError, failed, unreadable};
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableError, WriteTransaction,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 use weft_types::codec;
@@ -9,9 +11,38 @@ use weft_types::codec;
 /// Version byte before every value.
 const VERSION: u8 = 1;
 
-pub(crate) fn open(path: &Path) -> Result<Database, StoreError> {
-    Database::create(path)
-        .map_err(|error| failed("open the store", format!("{}: {error}", path.display())))
+/// Opens the file, or makes an empty one; with these tables.
+pub(crate) fn open(
+    path: &Path,
+    action: &'static str,
+    tables: impl FnOnce(&WriteTransaction) -> Result<(), TableError>,
+) -> Result<Database, StoreError> {
+    let database = Database::create(path)
+        .map_err(|error| failed(action, format!("{}: {error}", path.display())))?;
+    let write = begin_write(&database, action)?;
+    tables(&write).map_err(|error| failed(action, error))?;
+    commit(write, action)?;
+    Ok(database)
+}
+
+/// The value of a key of words.
+pub(crate) fn get<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    action: &'static str,
+    key: &str,
+) -> Result<Option<T>, StoreError> {
+    let value = table.get(key).map_err(|error| failed(action, error))?;
+    value.map(|value| decode(key, value.value())).transpose()
+}
+
+/// Writes the value of a key of words.
+pub(crate) fn put(
+    table: &mut Table<'_, &'static str, &'static [u8]>,
+    action: &'static str,
+    key: &str,
+    value: &[u8],
+) -> Result<(), StoreError> {
+    table.insert(key, value).map(drop).map_err(|error| failed(action, error))
 }
 
 pub(crate) fn begin_read(

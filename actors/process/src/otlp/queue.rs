@@ -38,6 +38,8 @@ pub(crate) enum StartError {
     Threads(#[from] io::Error),
     #[error("read the variables OTEL_EXPORTER_OTLP_…: {0}")]
     Variables(#[from] ExporterBuildError),
+    #[error("{name} is {said:?}: grpc and http/protobuf are spoken")]
+    Protocol { name: &'static str, said: String },
 }
 
 /// The SDK's queue and its thread, in that network namespace.
@@ -60,14 +62,33 @@ pub(crate) fn start(netns: Option<PathBuf>) -> Result<Queue, StartError> {
 
 /// By the protocol that the environment names. What is not taken at once is lost: a try again would hold up those that come after,
 /// and a process that ends.
-fn exporter(runtime: &Runtime) -> Result<SpanExporter, ExporterBuildError> {
+fn exporter(runtime: &Runtime) -> Result<SpanExporter, StartError> {
     let _inside = runtime.enter();
-    let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
-    let protocol = names.iter().find_map(|name| std::env::var(name).ok());
     let (builder, once) = (SpanExporter::builder(), RetryPolicy::disabled());
-    match protocol.as_deref() {
-        Some("grpc") => builder.with_tonic().with_retry_policy(once).build(),
-        _ => builder.with_http().with_retry_policy(once).build(),
+    Ok(match Protocol::from_environment(|name| std::env::var(name).ok())? {
+        Protocol::Grpc => builder.with_tonic().with_retry_policy(once).build()?,
+        Protocol::Http => builder.with_http().with_retry_policy(once).build()?,
+    })
+}
+
+/// What a collector is spoken to by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Grpc,
+}
+
+impl Protocol {
+    /// HTTP where nothing is said, as OpenTelemetry recommends.
+    fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StartError> {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+        let said = |name| variable(name).filter(|said| !said.is_empty()).map(|said| (name, said));
+        match names.into_iter().find_map(said) {
+            None => Ok(Self::Http),
+            Some((_, said)) if said == "http/protobuf" => Ok(Self::Http),
+            Some((_, said)) if said == "grpc" => Ok(Self::Grpc),
+            Some((name, said)) => Err(StartError::Protocol { name, said }),
+        }
     }
 }
 
@@ -178,6 +199,29 @@ impl Exporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_protocol_that_is_not_spoken_is_refused_by_name() {
+        let (traces, all) = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL");
+        for (variables, wanted) in [
+            (&[][..], Some(Protocol::Http)),
+            (&[(all, "")], Some(Protocol::Http)),
+            (&[(all, "http/protobuf")], Some(Protocol::Http)),
+            (&[(all, "grpc")], Some(Protocol::Grpc)),
+            (&[(all, "http/json"), (traces, "grpc")], Some(Protocol::Grpc)),
+            (&[(all, "http/json")], None),
+        ] {
+            let value = |name: &str| {
+                variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            };
+            let read = Protocol::from_environment(value);
+            if let Err(error) = &read {
+                let told = error.to_string();
+                assert!(told.contains(all) && told.contains("http/json"), "{told}");
+            }
+            assert_eq!(read.ok(), wanted, "{variables:?}");
+        }
+    }
 
     #[test]
     fn limits_are_opentelemetrys_own() {

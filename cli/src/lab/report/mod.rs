@@ -1,9 +1,10 @@
 //! `weft lab report`: what the lab's other commands find, as a page that people would rather look at than read.
 
 mod facts;
+mod page;
 
 use super::{
-    desired, node, probe,
+    desired, interrupt, node, probe,
     record::{self, Held, Lab},
     start, stream,
 };
@@ -19,9 +20,9 @@ use crate::{
     target::{Server, ask},
 };
 use anyhow::{Context, Result, anyhow, bail};
+use page::Page;
 use std::{
     collections::BTreeSet,
-    fs,
     path::PathBuf,
     sync::{Arc, mpsc::channel},
     thread,
@@ -64,6 +65,8 @@ pub(crate) struct Arguments {
 /// Looks, tries, and writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     let lab = record::find(arguments.lab.name.as_deref())?;
+    let page = Page::open(&arguments.output)?;
+    interrupt::watch()?;
     let judge = judge_lab(&lab)?;
     note!("trying every pair of {} pods", lab.pods.len());
     let rows = probe::all(&lab, &BTreeSet::new())?;
@@ -72,7 +75,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if !arguments.look_only {
         match course(&lab, &judge, &rows) {
             Some(chosen) => {
+                interrupt::check()?;
                 kill = Some(killed(&lab, &chosen)?);
+                interrupt::check()?;
                 change = changed(&lab, &judge, &chosen)?;
             }
             None => {
@@ -95,10 +100,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         kill,
         change,
     };
-    let file = &arguments.output;
-    fs::write(file, report::render(&report))
-        .with_context(|| format!("write {}", file.display()))?;
-    note!("written: {}", file.display());
+    page.write(&report::render(&report))?;
+    note!("written: {}", arguments.output.display());
     Ok(Outcome::Done)
 }
 
