@@ -94,6 +94,7 @@ abi! {
 }
 
 map_spec! {
-    /// LRU hash: flow, with the drop reason in the first spare byte of the key → [`Muted`].
+    /// LRU hash: flow, with the drop reason in the first spare byte of the key and in the second whether the
+    /// packet came from the key's higher end → [`Muted`].
     MUTED4 = "weft_muted4" v 1, Kernel, crate::conntrack::FlowKey4 => Muted, 1 << 13
 }

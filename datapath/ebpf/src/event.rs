@@ -1,4 +1,4 @@
-//! Records for user space. Drops are told once a flow, reason and second.
+//! Records for user space. Drops are told once a flow, direction, reason and second.
 
 use crate::{Dropped, count, maps, parse::Packet};
 use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry, programs::TcContext};
@@ -9,7 +9,7 @@ use weft_abi::{
     metrics::NOTICE_EVENTS_LOST,
     policy::{EGRESS, INGRESS},
 };
-use weft_verdict::conntrack::{self, TCP};
+use weft_verdict::conntrack::{self, Side, TCP};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -71,8 +71,9 @@ fn reserve() -> Option<RingBufEntry<Event>> {
 /// How many were held back, if this one is to be told.
 #[inline(always)]
 fn unmuted(packet: &Packet, dropped: &Dropped) -> Option<u32> {
-    let (mut key, _) = conntrack::key(&packet.tuple);
-    key.spare[0] = dropped.reason.number();
+    let (mut key, side) = conntrack::key(&packet.tuple);
+    // Who asks which end's packets are dropped is not answered by the other end's.
+    key.spare = [dropped.reason.number(), u8::from(side == Side::High), 0];
     // SAFETY: a helper without arguments.
     let second = (unsafe { bpf_ktime_get_ns() } / SECOND) as u32;
     if let Some(muted) = maps::WEFT_MUTED4.get_ptr_mut(key) {

@@ -49,7 +49,8 @@ fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
     assert_eq!(datapath.run(Program::FromNet, &data.reply(ACK).bytes()).action, SHOT);
     assert_eq!(datapath.entries(&FLOWS4).len(), 1, "a refusal is remembered");
     let kinds: Vec<_> = datapath.events().iter().map(|e| (e.0, e.1, e.2)).collect();
-    assert_eq!(kinds, [(EVENT_DROP, DropReason::PolicyDeny.number(), EGRESS)], "once a second");
+    let refused = (EVENT_DROP, DropReason::PolicyDeny.number(), EGRESS);
+    assert_eq!(kinds, [refused; 2], "once a second for what either end sends");
 
     // And back: it opens at the next packet of either side.
     judge_by(&datapath, &[(EGRESS, 0, None, 0)]);
