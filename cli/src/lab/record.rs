@@ -5,6 +5,7 @@ use crate::output::{alike, note};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     net::Ipv4Addr,
@@ -40,6 +41,9 @@ pub(crate) struct Lab {
     /// The patterns of labels that make identities, beside the defaults.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
+    /// What the environment said to agents and operators when the lab came up.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// One operator.

@@ -9,6 +9,8 @@ use super::{
 use crate::output::note;
 use anyhow::{Context, Result};
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
     net::Ipv4Addr,
     os::unix::net::UnixStream,
@@ -24,6 +26,8 @@ const OPERATOR_PORT: u16 = 4900;
 /// Where metrics are served in a node's and in the underlay's namespace: the ports that Cilium's have.
 const AGENT_METRICS: &str = "127.0.0.1:9962";
 const OPERATOR_METRICS: &str = "127.0.0.1:9963";
+/// How variables begin that agents and operators read.
+const SETTINGS: [&str; 2] = ["WEFT_AGENT_", "WEFT_OPERATOR_"];
 /// How long a process may take until it serves: one that ended is not waited for, and a slow machine's kernel takes some
 /// ten seconds to verify an agent's programs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,10 +39,27 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What this environment says to agents and operators.
+pub(crate) fn said() -> BTreeMap<String, String> {
+    let ours = |name: &String| SETTINGS.iter().any(|prefix| name.starts_with(prefix));
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).filter(|(name, _)| ours(name)).collect()
+}
+
+/// What was said when the lab came up goes on, unless this environment says otherwise.
+fn settings(lab: &Lab) -> BTreeMap<String, String> {
+    let mut settings = lab.settings.clone();
+    settings.extend(said());
+    settings
+}
+
 /// Starts the operator unless it runs; returns when it answers.
 pub(crate) fn operator(lab: &mut Held) -> Result<()> {
     let (dir, underlay, cluster) = (lab.dir(), lab.underlay(), lab.name.clone());
     let (logs, labels) = (lab.log_flags.clone(), format!("--labels={}", lab.labels.join(" ")));
+    let settings = settings(lab);
     let Some(operator) = lab.operators.first_mut() else { return Ok(()) };
     let socket = operator.admin_socket.clone();
     let mut command = Command::new(program("weft-operator")?);
@@ -50,7 +71,8 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
         .arg(&socket)
         .args(["--metrics-listen", OPERATOR_METRICS])
         .arg(labels)
-        .args(logs);
+        .args(logs)
+        .envs(settings);
     credentials(&mut command, &dir, "operator");
     let process = match operator.process.filter(|process| process.runs()) {
         Some(process) => process,
@@ -63,7 +85,7 @@ pub(crate) fn operator(lab: &mut Held) -> Result<()> {
 
 /// Starts the agents of these nodes, those that do not run; returns when all of them answer.
 pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
-    let (dir, logs) = (lab.dir(), lab.log_flags.clone());
+    let (dir, logs, settings) = (lab.dir(), lab.log_flags.clone(), settings(lab));
     for node in lab.nodes.iter_mut().filter(|node| nodes.contains(&node.name)) {
         if node.process.is_some_and(ProcessId::runs) {
             continue;
@@ -83,7 +105,8 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
             .args(["--metrics-listen", AGENT_METRICS])
             // A lab is where failures are tried.
             .arg("--allow-faults")
-            .args(&logs);
+            .args(&logs)
+            .envs(&settings);
         credentials(&mut command, &dir, &node.name);
         let log = dir.join(format!("{}.log", node.name));
         node.process = Some(observed(&node.netns, command, &log)?);

@@ -141,6 +141,7 @@ fn plan(name: &str, nodes: u8) -> Lab {
         pods: Vec::new(),
         server: None,
         log_flags: Vec::new(),
+        settings: start::said(),
         labels: Vec::new(),
     }
 }
