@@ -6,7 +6,7 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_micros(20);
 const LONGEST: Duration = Duration::from_millis(1);
 
-/// Pauses between looks, each twice as long as the one before.
+/// Pauses between looks, each a quarter longer than the one before: what happens is seen at most that much later.
 pub(crate) struct Glances(Duration);
 
 impl Glances {
@@ -17,7 +17,7 @@ impl Glances {
 
     /// The next pause.
     pub(crate) fn pause(&mut self) -> Duration {
-        let longer = LONGEST.min(self.0 * 2);
+        let longer = LONGEST.min(self.0 * 5 / 4);
         std::mem::replace(&mut self.0, longer)
     }
 }
@@ -29,7 +29,9 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_millisecond() {
         let mut glances = Glances::new();
-        let micros: Vec<u128> = (0..8).map(|_| glances.pause().as_micros()).collect();
-        assert_eq!(micros, [20, 40, 80, 160, 320, 640, 1000, 1000]);
+        let micros: Vec<u128> = (0..6).map(|_| glances.pause().as_micros()).collect();
+        assert_eq!(micros, [20, 25, 31, 39, 48, 61]);
+        let last = (0..15).map(|_| glances.pause()).last();
+        assert_eq!(last, Some(LONGEST));
     }
 }

@@ -1,8 +1,7 @@
 //! [`Links`] by netlink: the veth pair of each pod and the routes of the node.
 //!
 //! Calls act in the network namespace of the calling thread; a pod's side is dressed by a thread of
-//! its own ([`crate::netns`]). Everything is found again by reading the kernel, nothing is remembered:
-//! the pod's address and hardware address stand in the permanent neighbour of the host side.
+//! its own ([`crate::netns`]). Everything is found again by reading the kernel, nothing is remembered.
 
 use crate::{
     glances::Glances,
@@ -24,6 +23,8 @@ use weft_abi::{GATEWAY_ADDR4, GATEWAY_MAC};
 
 /// How long a device may take until it sends. The kernel gathers what is not urgent over a second.
 const CARRIES_WITHIN: Duration = Duration::from_secs(3);
+/// Index of every network namespace's loopback (Linux: `LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
 
 /// Links of the calling thread's network namespace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,22 +48,20 @@ impl Links for RealLinks {
         netns::inside(&spec.netns, || dress_pod(spec).map_err(failed(action())))?;
         let action = || format!("set up {}", spec.host_interface);
         silence_ipv6(&spec.host_interface).map_err(failed(action()))?;
-        network()?.add_neighbour(host.index, spec.address, mac).map_err(failed(action()))?;
         Ok(Link { ifindex: host.index, mac })
     }
 
     fn open(&self, spec: &LinkSpec) -> Result<(), KernelError> {
         let action = || format!("open {}", spec.host_interface);
         let mut network = network()?;
-        let no_link = || KernelError::Unusable(format!("{}: it is no pod's link", action()));
         let host = network.device(&spec.host_interface).map_err(failed(action()))?;
-        let host = host.ok_or_else(no_link)?;
-        let pods = network.neighbours(host.index).map_err(failed(action()))?;
-        let &(address, mac) = pods.first().ok_or_else(no_link)?;
+        let no_link = || KernelError::Unusable(format!("{}: it is no pod's link", action()));
+        let host = host.filter(is_host_side).ok_or_else(no_link)?;
         network.set_up(host.index).map_err(failed(action()))?;
-        let route = Route { prefix: (address, 32), via: None, device: host.index };
+        let route = Route { prefix: (spec.address, 32), via: None, device: host.index };
         network.add_route(route).map_err(failed(action()))?;
-        network.add_neighbour(host.index, address, mac).map_err(failed(action()))?;
+        let mac = pod_mac(spec.address);
+        network.add_neighbour(host.index, spec.address, mac).map_err(failed(action()))?;
         carries(|| network.device(&spec.host_interface)).map_err(failed(action()))?;
         let action = || format!("open {} in {}", spec.interface, spec.netns.display());
         carries(|| network.peer(&host)).map_err(failed(action()))
@@ -263,8 +262,7 @@ fn pod_routes(device: u32) -> [Route; 2] {
 fn dress_pod(spec: &LinkSpec) -> io::Result<()> {
     let mut network = Network::here()?;
     let missing = || io::Error::from_raw_os_error(libc::ENODEV);
-    let loopback = network.device("lo")?.ok_or_else(missing)?;
-    network.set_up(loopback.index)?;
+    network.set_up(LOOPBACK)?;
     let pod = network.device(&spec.interface)?.ok_or_else(missing)?;
     silence_ipv6(&spec.interface)?;
     network.add_address(pod.index, spec.address)?;
