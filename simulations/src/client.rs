@@ -13,6 +13,22 @@ const SHARED: u32 = 24;
 /// The namespace of every pod.
 pub(crate) const NAMESPACE: &str = "sim";
 
+/// What clients want.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Habits {
+    /// Of a hundred pods, so many have labels that no other has.
+    only: u8,
+    /// Pods that a client has; with one more its oldest goes.
+    pods: usize,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { only: 50, pods: usize::MAX }
+    }
+}
+
 /// A client.
 pub(crate) struct Client {
     number: usize,
@@ -31,29 +47,44 @@ impl Client {
     }
 
     /// Something new to want: mostly a pod more, sometimes one less or relabelled.
-    pub(crate) fn want(&mut self, rng: &mut fastrand::Rng, nodes: &[NodeName]) -> Change {
+    pub(crate) fn want(
+        &mut self,
+        rng: &mut fastrand::Rng,
+        nodes: &[NodeName],
+        habits: Habits,
+    ) -> Change {
         if std::mem::take(&mut self.first) && self.number == 0 {
             return Change { put: foundation(nodes), remove: Vec::new() };
         }
-        let known: Vec<u32> = self.pods.keys().copied().collect();
-        let any = rng.choice(known.iter().copied());
+        let any = rng.choice(self.pods.keys().copied());
         match (rng.u8(0..10), any) {
             (0, Some(pod)) => Change {
                 put: Vec::new(),
                 remove: self.pods.get(&pod).cloned().into_iter().collect(),
             },
-            (1, Some(pod)) => Change { put: vec![self.pod(pod, rng, nodes)], remove: Vec::new() },
+            (1, Some(pod)) => {
+                Change { put: vec![self.pod(pod, rng, nodes, habits)], remove: Vec::new() }
+            }
             _ => {
                 self.next += 1;
-                Change { put: vec![self.pod(self.next, rng, nodes)], remove: Vec::new() }
+                let full = self.pods.len() >= habits.pods;
+                let oldest = self.pods.values().next().filter(|_| full);
+                let remove = oldest.cloned().into_iter().collect();
+                Change { put: vec![self.pod(self.next, rng, nodes, habits)], remove }
             }
         }
     }
 
-    fn pod(&self, number: u32, rng: &mut fastrand::Rng, nodes: &[NodeName]) -> Object {
-        let app = match rng.bool() {
-            true => format!("shared-{}", rng.u32(0..SHARED)),
-            false => format!("only-{}-{number}-{}", self.number, rng.u16(..)),
+    fn pod(
+        &self,
+        number: u32,
+        rng: &mut fastrand::Rng,
+        nodes: &[NodeName],
+        habits: Habits,
+    ) -> Object {
+        let app = match rng.u8(0..100) < habits.only {
+            false => format!("shared-{}", rng.u32(0..SHARED)),
+            true => format!("only-{}-{number}-{}", self.number, rng.u16(..)),
         };
         Object::Pod(Pod {
             name: NamespacedName::new(NAMESPACE, format!("pod-{}-{number}", self.number)),

@@ -23,8 +23,11 @@ pub(crate) struct Fault {
 pub(crate) enum Kind {
     /// Nothing; a world without faults.
     Nothing,
-    /// The process ends, what was not synced is lost, and it comes back.
+    /// The process ends, what was not synced is lost, and it comes back. Of an agent: its node fails, and comes
+    /// back with nothing.
     Kill,
+    /// The process ends in order: who leads lets another lead first. It comes back.
+    Restart,
     /// The process stands still, and what is sent to it waits.
     Pause,
     /// No message to or from other members.
@@ -37,6 +40,10 @@ pub(crate) enum Kind {
     LoseDisk,
     /// Its disk takes fifty times as long.
     SlowDisk,
+    /// Its clock jumps ahead: so many ticks come at once.
+    ClockJump,
+    /// Agents lose their operators, and go to any.
+    Disconnect,
     /// The store answers nobody; what it was asked may be done later.
     StoreOutage,
 }
@@ -52,6 +59,21 @@ pub(crate) enum Whom {
     Follower,
     /// Anybody.
     Any,
+    /// Each in turn.
+    Next,
     /// Everybody.
     All,
+    /// So many percent of the agents, and at least one; all others are operators.
+    Agents(u8),
+}
+
+impl Fault {
+    /// Whether there is such a fault of those whom it hits.
+    pub(crate) fn is_possible(&self) -> bool {
+        match (self.whom, self.kind) {
+            (Whom::Agents(percent), Kind::Kill | Kind::Disconnect) => percent <= 100,
+            (Whom::Agents(_), _) | (_, Kind::Disconnect) => false,
+            _ => true,
+        }
+    }
 }

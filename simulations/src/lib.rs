@@ -14,6 +14,7 @@ mod scenario;
 mod store;
 mod time;
 mod trace;
+mod view;
 mod world;
 
 pub use invariant::{Invariant, Violation};

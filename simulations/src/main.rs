@@ -62,7 +62,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::List => {
             for name in Scenario::names() {
-                writeln!(out, "{name:<14} {}", Scenario::find(name)?.about)?;
+                writeln!(out, "{name:<15} {}", Scenario::find(name)?.about)?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -1,6 +1,9 @@
 //! An operator: the shipped cores, and a disk.
 
-use crate::time::Micros;
+use crate::{
+    agent::{Extent, News, Told},
+    time::Micros,
+};
 use std::collections::BTreeMap;
 use weft_operator::history::{History, Next};
 use weft_raft::{Config, Disk, MemberId, MemoryDisk, Node, Role, Term, Ticket};
@@ -10,8 +13,6 @@ use weft_state::{
 };
 use weft_types::Revision;
 use weft_wire::{ToAgent, frame};
-
-use crate::agent::Told;
 
 /// Which life of the cluster: no scenario founds it anew yet.
 pub(crate) const GENERATION: u16 = 1;
@@ -45,7 +46,20 @@ pub(crate) struct Running {
     pub(crate) requests: BTreeMap<RequestId, usize>,
     /// The index that the newest snapshot has.
     pub(crate) compacted: u64,
+    /// What agents asked and is not answered yet: an agent has one question at a time.
+    pub(crate) questions: BTreeMap<usize, Question>,
+    /// Ticks of this life.
+    pub(crate) ticks: u64,
     next_ticket: Ticket,
+}
+
+/// What follows what an agent holds?
+#[derive(Clone, Copy)]
+pub(crate) struct Question {
+    pub(crate) number: u64,
+    pub(crate) held: Option<Revision>,
+    /// When it came.
+    pub(crate) since: Micros,
 }
 
 impl Operator {
@@ -84,9 +98,17 @@ impl Operator {
             role: (Role::Follower(None), 0),
             requests: BTreeMap::new(),
             compacted: snapshot.index,
+            questions: BTreeMap::new(),
+            ticks: 0,
             next_ticket: 0,
         });
         Ok(())
+    }
+
+    /// The process ends in order: what it wrote is durable.
+    pub(crate) fn stop(&mut self) {
+        self.disk.sync(usize::MAX);
+        self.kill();
     }
 
     /// The process ends without a word, and what was not synced is lost.
@@ -128,7 +150,9 @@ impl Running {
 
     /// What an agent that holds a revision is told.
     pub(crate) fn tell(&self, held: Option<Revision>) -> Told {
-        let snapshot = || Told::Snapshot(revision(self.index), self.state.snapshot().collect());
+        let news = |revision, extent, deltas| Told::News(News::new(revision, extent, deltas));
+        let snapshot =
+            || news(revision(self.index), Extent::Everything, self.state.snapshot().collect());
         let Some(held) = held else { return snapshot() };
         if held > revision(self.index) {
             return Told::Behind;
@@ -139,7 +163,7 @@ impl Running {
             Next::Push(bytes, _) => {
                 match bytes.get(6..).map(|body| frame::decode(weft_wire::WIRE_VERSION, body)) {
                     Some(Ok(ToAgent::Deltas { revision, deltas, .. })) => {
-                        Told::Deltas(revision, deltas)
+                        news(revision, Extent::Since, deltas)
                     }
                     _ => snapshot(),
                 }

@@ -23,6 +23,8 @@ pub struct Counts {
     pub lost: u64,
     /// What agents said and the log took.
     pub plugs: u64,
+    /// Times that an agent went to another operator.
+    pub moves: u64,
     /// Snapshots that members were sent.
     pub snapshots: u64,
     /// Longest time without an answer while somebody asked, in milliseconds.
@@ -102,7 +104,7 @@ impl Report {
     /// The names of [`Report`]'s columns as it prints them.
     pub fn header() -> String {
         format!(
-            "{:<14} {:>6} {:<8} {:>6} {:>7} {:>10} {:>9} {:>7} {:>8} {:>5} {:>6} {:>9} {:>7}",
+            "{:<15} {:>6} {:<8} {:>6} {:>7} {:>10} {:>9} {:>7} {:>8} {:>5} {:>6} {:>6} {:>9} {:>7}",
             "SCENARIO",
             "SEED",
             "VERDICT",
@@ -114,6 +116,7 @@ impl Report {
             "MESSAGES",
             "LOST",
             "PLUGS",
+            "MOVES",
             "SNAPSHOTS",
             "GAP"
         )
@@ -125,7 +128,7 @@ impl fmt::Display for Report {
         let c = &self.counts;
         write!(
             f,
-            "{:<14} {:>6} {:<8} {:>6} {:>7} {:>10} {:>9} {:>7} {:>8} {:>5} {:>6} {:>9} {:>5}ms",
+            "{:<15} {:>6} {:<8} {:>6} {:>7} {:>10} {:>9} {:>7} {:>8} {:>5} {:>6} {:>6} {:>9} {:>5}ms",
             self.scenario,
             self.seed,
             self.verdict(),
@@ -137,6 +140,7 @@ impl fmt::Display for Report {
             c.messages,
             c.lost,
             c.plugs,
+            c.moves,
             c.snapshots,
             c.longest_gap_ms
         )?;

@@ -1,6 +1,7 @@
 //! Scenarios: files that say how large a world is, what goes wrong in it and when, and what makes a run count.
 
 use crate::{
+    client::Habits,
     fault::{Fault, Kind},
     time::Millis,
 };
@@ -24,6 +25,12 @@ pub struct Scenario {
     pub clients: usize,
     /// Simulated seconds of faults and traffic; a quiet phase follows.
     pub seconds: u64,
+    /// What clients want.
+    #[serde(default)]
+    pub(crate) habits: Habits,
+    /// From a client's answer to its next wish.
+    #[serde(default = "pause")]
+    pub(crate) pause: Millis,
     /// Delay of a message between any two.
     #[serde(default = "network")]
     pub(crate) network: Millis,
@@ -53,10 +60,23 @@ pub(crate) struct Minimum {
     pub(crate) faults: u64,
     /// Changes that were answered.
     pub(crate) answers: u64,
+    /// Identities at the end.
+    #[serde(default)]
+    pub(crate) identities: u64,
+    /// Pods that agents plugged, and the log took.
+    #[serde(default)]
+    pub(crate) plugs: u64,
+    /// Times that an agent went to another operator.
+    #[serde(default)]
+    pub(crate) moves: u64,
 }
 
 fn three() -> u64 {
     3
+}
+
+fn pause() -> Millis {
+    Millis(5, 120)
 }
 
 fn network() -> Millis {
@@ -91,11 +111,16 @@ macro_rules! scenarios {
 
 /// Those that come with the program.
 const SCENARIOS: &[(&str, &str)] = scenarios![
+    "clock-jump",
+    "identity-churn",
     "leader-kill",
     "leader-pause",
     "lost-disk",
+    "node-failures",
     "partition",
     "power-failure",
+    "reconnect-storm",
+    "rolling-restart",
     "store-outage",
 ];
 
@@ -127,6 +152,11 @@ impl Scenario {
             .map_err(|error| ScenarioError(format!("read scenario {name}: {error}")))?;
         let needs_agents = scenario.agents == 0 || scenario.clients == 0 || scenario.operators == 0;
         let no_faults = scenario.faults.iter().all(|fault| fault.kind == Kind::Nothing);
+        let impossible = scenario.faults.iter().find(|fault| !fault.is_possible());
+        if let Some(Fault { kind, whom, .. }) = impossible {
+            let problem = format!("read scenario {name}: {kind:?} does not hit {whom:?}");
+            return Err(ScenarioError(problem));
+        }
         match (needs_agents, no_faults && scenario.minimum.faults > 0) {
             (true, _) => Err(ScenarioError(format!(
                 "read scenario {name}: a world has at least one operator, one agent and one client"
@@ -144,8 +174,12 @@ impl Scenario {
         self
     }
 
-    /// The same for so many simulated seconds.
+    /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second.
     pub fn with_seconds(mut self, seconds: u64) -> Self {
+        let Minimum { faults, answers, identities, plugs, moves } = &mut self.minimum;
+        for least in [faults, answers, identities, plugs, moves] {
+            *least = least.saturating_mul(seconds) / self.seconds.max(1);
+        }
         self.seconds = seconds;
         self
     }

@@ -1,9 +1,10 @@
 //! The world: what happens next happens now, one thing at a time.
 
+mod agents;
 mod check;
+mod clients;
 mod faults;
 mod group;
-mod people;
 
 use crate::{
     Report, Sabotage, Scenario,
@@ -31,8 +32,6 @@ const CLUSTER: &str = "sim";
 const TICK: Micros = Micros::millis(50);
 /// How long a client waits for its answer before it asks another operator.
 const CLIENT_PATIENCE: Micros = Micros::seconds(2);
-/// Between two questions of an agent.
-const POLL: Micros = Micros::millis(150);
 /// After everything is healed, until everybody must agree.
 const QUIET: Micros = Micros::seconds(15);
 
@@ -49,11 +48,16 @@ enum Event {
     Asked(MemberId, usize, RequestId, Change),
     Answered(usize, RequestId, Verdict),
     GiveUp(usize, RequestId),
+    /// An agent asks.
     Poll(usize),
+    /// Agents who were not answered look for another operator.
+    Look,
     /// An agent's question is at an operator, with what the agent has to say.
     Polled(MemberId, usize, u64, Option<Revision>, Vec<CommandV1>),
     Told(usize, u64, Told),
     Strike(usize),
+    /// The process of this life ends in order, and comes back after a time.
+    Stop(MemberId, u64, Micros),
     Over(Cut),
     Restart(MemberId),
     /// A new member takes the place of one whose disk is lost.
@@ -96,6 +100,8 @@ struct World {
     quiet: bool,
     /// Members that are gone for good.
     gone: BTreeSet<MemberId>,
+    /// Whose turn was last, of faults that hit each in turn.
+    last_turn: Option<MemberId>,
 }
 
 /// Runs a scenario once.
@@ -143,6 +149,7 @@ impl World {
             trace: Trace::new(),
             quiet: false,
             gone: BTreeSet::new(),
+            last_turn: None,
         }
     }
 
@@ -154,10 +161,7 @@ impl World {
             let after = Micros(self.rng.u64(0..1_000_000));
             self.after(after, Event::Wish(client));
         }
-        for agent in 0..self.agents.len() {
-            let after = Micros(self.rng.u64(0..POLL.0));
-            self.after(after, Event::Poll(agent));
-        }
+        self.agents_begin();
         for fault in 0..self.scenario.faults.len() {
             self.strike_later(fault);
         }
@@ -211,9 +215,11 @@ impl World {
             Event::Polled(member, agent, question, held, says) => {
                 self.polled(member, agent, question, held, says);
             }
-            Event::Told(agent, question, told) => self.told(agent, question, told),
+            Event::Look => self.look(),
+            Event::Told(agent, question, told) => self.told(agent, question, &told),
             Event::Strike(fault) => self.strike(fault),
             Event::Over(cut) => self.mend(&cut),
+            Event::Stop(member, life, lasts) => self.stop(member, life, lasts),
             Event::Restart(member) => self.start(member),
             Event::Replace(member) => self.replace(member),
             Event::Admin => self.administrate(),
@@ -226,6 +232,10 @@ impl World {
         (until > self.now).then_some(until)
     }
 
+    fn any_member(&mut self) -> Option<MemberId> {
+        self.rng.choice(self.operators.keys().copied())
+    }
+
     fn delay(&mut self) -> Micros {
         self.scenario.network.draw(&mut self.rng)
     }
@@ -235,19 +245,23 @@ impl World {
     }
 
     fn report(self) -> Report {
-        let Counts { faults, answers, .. } = self.counts;
+        let Counts { faults, answers, identities, plugs, moves, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
         };
-        let void = short("faults hit", faults, minimum.faults);
+        let void = short("faults hit", faults, minimum.faults)
+            .or_else(|| short("changes answered", answers, minimum.answers))
+            .or_else(|| short("identities", identities, minimum.identities))
+            .or_else(|| short("pods plugged", plugs, minimum.plugs))
+            .or_else(|| short("moves of agents", moves, minimum.moves));
         Report {
             scenario: self.scenario.name,
             seed: self.seed,
             agents: self.scenario.agents,
             seconds: self.scenario.seconds,
             counts: self.counts,
-            void: void.or_else(|| short("changes answered", answers, minimum.answers)),
+            void,
             violations: self.invariants.violations,
             trace: self.trace.hash(),
         }
@@ -282,9 +296,11 @@ fn whom(event: &Event) -> Option<MemberId> {
         | Event::Answered(..)
         | Event::GiveUp(..)
         | Event::Poll(_)
+        | Event::Look
         | Event::Told(..)
         | Event::Strike(_)
         | Event::Over(_)
+        | Event::Stop(..)
         | Event::Restart(_)
         | Event::Replace(_)
         | Event::Admin => None,

@@ -59,6 +59,31 @@ fn lost_disk() {
 }
 
 #[test]
+fn rolling_restart() {
+    holds("rolling-restart");
+}
+
+#[test]
+fn reconnect_storm() {
+    holds("reconnect-storm");
+}
+
+#[test]
+fn node_failures() {
+    holds("node-failures");
+}
+
+#[test]
+fn clock_jump() {
+    holds("clock-jump");
+}
+
+#[test]
+fn identity_churn() {
+    holds("identity-churn");
+}
+
+#[test]
 fn every_scenario_has_a_test() {
     let here = include_str!("scenarios.rs");
     for name in Scenario::names() {
@@ -99,6 +124,11 @@ fn a_scenario_that_is_none_is_an_error() {
         (
             "{ name: x, about: x, agents: 1, clients: 1, seconds: 1, faults: [], minimum: { faults: 0, answers: 0 }, size: 1 }",
             "unknown field",
+        ),
+        (
+            "{ name: x, about: x, agents: 1, clients: 1, seconds: 1, minimum: { faults: 0, answers: 0 },
+                faults: [{ kind: pause, whom: { agents: 10 }, every: 1, lasts: 1 }] }",
+            "Pause does not hit Agents(10)",
         ),
     ] {
         let error = Scenario::parse("x", text).unwrap_err().to_string();

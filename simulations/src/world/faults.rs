@@ -1,12 +1,15 @@
 //! What goes wrong, and how it is made good.
 
-use super::{Cut, Event, GroupChange, World};
+use super::{Cut, Event, GroupChange, TICK, World};
 use crate::{
     fault::{Fault, Kind, Whom},
     operator::Operator,
     time::Micros,
 };
-use weft_raft::{MemberId, MemoryDisk};
+use weft_raft::{Input, MemberId, MemoryDisk};
+
+/// Between a leader's word that another is to lead and its end.
+const HAND_OVER: Micros = Micros::millis(200);
 
 impl World {
     /// Give or take a third.
@@ -33,6 +36,11 @@ impl World {
             self.counts.faults += 1;
             return;
         }
+        if let Whom::Agents(percent) = whom {
+            self.strike_agents(kind, percent, lasts);
+            self.counts.faults += 1;
+            return;
+        }
         for member in self.hit(whom) {
             if self.strike_member(kind, member, lasts) {
                 self.counts.faults += 1;
@@ -51,8 +59,14 @@ impl World {
                 let others: Vec<MemberId> = up.into_iter().filter(|m| Some(*m) != leader).collect();
                 self.rng.choice(others).into_iter().collect()
             }
+            Whom::Next => {
+                let later = |member: &MemberId| Some(*member) > self.last_turn;
+                self.last_turn = up.iter().copied().find(later).or_else(|| up.first().copied());
+                self.last_turn.into_iter().collect()
+            }
             Whom::Any => self.rng.choice(up).into_iter().collect(),
             Whom::All => up,
+            Whom::Agents(_) => Vec::new(),
         }
     }
 
@@ -68,11 +82,13 @@ impl World {
         let from = others.iter().map(|other| (*other, member));
         let to = others.iter().map(|other| (member, *other));
         match kind {
-            Kind::Nothing | Kind::StoreOutage => return false,
+            Kind::Nothing | Kind::StoreOutage | Kind::Disconnect => return false,
             Kind::Kill => {
                 self.kill(member);
                 self.after(lasts, Event::Restart(member));
             }
+            Kind::Restart => self.hand_over(member, lasts),
+            Kind::ClockJump => (0..lasts.0 / TICK.0).for_each(|_| self.tick_once(member)),
             Kind::Pause => {
                 let until = self.now + lasts;
                 if let Some(operator) = self.operators.get_mut(&member) {
@@ -105,6 +121,37 @@ impl World {
     pub(super) fn kill(&mut self, member: MemberId) {
         if let Some(operator) = self.operators.get_mut(&member) {
             operator.kill();
+        }
+    }
+
+    /// Who is about to stop lets another lead, as far as that goes in a short time.
+    fn hand_over(&mut self, member: MemberId, lasts: Micros) {
+        let Some(operator) = self.operators.get(&member) else { return };
+        let (life, leads) = (operator.life, operator.leads().is_some());
+        if leads {
+            self.feed(member, Input::Transfer(None));
+        }
+        self.after(HAND_OVER, Event::Stop(member, life, lasts));
+    }
+
+    pub(super) fn stop(&mut self, member: MemberId, life: u64, lasts: Micros) {
+        if let Some(operator) = self.operators.get_mut(&member).filter(|o| o.life == life) {
+            operator.stop();
+            self.after(lasts, Event::Restart(member));
+        }
+    }
+
+    fn strike_agents(&mut self, kind: Kind, percent: u8, lasts: Micros) {
+        let count = (self.agents.len() * usize::from(percent) / 100).max(1);
+        let until = self.now + lasts;
+        for agent in self.rng.choose_multiple(0..self.agents.len(), count) {
+            match (kind, self.agents.get_mut(agent)) {
+                (Kind::Kill, Some(who)) => {
+                    who.go_down(until);
+                    self.after(lasts, Event::Poll(agent));
+                }
+                _ => self.reconnect(agent),
+            }
         }
     }
 

@@ -51,6 +51,11 @@ impl World {
             return;
         }
         self.after(TICK, Event::Tick(member, life));
+        self.tick_once(member);
+        self.beat(member);
+    }
+
+    pub(super) fn tick_once(&mut self, member: MemberId) {
         self.feed(member, Input::Tick);
         self.lead(member, Happened::Tick);
     }

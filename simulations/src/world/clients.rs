@@ -1,0 +1,88 @@
+//! What clients do.
+
+use super::{CLIENT_PATIENCE, Event, World};
+use crate::{invariant::Invariant, time::Millis};
+use weft_raft::MemberId;
+use weft_state::leadership::{Change, Event as Happened, RequestId, Verdict};
+
+impl World {
+    /// A client wants something, or still wants it.
+    pub(super) fn wish(&mut self, client: usize) {
+        let (next, quiet, now) = (self.next_request + 1, self.quiet, self.now);
+        let Some(who) = self.clients.get_mut(client) else { return };
+        let change = match who.wants.take() {
+            Some((_, change)) => change,
+            None if quiet => return,
+            None => {
+                if self.answered.is_empty() {
+                    self.last_answer = now;
+                }
+                who.want(&mut self.rng, &self.nodes, self.scenario.habits)
+            }
+        };
+        who.wants = Some((next, change.clone()));
+        let operator = who.asks;
+        self.next_request = next;
+        let delay = self.delay();
+        self.after(delay, Event::Asked(operator, client, next, change));
+        self.after(CLIENT_PATIENCE, Event::GiveUp(client, next));
+    }
+
+    /// A client's request is at an operator, even when the client has given it up.
+    pub(super) fn asked(
+        &mut self,
+        member: MemberId,
+        client: usize,
+        request: RequestId,
+        change: Change,
+    ) {
+        let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
+            return;
+        };
+        running.requests.insert(request, client);
+        self.lead(member, Happened::Asked(request, change));
+    }
+
+    pub(super) fn answer(&mut self, client: usize, request: RequestId, verdict: Verdict) {
+        let Some(who) = self.clients.get_mut(client) else { return };
+        if who.wants.as_ref().is_none_or(|(wanted, _)| *wanted != request) {
+            return;
+        }
+        match verdict {
+            Verdict::Done => {
+                let done = who.answered();
+                self.counts.answers += 1;
+                let gap = (self.now.0 - self.last_answer.0) / 1000;
+                self.counts.longest_gap_ms = self.counts.longest_gap_ms.max(gap);
+                self.last_answer = self.now;
+                self.answered.extend(done);
+                let pause = self.scenario.pause.draw(&mut self.rng);
+                self.after(pause, Event::Wish(client));
+            }
+            Verdict::Invalid(problem) => {
+                let seen = format!("a change that is right is refused: {problem}");
+                self.invariants.violated(Invariant::NothingLost, self.now, seen);
+            }
+            Verdict::NotLeading | Verdict::Busy => {
+                self.ask_another(client);
+                let pause = Millis(20, 60).draw(&mut self.rng);
+                self.after(pause, Event::Wish(client));
+            }
+        }
+    }
+
+    pub(super) fn give_up(&mut self, client: usize, request: RequestId) {
+        let wants = self.clients.get(client).and_then(|who| who.wants.as_ref());
+        if wants.is_some_and(|(wanted, _)| *wanted == request) {
+            self.ask_another(client);
+            self.wish(client);
+        }
+    }
+
+    fn ask_another(&mut self, client: usize) {
+        let another = self.any_member();
+        if let (Some(who), Some(another)) = (self.clients.get_mut(client), another) {
+            who.asks = another;
+        }
+    }
+}
