@@ -27,11 +27,13 @@ lab: build ## Show a two-node fabric with real packets; takes it down again (KEE
 	@$(SUDO) env BIN="$(abspath $(BIN))" SHOP="$(SHOP)" LAB="$(LAB)" KEEP="$(KEEP)" SUDO="$(SUDO)" .ci/lab
 
 test: setup ## Run every test
+	@.ci/setup etcd-server
 	@echo "running every test; those that need root by sudo, and said where they cannot run"
 	@$(CARGO) build --locked --workspace
 	@CARGO="$(CARGO)" .ci/test
 
 test-long: setup ## Run what is too long for `make test`
+	@.ci/setup etcd-server
 	@$(CARGO) build --locked --workspace
 	@echo "1/8: every test, those of properties with 16384 cases each (2048 where a case is a process)"
 	@PROPTEST_CASES=16384 CARGO="$(CARGO)" .ci/test

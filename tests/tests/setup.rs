@@ -205,6 +205,9 @@ fn elsewhere_than_on_debian_a_nightly_with_its_source_is_needed() {
     assert_eq!((code, said.contains("missing: cc")), (Some(3), true), "{said}");
     machine.with("cc", "");
     let (code, said) = machine.setup(&[]);
+    assert_eq!((code, said.contains("missing: protoc")), (Some(3), true), "{said}");
+    machine.with("protoc", "");
+    let (code, said) = machine.setup(&[]);
     assert_eq!(code, Some(3));
     assert!(said.contains("rustup toolchain install nightly --component rust-src"), "{said}");
     machine.with("rustup", "echo rust-src");

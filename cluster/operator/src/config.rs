@@ -14,6 +14,10 @@ pub struct Config {
     /// Folder of the store (store.redb) and the log (log.redb).
     #[arg(long, default_value = "/var/lib/weft/operator")]
     pub state_dir: PathBuf,
+    /// Members of an etcd, as http://10.0.0.1:2379,http://10.0.0.2:2379: the store is there then, under /weft/CLUSTER/,
+    /// and not in store.redb.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub etcd: Vec<String>,
     /// Where agents connect.
     #[arg(long, default_value = "0.0.0.0:4900")]
     pub listen: SocketAddr,

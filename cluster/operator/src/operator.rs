@@ -24,7 +24,7 @@ use weft_api::{
     health::Health,
     transport::{Limits, Response, Server},
 };
-use weft_store::{FileLog, FileStore, Log, Store};
+use weft_store::{EtcdStore, FileLog, FileStore, Log, Store};
 use weft_wire::tls::Identity;
 
 /// An operator that is about to serve.
@@ -47,9 +47,13 @@ impl Operator {
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("make {}", config.state_dir.display()))?;
-        let store = FileStore::open(&config.state_dir.join("store.redb"))?;
+        let store: Box<dyn Store> = if config.etcd.is_empty() {
+            Box::new(FileStore::open(&config.state_dir.join("store.redb"))?)
+        } else {
+            Box::new(EtcdStore::open(&config.etcd, &format!("/weft/{}/", config.cluster))?)
+        };
         let log = FileLog::open(&config.state_dir.join("log.redb"))?;
-        Self::over(config, Box::new(store), Box::new(log)).await
+        Self::over(config, store, Box::new(log)).await
     }
 
     /// The same over another store and log.

@@ -5,12 +5,15 @@
 //! with several operators Raft's takes its place. A call that returned has made its change durable.
 
 mod disk;
+mod etcd;
+mod keys;
 mod log;
 mod memory;
 mod store;
 mod table;
 
 pub use disk::FileDisk;
+pub use etcd::EtcdStore;
 pub use log::FileLog;
 pub use memory::{Comparing, MemoryStore};
 pub use store::FileStore;

@@ -1,21 +1,18 @@
-//! The embedded store: one file, where one operator is enough. Its keys are those of any store:
-//! `cluster`, `fence`, `identity/00000256`, `object/pod/shop/cart-0`.
+//! The embedded store: one file, where one operator is enough.
 
 use crate::{
     Batch, Fence, Store, StoreError, failed,
+    keys::{
+        CLUSTER, FENCE, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key, object_key,
+    },
     table::{begin_read, begin_write, commit, decode, encode, get, open, put},
-    unreadable,
 };
 use redb::{Database, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use std::path::Path;
-use weft_types::{Identity, LabelSet, Object, codec, object::ObjectKey};
+use weft_types::{Identity, LabelSet, Object};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("weft");
-const CLUSTER: &str = "cluster";
-const FENCE: &str = "fence";
-const IDENTITIES: &str = "identity/";
-const OBJECTS: &str = "object/";
 
 /// A redb file; a transaction that returned is on the disk.
 #[derive(Debug)]
@@ -133,42 +130,12 @@ impl Store for FileStore {
     }
 }
 
-fn identity_key(number: Identity) -> String {
-    format!("{IDENTITIES}{:08}", number.0)
-}
-
-fn object_key(key: &ObjectKey) -> String {
-    format!("{OBJECTS}{key}")
-}
-
-/// Version of a fence with a round; one of round 0 is written as before there were any.
-const WITH_ROUND: u8 = 2;
-
-fn encode_fence(fence: Fence) -> Result<Vec<u8>, StoreError> {
-    let Fence { generation, term, round } = fence;
-    if round == 0 {
-        return encode(FENCE, &(generation, term));
-    }
-    let mut bytes = encode(FENCE, &(generation, term, round))?;
-    bytes.iter_mut().take(1).for_each(|version| *version = WITH_ROUND);
-    Ok(bytes)
-}
-
 fn fence(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     action: &'static str,
 ) -> Result<Option<Fence>, StoreError> {
-    let Some(value) = table.get(FENCE).map_err(|e| failed(action, e))? else { return Ok(None) };
-    let (generation, term, round) = match value.value().split_first() {
-        Some((&WITH_ROUND, body)) => {
-            codec::decode(body).map_err(|error| unreadable(FENCE, error.to_string()))?
-        }
-        _ => {
-            let (generation, term): (u16, u64) = decode(FENCE, value.value())?;
-            (generation, term, 0)
-        }
-    };
-    Ok(Some(Fence { generation, term, round }))
+    let value = table.get(FENCE).map_err(|e| failed(action, e))?;
+    value.map(|value| decode_fence(value.value())).transpose()
 }
 
 fn compare(

@@ -8,54 +8,14 @@
     reason = "a test"
 )]
 
-use proptest::prelude::{Strategy, any, prop_oneof, proptest};
-use std::collections::BTreeMap;
+mod model;
+
+use model::{answers_as_the_model, step};
+use proptest::prelude::proptest;
 use weft_raft::{
     Body, Disk, Entry, Group, MemberId, MemoryDisk, Origin, SavedSnapshot, Truncate, Vote, Write,
 };
-use weft_store::{Batch, Comparing, Fence, FileDisk, FileStore, MemoryStore, Store, StoreError};
-use weft_types::{Identity, LabelSet, Object, Source, object::Namespace};
-
-#[derive(Clone, Debug)]
-enum Step {
-    Raise(bool, Fence),
-    Write(bool, Vec<(u32, u8)>, Vec<u8>, Vec<u8>),
-    Reopen,
-}
-
-fn fence() -> impl Strategy<Value = Fence> {
-    (1_u16..3, 1_u64..4, 0_u32..2).prop_map(|(generation, term, round)| Fence {
-        generation,
-        term,
-        round,
-    })
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let few = || proptest::collection::vec(0_u8..4, 0..3);
-    let pairs = proptest::collection::vec((256_u32..259, 0_u8..3), 0..3);
-    prop_oneof![
-        (any::<bool>(), fence()).prop_map(|(right, after)| Step::Raise(right, after)),
-        (any::<bool>(), pairs, few(), few())
-            .prop_map(|(right, pairs, put, gone)| Step::Write(right, pairs, put, gone)),
-        proptest::strategy::Just(Step::Reopen),
-    ]
-}
-
-fn labels(app: u8) -> LabelSet {
-    let mut labels = LabelSet::new();
-    labels.insert(Source::K8s, "app", app.to_string());
-    labels
-}
-
-fn namespace(name: u8) -> Object {
-    Object::Namespace(Namespace { name: name.to_string(), labels: BTreeMap::new() })
-}
-
-/// What an answer is, without its words.
-fn kind(answer: Result<(), StoreError>) -> Result<(), std::mem::Discriminant<StoreError>> {
-    answer.map_err(|error| std::mem::discriminant(&error))
-}
+use weft_store::{FileDisk, FileStore};
 
 fn entry(index: u64, term: u64) -> Entry {
     let origin = Origin { member: MemberId(1), life: 1, sequence: index };
@@ -69,42 +29,7 @@ proptest! {
     fn a_store_in_memory_answers_as_the_file(steps in proptest::collection::vec(step(), 1..12)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
-        let mut file = FileStore::open(&path).unwrap();
-        let mut memory = MemoryStore::new(Comparing::Always);
-        let other = Fence { generation: 9, term: 9, round: 9 };
-        for step in steps {
-            let fence = memory.founded().unwrap().map(|(_, fence)| fence);
-            match step {
-                Step::Raise(right, after) => {
-                    let before = if right { fence } else { Some(other) };
-                    let by_file = file.raise("blue", before, after);
-                    assert_eq!(kind(by_file), kind(memory.raise("blue", before, after)));
-                }
-                Step::Write(right, pairs, put, gone) => {
-                    let fence = fence.filter(|_| right).unwrap_or(other);
-                    let batch = Batch {
-                        identities: pairs
-                            .into_iter()
-                            .map(|(number, app)| (Identity(number), labels(app)))
-                            .collect::<BTreeMap<_, _>>()
-                            .into_iter()
-                            .collect(),
-                        put: put.into_iter().map(namespace).collect(),
-                        remove: gone.into_iter().map(|name| namespace(name).key()).collect(),
-                    };
-                    let by_file = file.write(fence, &batch);
-                    assert_eq!(kind(by_file), kind(memory.write(fence, &batch)));
-                    assert_eq!(file.holds(&batch).unwrap(), memory.holds(&batch).unwrap());
-                }
-                Step::Reopen => {
-                    drop(file);
-                    file = FileStore::open(&path).unwrap();
-                }
-            }
-            assert_eq!(file.founded().unwrap(), memory.founded().unwrap());
-            assert_eq!(file.identities().unwrap(), memory.identities().unwrap());
-            assert_eq!(file.objects().unwrap(), memory.objects().unwrap());
-        }
+        answers_as_the_model(steps, || FileStore::open(&path).unwrap());
     }
 
     #[test]

@@ -219,6 +219,7 @@ impl World {
         Config {
             cluster: "blue".to_owned(),
             state_dir: self.dir.path().join("state"),
+            etcd: Vec::new(),
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_socket: self.dir.path().join("operator.sock"),
             ca,

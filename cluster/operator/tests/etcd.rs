@@ -1,0 +1,68 @@
+//! An operator whose store is a real etcd.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+#[path = "../../store/tests/real_etcd/mod.rs"]
+mod real_etcd;
+mod support;
+
+use real_etcd::{Etcd, eventually};
+use std::collections::BTreeMap;
+use support::{Running, World, node, pod};
+use weft_api::operator::{Answer, Request};
+use weft_operator::config::Config;
+
+fn identities(operator: &Running) -> BTreeMap<u32, Vec<String>> {
+    match operator.ask(Request::Identities) {
+        Ok(Answer::Identities(rows)) => {
+            rows.into_iter().map(|row| (row.identity, row.labels)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_in_etcd_outlives_the_operators_folder() {
+    let etcd = Etcd::of(1);
+    drop(etcd.answering("/weft/"));
+    let world = World::new();
+    let over = |world: &World| Config { etcd: etcd.endpoints(), ..world.config() };
+    let operator = Running::start(over(&world)).unwrap();
+    operator.apply(vec![node(1), pod("web-0", "web", 1), pod("db-0", "db", 1)]);
+    let before = identities(&operator);
+    assert_eq!(before.len(), 2);
+    assert!(!world.store().exists(), "there is one store");
+    operator.stop();
+    // Another machine, with nothing but the endpoints.
+    let other = World::new();
+    let operator = Running::start(over(&other)).unwrap();
+    assert_eq!(operator.revision().generation(), 2, "a new log is another generation");
+    assert_eq!(identities(&operator), before);
+    operator.stop();
+    // Another cluster sees nothing of it.
+    let third = World::new();
+    let green = Config { cluster: "green".to_owned(), ..over(&third) };
+    let operator = Running::start(green).unwrap();
+    assert_eq!(identities(&operator), BTreeMap::new());
+}
+
+#[test]
+fn without_etcd_nothing_is_acknowledged_and_what_was_is_there() {
+    let mut etcd = Etcd::of(1);
+    drop(etcd.answering("/weft/"));
+    let world = World::new();
+    let config = Config { etcd: etcd.endpoints(), ..world.config() };
+    let operator = Running::start(config).unwrap();
+    let (revision, _) = operator.apply(vec![node(1), pod("web-0", "web", 1)]);
+    let before = identities(&operator);
+    etcd.kill(0);
+    let refused = operator.ask(Request::Apply { objects: vec![pod("new-0", "new", 1)] });
+    let why = refused.unwrap_err().message;
+    assert!(why.contains("change the cluster: read back what was written: "), "{why}");
+    // What is there is served on.
+    assert_eq!((operator.revision(), identities(&operator)), (revision, before.clone()));
+    etcd.start(0);
+    eventually(|| operator.ask(Request::Apply { objects: vec![pod("new-0", "new", 1)] }).ok());
+    let after = identities(&operator);
+    assert_eq!(after.len(), 2);
+    assert!(before.iter().all(|(number, labels)| after.get(number) == Some(labels)));
+}

@@ -1,0 +1,392 @@
+//! etcd as the store, which several operators share: the keys of every store under a prefix, one transaction a batch.
+//!
+//! Every write compares the fence in its own transaction, so that who was deposed changes nothing, however late its
+//! message comes. A write whose answer did not come is ambiguous: it is there, or it is not, or it is still under way.
+
+use crate::{
+    Batch, Fence, Store, StoreError, failed,
+    keys::{
+        CLUSTER, FENCE, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key, object_key,
+    },
+    table::{decode, encode},
+};
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, KvClient,
+    Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, future::Future, sync::mpsc, time::Duration};
+use tokio::runtime::Runtime;
+use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
+
+/// How long a call may take: some of etcd's elections (1 s each by default), less than anybody waits for an answer.
+const WITHIN: Duration = Duration::from_secs(5);
+/// What a transaction may have beside the fence (etcd: `--max-txn-ops` is 128 by default).
+const MOST_OPERATIONS: usize = 126;
+const WRITE: &str = "write to the store";
+/// Keys that are listed by one request.
+const PAGE: i64 = 1000;
+
+/// A cluster's part of an etcd. Calls block until there is an answer, or [`WITHIN`] is over.
+pub struct EtcdStore {
+    kv: KvClient,
+    prefix: String,
+    runtime: Background,
+}
+
+/// Drives the connection, between calls too. None once it is dropped, which waits for nothing.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn start() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("etcd").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// What becomes of a call there. The caller's thread may be one that runs tasks of its own.
+    fn wait<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let Some(runtime) = &self.0 else { return Err(Unanswered::Late) };
+        runtime.spawn(async move {
+            // Who asked waits for it.
+            drop(tell.send(tokio::time::timeout(WITHIN, call).await));
+        });
+        match told.recv() {
+            Ok(Ok(answer)) => answer.map_err(Unanswered::Refused),
+            Ok(Err(_)) | Err(_) => Err(Unanswered::Late),
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl EtcdStore {
+    /// The part of an etcd under a prefix such as `/weft/blue/`. An etcd that is away is not an error yet: calls wait for it.
+    pub fn open(endpoints: &[String], prefix: &str) -> Result<Self, StoreError> {
+        let action = "connect to etcd";
+        let at = endpoints.join(", ");
+        if endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
+            let problem =
+                "TLS to etcd is not supported yet: name its members as http://ADDRESS:PORT";
+            return Err(failed(action, format!("{at}: {problem}")));
+        }
+        let runtime = Background::start().map_err(|error| failed(action, error))?;
+        let options = ConnectOptions::new()
+            .with_connect_timeout(WITHIN)
+            .with_keep_alive(WITHIN, WITHIN)
+            .with_keep_alive_while_idle(true);
+        let endpoints = endpoints.to_vec();
+        let client = runtime
+            .wait(async move { Client::connect(endpoints, Some(options)).await })
+            .map_err(|error| failed(action, format!("{at}: {error}")))?;
+        Ok(Self { kv: client.kv_client(), prefix: prefix.to_owned(), runtime })
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn transact(&self, txn: Txn) -> Result<TxnResponse, Unanswered> {
+        let mut kv = self.kv.clone();
+        self.runtime.wait(async move { kv.txn(txn).await })
+    }
+
+    fn read(&self, action: &'static str, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.transact(txn).map_err(|problem| failed(action, problem))
+    }
+
+    fn change(&self, action: &'static str, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.transact(txn).map_err(|problem| match problem.changed_nothing() {
+            true => failed(action, problem),
+            false => StoreError::Ambiguous { action, problem: problem.to_string() },
+        })
+    }
+
+    /// Everything under a prefix at one revision, page by page.
+    fn list<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        prefix: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        let (mut all, mut revision) = (Vec::new(), 0);
+        let mut from = self.key(prefix).into_bytes();
+        let end = after_all(&from);
+        loop {
+            let options =
+                GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
+            let mut kv = self.kv.clone();
+            let page = self.runtime.wait(async move { kv.get(from, Some(options)).await });
+            let page = page.map_err(|problem| failed(action, problem))?;
+            revision = page.header().map_or(revision, etcd_client::ResponseHeader::revision);
+            for record in page.kvs() {
+                all.push(decode(&self.name(record), record.value())?);
+            }
+            match page.kvs().last().filter(|_| page.more()) {
+                Some(last) => from = [last.key(), &[0]].concat(),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// A record's key without the prefix.
+    fn name(&self, record: &KeyValue) -> String {
+        let key = String::from_utf8_lossy(record.key());
+        key.strip_prefix(&self.prefix).unwrap_or(&key).to_owned()
+    }
+
+    /// Writes what one transaction takes.
+    fn write_one(&self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
+        let answer = self.change(WRITE, self.transaction(fence, batch, &[])?)?;
+        if answer.succeeded() {
+            return Ok(());
+        }
+        // Numbers that are there as the batch says, after an ambiguous answer: nobody removes them meanwhile.
+        let known = self.why_not(fence, batch, &answer)?;
+        let answer = self.change(WRITE, self.transaction(fence, batch, &known)?)?;
+        if answer.succeeded() {
+            return Ok(());
+        }
+        self.why_not(fence, batch, &answer)?;
+        Err(failed(WRITE, "somebody else writes to this store"))
+    }
+
+    /// The transaction of a batch, whose numbers `known` are there already.
+    fn transaction(
+        &self,
+        fence: Fence,
+        batch: &Batch,
+        known: &[Identity],
+    ) -> Result<Txn, StoreError> {
+        let mut compares =
+            vec![Compare::value(self.key(FENCE), CompareOp::Equal, encode_fence(fence)?)];
+        let mut done = Vec::new();
+        let mut otherwise = vec![TxnOp::get(self.key(FENCE), None)];
+        for pair in &batch.identities {
+            let name = identity_key(pair.0);
+            let (key, value) = (self.key(&name), encode(&name, pair)?);
+            compares.push(if known.contains(&pair.0) {
+                Compare::value(key.clone(), CompareOp::Equal, value.clone())
+            } else {
+                Compare::create_revision(key.clone(), CompareOp::Equal, 0)
+            });
+            otherwise.push(TxnOp::get(key.clone(), None));
+            done.push(TxnOp::put(key, value, None));
+        }
+        // What is removed and put is there afterwards, as in every store; a transaction names a key once.
+        let removed = batch.remove.iter().map(|key| (key.clone(), None));
+        let put = batch.put.iter().map(|object| (object.key(), Some(object)));
+        let objects: BTreeMap<ObjectKey, Option<&Object>> = removed.chain(put).collect();
+        for (key, object) in objects {
+            let name = object_key(&key);
+            done.push(match object {
+                Some(object) => TxnOp::put(self.key(&name), encode(&name, object)?, None),
+                None => TxnOp::delete(self.key(&name), None),
+            });
+        }
+        Ok(Txn::new().when(compares).and_then(done).or_else(otherwise))
+    }
+
+    /// Why a batch was not written: the fence, a number that stands for another label set, or numbers that stand for
+    /// what the batch says.
+    fn why_not(
+        &self,
+        fence: Fence,
+        batch: &Batch,
+        answer: &TxnResponse,
+    ) -> Result<Vec<Identity>, StoreError> {
+        let mut known = Vec::new();
+        for record in records(answer) {
+            let name = self.name(&record);
+            if name == FENCE {
+                let found = decode_fence(record.value())?;
+                if found != fence {
+                    return Err(fenced(WRITE, Some(fence), Some(found)));
+                }
+                continue;
+            }
+            let (number, holder): (Identity, LabelSet) = decode(&name, record.value())?;
+            if !batch.identities.contains(&(number, holder.clone())) {
+                return Err(StoreError::Taken { number, holder });
+            }
+            known.push(number);
+        }
+        if !records(answer).any(|record| self.name(&record) == FENCE) {
+            return Err(fenced(WRITE, Some(fence), None));
+        }
+        Ok(known)
+    }
+}
+
+impl Store for EtcdStore {
+    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+        let both = [CLUSTER, FENCE].map(|key| TxnOp::get(self.key(key), None));
+        let answer = self.read("read the fence", Txn::new().and_then(both.to_vec()))?;
+        let (mut cluster, mut fence) = (None, None);
+        for record in records(&answer) {
+            match self.name(&record).as_str() {
+                FENCE => fence = Some(decode_fence(record.value())?),
+                name => cluster = Some(decode(name, record.value())?),
+            }
+        }
+        Ok(cluster.zip(fence))
+    }
+
+    fn raise(
+        &mut self,
+        cluster: &str,
+        before: Option<Fence>,
+        after: Fence,
+    ) -> Result<(), StoreError> {
+        let action = "raise the fence";
+        let key = self.key(FENCE);
+        let compare = match before {
+            Some(fence) => Compare::value(key.clone(), CompareOp::Equal, encode_fence(fence)?),
+            None => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+        };
+        let puts = [
+            TxnOp::put(self.key(CLUSTER), encode(CLUSTER, &cluster)?, None),
+            TxnOp::put(key.clone(), encode_fence(after)?, None),
+        ];
+        let txn = Txn::new().when([compare]).and_then(puts).or_else([TxnOp::get(key, None)]);
+        let answer = self.change(action, txn)?;
+        if answer.succeeded() {
+            return Ok(());
+        }
+        let found = records(&answer).next().map(|record| decode_fence(record.value()));
+        Err(fenced(action, before, found.transpose()?))
+    }
+
+    fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
+        self.list("list identities", IDENTITIES)
+    }
+
+    fn objects(&self) -> Result<Vec<Object>, StoreError> {
+        self.list("list objects", OBJECTS)
+    }
+
+    /// More than a transaction takes is written by several, numbers first. One that fails after the first leaves open how
+    /// much is there: the numbers stand for what they will stand for, the objects are adopted.
+    fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
+        for (number, part) in parts(batch).into_iter().enumerate() {
+            self.write_one(fence, &part).map_err(|error| match error {
+                StoreError::Failed { action, problem } if number > 0 => {
+                    StoreError::Ambiguous { action, problem }
+                }
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn holds(&self, batch: &Batch) -> Result<bool, StoreError> {
+        let mut wanted = Vec::new();
+        for pair in &batch.identities {
+            let name = identity_key(pair.0);
+            wanted.push((self.key(&name), Some(encode(&name, pair)?)));
+        }
+        for object in &batch.put {
+            let name = object_key(&object.key());
+            wanted.push((self.key(&name), Some(encode(&name, object)?)));
+        }
+        for key in &batch.remove {
+            wanted.push((self.key(&object_key(key)), None));
+        }
+        for some in wanted.chunks(MOST_OPERATIONS) {
+            let gets: Vec<TxnOp> =
+                some.iter().map(|(key, _)| TxnOp::get(key.clone(), None)).collect();
+            let answer = self.read("read back what was written", Txn::new().and_then(gets))?;
+            let found: Vec<KeyValue> = records(&answer).collect();
+            let there = some.iter().all(|(key, value)| {
+                let found = found.iter().find(|record| record.key() == key.as_bytes());
+                found.map(KeyValue::value) == value.as_deref()
+            });
+            if !there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("{0}")]
+    Refused(Error),
+    #[error("no answer within {} s", WITHIN.as_secs())]
+    Late,
+}
+
+impl Unanswered {
+    /// Whether etcd said that it did not do it; all else leaves it open.
+    fn changed_nothing(&self) -> bool {
+        use tonic::Code;
+        let Self::Refused(Error::GRpcStatus(status)) = self else { return false };
+        matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::ResourceExhausted
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::FailedPrecondition
+        )
+    }
+}
+
+fn fenced(action: &'static str, expected: Option<Fence>, found: Option<Fence>) -> StoreError {
+    StoreError::Fenced { action, expected, found }
+}
+
+/// What the gets of a transaction found.
+fn records(answer: &TxnResponse) -> impl Iterator<Item = KeyValue> + use<> {
+    answer.op_responses().into_iter().flat_map(|response| match response {
+        TxnOpResponse::Get(found) => GetResponse::kvs(&found).to_vec(),
+        _ => Vec::new(),
+    })
+}
+
+/// A batch in parts that a transaction takes each, numbers first; an empty one is one, which compares the fence.
+fn parts(batch: &Batch) -> Vec<Batch> {
+    let mut parts = vec![Batch::default()];
+    let mut room = MOST_OPERATIONS;
+    let mut add = |change: &dyn Fn(&mut Batch)| {
+        if room == 0 {
+            parts.push(Batch::default());
+            room = MOST_OPERATIONS;
+        }
+        room -= 1;
+        parts.iter_mut().last().map(change);
+    };
+    for pair in &batch.identities {
+        add(&|part| part.identities.push(pair.clone()));
+    }
+    for key in &batch.remove {
+        add(&|part| part.remove.push(key.clone()));
+    }
+    for object in &batch.put {
+        add(&|part| part.put.push(object.clone()));
+    }
+    parts
+}
+
+/// The first key after all that begin with a prefix.
+fn after_all(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}

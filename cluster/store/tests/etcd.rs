@@ -1,0 +1,111 @@
+//! A real etcd does what the model in memory does, and what a file does not have to: members end, answers are lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
+
+mod model;
+mod real_etcd;
+
+use model::{answers_as_the_model, labels, namespace, step};
+use proptest::test_runner::{Config, TestRunner};
+use real_etcd::{Etcd, eventually};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+use weft_store::{Batch, EtcdStore, Fence, Store, StoreError};
+use weft_types::Identity;
+
+const FENCE: Fence = Fence { generation: 1, term: 1, round: 0 };
+
+fn numbers(range: std::ops::Range<u32>) -> Batch {
+    let identities = range.map(|n| (Identity(n), labels((n % 250) as u8))).collect();
+    Batch { identities, ..Batch::default() }
+}
+
+#[test]
+fn an_etcd_answers_as_the_model() {
+    let etcd = Etcd::of(1);
+    drop(etcd.answering("/weft/"));
+    let cases = Cell::new(0);
+    let mut runner =
+        TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let steps = proptest::collection::vec(step(), 1..12);
+    let ran = runner.run(&steps, |steps| {
+        // A cluster of its own for each case; beside it others, which it does not see.
+        cases.set(cases.get() + 1);
+        answers_as_the_model(steps, || etcd.open(&format!("/weft/{:04}/", cases.get())));
+        Ok(())
+    });
+    ran.unwrap();
+}
+
+#[test]
+fn more_than_a_page_is_listed_whole_and_more_than_a_transaction_takes_is_written() {
+    let etcd = Etcd::of(1);
+    let mut store = etcd.answering("/weft/blue/");
+    store.raise("blue", None, FENCE).unwrap();
+    let objects = (0..=200).map(namespace).collect();
+    let batch = Batch { put: objects, ..numbers(256..2_756) };
+    store.write(FENCE, &batch).unwrap();
+    assert!(store.holds(&batch).unwrap());
+    let all = store.identities().unwrap();
+    assert_eq!(all.len(), 2_500);
+    assert!(all.windows(2).all(|two| two[0].0 < two[1].0), "in the order of their numbers");
+    assert_eq!(store.objects().unwrap().len(), 201);
+    // Every part compares the fence.
+    let late = store.write(Fence { term: 0, ..FENCE }, &batch);
+    assert!(matches!(late, Err(StoreError::Fenced { .. })), "{late:?}");
+}
+
+#[test]
+fn a_member_may_end_and_all_may_return() {
+    let mut etcd = Etcd::of(3);
+    let mut store = etcd.answering("/weft/blue/");
+    store.raise("blue", None, FENCE).unwrap();
+    store.write(FENCE, &numbers(256..300)).unwrap();
+
+    // Each in its turn, so the leader of that moment is among them.
+    for member in 0..3_u32 {
+        etcd.kill(member as usize);
+        let batch = numbers(300 + member..301 + member);
+        eventually(|| match store.write(FENCE, &batch) {
+            Ok(()) => Some(()),
+            Err(StoreError::Ambiguous { .. } | StoreError::Failed { .. }) => None,
+            Err(other) => panic!("{other}"),
+        });
+        assert!(eventually(|| store.holds(&batch).ok()), "what was said to be written is there");
+        etcd.start(member as usize);
+        // Two of three are there again before the next one ends.
+        eventually(|| {
+            EtcdStore::open(&etcd.endpoints()[member as usize..][..1], "/weft/blue/")
+                .ok()?
+                .founded()
+                .ok()
+        });
+    }
+
+    // Without any the outcome of a write is open, and that is said in time.
+    (0..3).for_each(|member| etcd.kill(member));
+    let begun = Instant::now();
+    let lost = store.write(FENCE, &numbers(400..401));
+    assert!(matches!(lost, Err(StoreError::Ambiguous { .. })), "{lost:?}");
+    assert!(matches!(store.identities(), Err(StoreError::Failed { .. })));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+
+    (0..3).for_each(|member| etcd.start(member));
+    let there = eventually(|| store.holds(&numbers(400..401)).ok());
+    assert!(!there, "nobody was there to write it");
+    assert_eq!(eventually(|| store.identities().ok()).len(), 47);
+    let late = Fence { term: 0, ..FENCE };
+    let found = eventually(|| match store.write(late, &numbers(400..401)) {
+        Err(StoreError::Fenced { found, .. }) => Some(found),
+        Err(StoreError::Ambiguous { .. }) => None,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(found, Some(FENCE));
+}
