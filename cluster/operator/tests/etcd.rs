@@ -1,5 +1,5 @@
 //! An operator whose store is a real etcd.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 #[path = "../../store/tests/real_etcd/mod.rs"]
 mod real_etcd;
