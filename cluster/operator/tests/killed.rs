@@ -56,6 +56,7 @@ fn victim() {
     let config = Config {
         cluster: "blue".to_owned(),
         state_dir: dir.join("state"),
+        etcd: Vec::new(),
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_socket: dir.join("operator.sock"),
         ca: dir.join("keys/ca.pem"),
