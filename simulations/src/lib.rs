@@ -20,5 +20,5 @@ mod world;
 pub use invariant::{Invariant, Violation};
 pub use report::{Counts, Report};
 pub use sabotage::Sabotage;
-pub use scenario::{Scenario, ScenarioError};
+pub use scenario::{Scenario, ScenarioError, Size};
 pub use world::run;

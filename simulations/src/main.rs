@@ -25,6 +25,9 @@ enum Command {
         /// How many seeds, one after another.
         #[arg(long, default_value_t = 1)]
         seeds: u64,
+        /// As large and as long as the scenario is in full: 1000 agents for minutes.
+        #[arg(long)]
+        full: bool,
         /// Agents; as the scenario says when absent.
         #[arg(long, value_name = "N")]
         nodes: Option<usize>,
@@ -66,8 +69,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { scenario, seed, seeds, nodes, seconds, output } => {
+        Command::Run { scenario, seed, seeds, full, nodes, seconds, output } => {
             let mut scenario = Scenario::find(&scenario)?;
+            if full {
+                scenario = scenario.in_full();
+            }
             if let Some(nodes) = nodes {
                 scenario = scenario.with_agents(nodes);
             }

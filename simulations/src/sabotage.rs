@@ -12,4 +12,6 @@ pub enum Sabotage {
     FenceNotCompared,
     /// A new leader does not look at what the store has and the log has not.
     RecordNotAdopted,
+    /// An operator that is behind an agent has it begin anew with what it has itself.
+    OldSnapshotGiven,
 }

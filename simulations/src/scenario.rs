@@ -25,6 +25,9 @@ pub struct Scenario {
     pub clients: usize,
     /// Simulated seconds of faults and traffic; a quiet phase follows.
     pub seconds: u64,
+    /// How large and how long it is when it is run in full.
+    #[serde(default)]
+    pub full: Size,
     /// What clients want.
     #[serde(default)]
     pub(crate) habits: Habits,
@@ -50,6 +53,22 @@ pub struct Scenario {
     pub(crate) faults: Vec<Fault>,
     /// What a run must have had to count.
     pub(crate) minimum: Minimum,
+}
+
+/// How large and how long.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Size {
+    /// Agents.
+    pub agents: usize,
+    /// Simulated seconds.
+    pub seconds: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { agents: 1000, seconds: 300 }
+    }
 }
 
 /// What a run must have had: one that has not is void.
@@ -166,6 +185,12 @@ impl Scenario {
             ))),
             (false, false) => Ok(scenario),
         }
+    }
+
+    /// The same, as large and as long as in full.
+    pub fn in_full(self) -> Self {
+        let Size { agents, seconds } = self.full;
+        self.with_agents(agents).with_seconds(seconds)
     }
 
     /// The same with so many agents.

@@ -15,9 +15,10 @@ impl SimStore {
     pub(crate) fn new(sabotage: Sabotage) -> Self {
         let comparing = match sabotage {
             Sabotage::FenceNotCompared => Comparing::Never,
-            Sabotage::None | Sabotage::AnswerBeforeDurability | Sabotage::RecordNotAdopted => {
-                Comparing::Always
-            }
+            Sabotage::None
+            | Sabotage::AnswerBeforeDurability
+            | Sabotage::RecordNotAdopted
+            | Sabotage::OldSnapshotGiven => Comparing::Always,
         };
         Self { contents: MemoryStore::new(comparing), down_until: Micros(0) }
     }

@@ -43,3 +43,9 @@ fn a_record_that_is_not_adopted_is_noticed() {
     let broken = broken(&Scenario::find("store-outage").unwrap(), Sabotage::RecordNotAdopted);
     assert!(broken.contains(&Invariant::Converges), "{broken:?}");
 }
+
+#[test]
+fn an_old_snapshot_is_noticed() {
+    let broken = broken(&Scenario::find("reconnect-storm").unwrap(), Sabotage::OldSnapshotGiven);
+    assert!(broken.contains(&Invariant::NeverBack), "{broken:?}");
+}

@@ -84,6 +84,16 @@ fn identity_churn() {
 }
 
 #[test]
+#[ignore = "half an hour of simulated time and a thousand agents: make test-long"]
+fn every_scenario_holds_in_full() {
+    for name in Scenario::names() {
+        let report = run(&Scenario::find(name).unwrap().in_full(), 1, Sabotage::None);
+        println!("{report}");
+        assert!(report.holds());
+    }
+}
+
+#[test]
 fn every_scenario_has_a_test() {
     let here = include_str!("scenarios.rs");
     for name in Scenario::names() {
@@ -107,6 +117,17 @@ fn a_run_without_its_faults_is_void() {
     assert_eq!(report.void.as_deref(), Some("0 faults hit, of at least 1"));
     assert!(!report.holds());
     assert!(report.to_string().contains("weft-sim run calm --seed 1"));
+}
+
+#[test]
+fn a_longer_run_needs_as_much_by_the_second() {
+    let text = "{ name: calm, about: nothing, agents: 1, clients: 1, seconds: 2, faults: [],
+        minimum: { faults: 0, answers: 1 } }";
+    let calm = Scenario::parse("calm", text).unwrap();
+    assert!(run(&calm, 1, Sabotage::None).holds());
+    let demanding = Scenario::parse("calm", &text.replace("answers: 1 ", "answers: 100 ")).unwrap();
+    let report = run(&demanding.with_seconds(4), 1, Sabotage::None);
+    assert!(report.void.unwrap().contains("of at least 200"));
 }
 
 #[test]

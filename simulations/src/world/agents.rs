@@ -4,7 +4,8 @@ use super::{Event, World};
 use crate::{
     agent::Told,
     invariant::Invariant,
-    operator::{Question, Running},
+    operator::{Question, Running, revision},
+    sabotage::Sabotage,
     time::Micros,
 };
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ impl World {
     /// An operator answers all who asked, and whom there is something to tell.
     pub(super) fn beat(&mut self, member: MemberId) {
         let now = self.now;
+        let careless = self.sabotage == Sabotage::OldSnapshotGiven;
         let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
             return;
         };
@@ -77,7 +79,10 @@ impl World {
         let mut told: BTreeMap<Option<Revision>, Told> = BTreeMap::new();
         let mut answers = Vec::new();
         for (agent, question) in std::mem::take(&mut running.questions) {
-            let answer = told.entry(question.held).or_insert_with(|| running.tell(question.held));
+            let answer = told.entry(question.held).or_insert_with(|| {
+                let follows = |held: &Revision| !careless || *held <= revision(running.index);
+                running.tell(question.held.filter(follows))
+            });
             if matches!(answer, Told::Nothing) && now < question.since + PING {
                 running.questions.insert(agent, question);
             } else {
