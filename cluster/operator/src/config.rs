@@ -16,7 +16,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Members of an etcd, as http://10.0.0.1:2379,http://10.0.0.2:2379: the store is there then, under /weft/CLUSTER/,
     /// and not in store.redb.
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub etcd: Vec<String>,
     /// Where agents connect.
     #[arg(long, default_value = "0.0.0.0:4900")]

@@ -40,7 +40,7 @@ pub enum FoundingError {
     },
     /// The two files do not belong together.
     #[error(
-        "begin with log.redb of generation {log} and store.redb of generation {store}: they are not of one life. Put the right store.redb back; or remove log.redb, and the cluster is founded anew from the store"
+        "begin with log.redb of generation {log} and a store of generation {store}: they are not of one life. Put the right store back; or remove log.redb, and the cluster is founded anew from the store"
     )]
     Apart {
         /// The log's generation.
@@ -50,7 +50,7 @@ pub enum FoundingError {
     },
     /// The store lacks something that was published.
     #[error(
-        "begin: log.redb names identity {number} and store.redb does not: it is an older copy. Put the newer store.redb back; or remove log.redb, and the cluster is founded anew from the store"
+        "begin: log.redb names identity {number} and the store does not: it is an older copy. Put the newer store back; or remove log.redb, and the cluster is founded anew from the store"
     )]
     OldStore {
         /// The number.

@@ -3,6 +3,8 @@
 //! Every write compares the fence in its own transaction, so that who was deposed changes nothing, however late its
 //! message comes. A write whose answer did not come is ambiguous: it is there, or it is not, or it is still under way.
 
+mod connection;
+
 use crate::{
     Batch, Fence, Store, StoreError, failed,
     keys::{
@@ -10,103 +12,43 @@ use crate::{
     },
     table::{decode, encode},
 };
+use connection::Connection;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, KeyValue, KvClient,
-    Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, future::Future, sync::mpsc, time::Duration};
-use tokio::runtime::Runtime;
+use std::collections::BTreeMap;
 use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
-/// How long a call may take: some of etcd's elections (1 s each by default), less than anybody waits for an answer.
-const WITHIN: Duration = Duration::from_secs(5);
 /// What a transaction may have beside the fence (etcd: `--max-txn-ops` is 128 by default).
 const MOST_OPERATIONS: usize = 126;
 const WRITE: &str = "write to the store";
 /// Keys that are listed by one request.
 const PAGE: i64 = 1000;
 
-/// A cluster's part of an etcd. Calls block until there is an answer, or [`WITHIN`] is over.
+/// A cluster's part of an etcd. A call blocks its thread for at most five seconds.
 pub struct EtcdStore {
-    kv: KvClient,
+    etcd: Connection,
     prefix: String,
-    runtime: Background,
-}
-
-/// Drives the connection, between calls too. None once it is dropped, which waits for nothing.
-struct Background(Option<Runtime>);
-
-impl Background {
-    fn start() -> std::io::Result<Self> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).thread_name("etcd").enable_all().build()?;
-        Ok(Self(Some(runtime)))
-    }
-
-    /// What becomes of a call there. The caller's thread may be one that runs tasks of its own.
-    fn wait<T: Send + 'static>(
-        &self,
-        call: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Unanswered> {
-        let (tell, told) = mpsc::sync_channel(1);
-        let Some(runtime) = &self.0 else { return Err(Unanswered::Late) };
-        runtime.spawn(async move {
-            // Who asked waits for it.
-            drop(tell.send(tokio::time::timeout(WITHIN, call).await));
-        });
-        match told.recv() {
-            Ok(Ok(answer)) => answer.map_err(Unanswered::Refused),
-            Ok(Err(_)) | Err(_) => Err(Unanswered::Late),
-        }
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl EtcdStore {
     /// The part of an etcd under a prefix such as `/weft/blue/`. An etcd that is away is not an error yet: calls wait for it.
     pub fn open(endpoints: &[String], prefix: &str) -> Result<Self, StoreError> {
-        let action = "connect to etcd";
-        let at = endpoints.join(", ");
-        if endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
-            let problem =
-                "TLS to etcd is not supported yet: name its members as http://ADDRESS:PORT";
-            return Err(failed(action, format!("{at}: {problem}")));
-        }
-        let runtime = Background::start().map_err(|error| failed(action, error))?;
-        let options = ConnectOptions::new()
-            .with_connect_timeout(WITHIN)
-            .with_keep_alive(WITHIN, WITHIN)
-            .with_keep_alive_while_idle(true);
-        let endpoints = endpoints.to_vec();
-        let client = runtime
-            .wait(async move { Client::connect(endpoints, Some(options)).await })
-            .map_err(|error| failed(action, format!("{at}: {error}")))?;
-        Ok(Self { kv: client.kv_client(), prefix: prefix.to_owned(), runtime })
+        let etcd = Connection::open(endpoints).map_err(|why| failed("connect to etcd", why))?;
+        Ok(Self { etcd, prefix: prefix.to_owned() })
     }
 
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    fn transact(&self, txn: Txn) -> Result<TxnResponse, Unanswered> {
-        let mut kv = self.kv.clone();
-        self.runtime.wait(async move { kv.txn(txn).await })
-    }
-
     fn read(&self, action: &'static str, txn: Txn) -> Result<TxnResponse, StoreError> {
-        self.transact(txn).map_err(|problem| failed(action, problem))
+        self.etcd.transact(txn).map_err(|problem| failed(action, problem))
     }
 
     fn change(&self, action: &'static str, txn: Txn) -> Result<TxnResponse, StoreError> {
-        self.transact(txn).map_err(|problem| match problem.changed_nothing() {
+        self.etcd.transact(txn).map_err(|problem| match problem.changed_nothing() {
             true => failed(action, problem),
             false => StoreError::Ambiguous { action, problem: problem.to_string() },
         })
@@ -124,9 +66,7 @@ impl EtcdStore {
         loop {
             let options =
                 GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
-            let mut kv = self.kv.clone();
-            let page = self.runtime.wait(async move { kv.get(from, Some(options)).await });
-            let page = page.map_err(|problem| failed(action, problem))?;
+            let page = self.etcd.get(from, options).map_err(|problem| failed(action, problem))?;
             revision = page.header().map_or(revision, etcd_client::ResponseHeader::revision);
             for record in page.kvs() {
                 all.push(decode(&self.name(record), record.value())?);
@@ -318,31 +258,6 @@ impl Store for EtcdStore {
     }
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-enum Unanswered {
-    #[error("{0}")]
-    Refused(Error),
-    #[error("no answer within {} s", WITHIN.as_secs())]
-    Late,
-}
-
-impl Unanswered {
-    /// Whether etcd said that it did not do it; all else leaves it open.
-    fn changed_nothing(&self) -> bool {
-        use tonic::Code;
-        let Self::Refused(Error::GRpcStatus(status)) = self else { return false };
-        matches!(
-            status.code(),
-            Code::InvalidArgument
-                | Code::ResourceExhausted
-                | Code::PermissionDenied
-                | Code::Unauthenticated
-                | Code::FailedPrecondition
-        )
-    }
-}
-
 fn fenced(action: &'static str, expected: Option<Fence>, found: Option<Fence>) -> StoreError {
     StoreError::Fenced { action, expected, found }
 }
@@ -350,7 +265,7 @@ fn fenced(action: &'static str, expected: Option<Fence>, found: Option<Fence>) -
 /// What the gets of a transaction found.
 fn records(answer: &TxnResponse) -> impl Iterator<Item = KeyValue> + use<> {
     answer.op_responses().into_iter().flat_map(|response| match response {
-        TxnOpResponse::Get(found) => GetResponse::kvs(&found).to_vec(),
+        TxnOpResponse::Get(found) => found.kvs().to_vec(),
         _ => Vec::new(),
     })
 }

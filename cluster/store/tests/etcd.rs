@@ -15,6 +15,7 @@ use proptest::test_runner::{Config, TestRunner};
 use real_etcd::{Etcd, eventually};
 use std::{
     cell::Cell,
+    net::TcpListener,
     time::{Duration, Instant},
 };
 use weft_store::{Batch, EtcdStore, Fence, Store, StoreError};
@@ -60,6 +61,31 @@ fn more_than_a_page_is_listed_whole_and_more_than_a_transaction_takes_is_written
     // Every part compares the fence.
     let late = store.write(Fence { term: 0, ..FENCE }, &batch);
     assert!(matches!(late, Err(StoreError::Fenced { .. })), "{late:?}");
+}
+
+#[test]
+fn whoever_is_not_there_is_passed_over() {
+    let etcd = Etcd::of(1);
+    drop(etcd.answering("/weft/"));
+    // Refused at once, as by a member that has ended; calls go to both in turn.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoints = [format!("http://{nobody}"), etcd.endpoints().remove(0)];
+    let mut store = EtcdStore::open(&endpoints, "/weft/blue/").unwrap();
+    store.raise("blue", None, FENCE).unwrap();
+    for number in 256..276 {
+        store.write(FENCE, &numbers(number..number + 1)).unwrap();
+        assert_eq!(store.identities().unwrap().len(), number as usize - 255);
+    }
+}
+
+#[test]
+fn who_is_nowhere_is_named() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let store = EtcdStore::open(&[format!("http://{nobody}")], "/weft/blue/").unwrap();
+    let said = store.founded().unwrap_err().to_string();
+    let wanted =
+        format!("read the fence: etcd at http://{nobody}: tcp connect error: Connection refused");
+    assert!(said.starts_with(&wanted), "{said}");
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! A connection to etcd that is driven by a thread of its own, between calls too.
+
+use etcd_client::{
+    Client, ConnectOptions, Error, GetOptions, GetResponse, KvClient, Txn, TxnResponse,
+};
+use std::{error::Error as _, fmt, future::Future, sync::mpsc, time::Duration};
+use tokio::{
+    runtime::Runtime,
+    time::{Instant, sleep, timeout_at},
+};
+use tonic::Code;
+
+/// How long a call may take: some of etcd's elections (1 s each by default), less than anybody waits for an answer.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Before another member is tried when one is not there.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// To all members; calls go to each in turn.
+pub(super) struct Connection {
+    kv: KvClient,
+    /// The members, in words.
+    at: String,
+    runtime: Background,
+}
+
+impl Connection {
+    /// Nobody need be there yet.
+    pub(super) fn open(endpoints: &[String]) -> Result<Self, String> {
+        let at = endpoints.join(", ");
+        if endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
+            return Err(format!(
+                "{at}: TLS to etcd is not supported yet: name its members as http://ADDRESS:PORT"
+            ));
+        }
+        let runtime = Background::start().map_err(|error| error.to_string())?;
+        let options = ConnectOptions::new()
+            .with_connect_timeout(WITHIN)
+            .with_keep_alive(WITHIN, WITHIN)
+            .with_keep_alive_while_idle(true);
+        let endpoints = endpoints.to_vec();
+        let client = runtime
+            .wait(async move { Client::connect(endpoints, Some(options)).await })
+            .ok_or_else(|| format!("{at}: no connection was begun"))?
+            .map_err(|error| format!("{at}: {error}"))?;
+        Ok(Self { kv: client.kv_client(), at, runtime })
+    }
+
+    pub(super) fn transact(&self, txn: Txn) -> Result<TxnResponse, Unanswered> {
+        self.call(move |mut kv| {
+            let txn = txn.clone();
+            async move { kv.txn(txn).await }
+        })
+    }
+
+    pub(super) fn get(&self, key: Vec<u8>, options: GetOptions) -> Result<GetResponse, Unanswered> {
+        self.call(move |mut kv| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { kv.get(key, Some(options)).await }
+        })
+    }
+
+    /// Whoever is not there is passed over: what was not sent may be sent again.
+    fn call<T: Send + 'static, F: Future<Output = Result<T, Error>> + Send>(
+        &self,
+        call: impl Fn(KvClient) -> F + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let kv = self.kv.clone();
+        let calling = async move {
+            let until = Instant::now() + WITHIN;
+            loop {
+                match timeout_at(until, call(kv.clone())).await {
+                    Ok(Err(error)) if was_not_sent(&error) && Instant::now() + PAUSE < until => {
+                        sleep(PAUSE).await;
+                    }
+                    Ok(answer) => return answer.map_err(Some),
+                    Err(_) => return Err(None),
+                }
+            }
+        };
+        let answer = self.runtime.wait(calling).unwrap_or(Err(None));
+        answer.map_err(|error| Unanswered { at: self.at.clone(), error })
+    }
+}
+
+/// Whether no connection was made.
+fn was_not_sent(error: &Error) -> bool {
+    let Error::GRpcStatus(status) = error else { return false };
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    at: String,
+    /// None when it was too late.
+    error: Option<Error>,
+}
+
+impl Unanswered {
+    /// Whether etcd said that it did not do it; all else leaves it open.
+    pub(super) fn changed_nothing(&self) -> bool {
+        let Some(Error::GRpcStatus(status)) = &self.error else { return false };
+        matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::ResourceExhausted
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::FailedPrecondition
+        )
+    }
+}
+
+impl fmt::Display for Unanswered {
+    /// With the first cause, without those between.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "etcd at {}: ", self.at)?;
+        match &self.error {
+            None => write!(f, "no answer within {} s", WITHIN.as_secs()),
+            Some(Error::GRpcStatus(status)) => {
+                write!(f, "{}", status.message())?;
+                let mut cause = status.source();
+                while let Some(deeper) = cause.and_then(std::error::Error::source) {
+                    cause = Some(deeper);
+                }
+                cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            Some(other) => write!(f, "{other}"),
+        }
+    }
+}
+
+/// None once it is dropped, which waits for nothing.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn start() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("etcd").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// What comes of something there; none if it came to no end. The caller's thread may be one that runs tasks of its own.
+    fn wait<T: Send + 'static>(&self, what: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.0.as_ref()?.spawn(async move {
+            // Who asked waits for it.
+            drop(tell.send(what.await));
+        });
+        told.recv().ok()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
