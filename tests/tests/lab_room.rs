@@ -4,13 +4,17 @@
 mod agents;
 
 use agents::{PATIENCE, ask, comes_to};
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 use weft_api::{
     agent::{Answer, Request, Status},
     operator,
     transport::{Client, Options},
 };
-use weft_tests::lab::{Lab, is_root, weft};
+use weft_tests::lab::{Lab, is_root, program, weft};
 use weft_types::{Node, NodeName, Object};
 
 const PODS: &str = "
@@ -84,6 +88,29 @@ fn root_a_policy_without_room_is_refused_by_name_and_changes_nothing() {
     assert_eq!(weft(&["status", "--lab", &lab.name]).status.code(), Some(0));
     assert_eq!(lab.probe(&[]), before);
     assert_eq!(weft(&["policy", "wait", "--lab", &lab.name]).status.code(), Some(0));
+
+    // What was said at `lab up` is said to agents that are started later, too.
+    for node in ["node1", "node2"] {
+        lab.does(&["agent", "kill", "--node", node]);
+        lab.does(&["agent", "start", "--node", node]);
+    }
+    let path = file("policy.yaml", &policy);
+    let apply = ["lab", "apply", "--name", &lab.name, "-f", &path];
+    let mut applying =
+        Command::new(program("weft")).args(apply).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    loop {
+        let status = weft(&["status", "--lab", &lab.name]);
+        let table = String::from_utf8_lossy(&status.stdout).into_owned();
+        if table.contains("come from room/too-much ingress[0]") {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{table}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It would wait until the kernel follows.
+    applying.kill().unwrap();
+    applying.wait().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
