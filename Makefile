@@ -20,8 +20,9 @@ setup: ## Install what is missing to build (asks on a terminal; YES=1: does not)
 
 build: setup ## Build everything, optimised
 	@echo "building the programs (cold: some minutes)"
-	@$(CARGO) build --release --locked --bin weft --bin weft-agent --bin weft-operator --bin weft-cni \
-		-p weft -p weft-agent -p weft-operator -p weft-cni
+	@$(CARGO) build --release --locked --bin weft --bin weft-agent --bin weft-operator -p weft -p weft-agent -p weft-operator
+	@# Linked statically: it runs on hosts with another C library or an older one, and every ADD waits for its start.
+	@$(CARGO) rustc --release --locked --bin weft-cni -p weft-cni -- -C target-feature=+crt-static
 
 lab: build ## Show a two-node fabric with real packets; takes it down again (KEEP=1: not)
 	@$(SUDO) env BIN="$(abspath $(BIN))" SHOP="$(SHOP)" LAB="$(LAB)" KEEP="$(KEEP)" SUDO="$(SUDO)" .ci/lab

@@ -37,7 +37,7 @@ pub fn from_pod(
         return related::from_pod(ctx, scratch, packet, ifindex);
     }
     let tracked = table::begin(&packet.tuple);
-    let found = table::find(&tracked);
+    let found = table::find(&tracked, &packet.tuple);
     // A flow's entry says whose packets come by which interface, without another look-up.
     if !found.as_ref().is_some_and(|found| found.sender_is_behind(&tracked, ifindex)) {
         let endpoint = endpoint(ifindex)?;
@@ -83,7 +83,7 @@ pub fn to_pod(
         return related::to_pod(ctx, scratch, packet, ifindex);
     }
     let tracked = table::begin(&packet.tuple);
-    let found = table::find(&tracked);
+    let found = table::find(&tracked, &packet.tuple);
     if found.is_none() {
         match Kernel.endpoint(ifindex) {
             None => return Err(Dropped::bare(DropReason::EndpointNotReady, INGRESS)),
@@ -124,7 +124,7 @@ pub fn from_net(
         Err(_) => return Ok(Pass::Stack),
     }
     let tracked = table::begin(&packet.tuple);
-    let found = table::find(&tracked);
+    let found = table::find(&tracked, &packet.tuple);
     if found.is_none() && !for_pod(packet) {
         return Ok(Pass::Stack);
     }

@@ -164,7 +164,7 @@ fn judged_again<'s>(
 #[inline(always)]
 pub fn report(scratch: &mut Scratch, quoted: &Tuple) -> Result<Option<Pass>, Dropped> {
     let tracked = begin(quoted);
-    let Some(found) = find(&tracked) else { return Ok(None) };
+    let Some(found) = find(&tracked, quoted) else { return Ok(None) };
     let from_opener = !found.from_opener;
     let Scratch { flow, found: judgement, path } = scratch;
     match related::report(found.flow(), quoted, found.from_opener, tracked.epoch) {

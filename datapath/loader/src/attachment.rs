@@ -11,7 +11,8 @@ use aya::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
         tc::{
-            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+            NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError,
+            TcHandle, qdisc_add_clsact,
         },
     },
     util::KernelVersion,
@@ -58,14 +59,70 @@ impl Attachment {
     }
 }
 
-/// Puts a program in front of an interface as a filter, or in the place of the one that was put there before.
-pub(crate) fn filter(
-    program: &mut SchedClassifier,
+/// The clsact qdisc of an interface, where its filters are.
+pub(crate) struct Clsact {
     ifindex: u32,
-    direction: TcAttachType,
-) -> Result<Placed, KernelError> {
-    filter_clsact(program, ifindex, direction)
-        .map_err(|e| unusable(format!("attach to interface {ifindex} by clsact"), &*e))
+    interface: String,
+    /// Made just now, it has no filter that could be looked for.
+    is_new: bool,
+}
+
+impl Clsact {
+    /// Finds it, or makes it.
+    pub(crate) fn of(ifindex: u32) -> Result<Self, KernelError> {
+        let find = || -> Result<Self, Box<dyn Error + Send + Sync>> {
+            let interface = interface_name(ifindex)?;
+            let is_new = match qdisc_add_clsact(&interface) {
+                Ok(()) => true,
+                Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => false,
+                Err(error) => return Err(error.into()),
+            };
+            Ok(Self { ifindex, interface, is_new })
+        };
+        find().map_err(|e| unusable(attach_to(ifindex), &*e))
+    }
+
+    /// Puts a program there as a filter, or in the place of the one that was put there before.
+    pub(crate) fn filter(
+        &self,
+        program: &mut SchedClassifier,
+        direction: TcAttachType,
+    ) -> Result<Placed, KernelError> {
+        self.put(program, direction).map_err(|e| unusable(attach_to(self.ifindex), &*e))
+    }
+
+    fn put(&self, program: &mut SchedClassifier, direction: TcAttachType) -> Attached {
+        let (id, placed) = match self.replace(program, direction)? {
+            Some(id) => (id, Placed::Over),
+            None => {
+                let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+                let options = TcAttachOptions::Netlink(options);
+                let id = program.attach_with_options(&self.interface, direction, options)?;
+                (id, Placed::Anew)
+            }
+        };
+        // Dropped, it would take the filter away, and the pods' packets with it when the agent ends.
+        mem::forget(program.take_link(id)?);
+        Ok(placed)
+    }
+
+    /// Puts a program in the place of our filter, if there is one.
+    fn replace(
+        &self,
+        program: &mut SchedClassifier,
+        direction: TcAttachType,
+    ) -> Result<Option<SchedClassifierLinkId>, Box<dyn Error + Send + Sync>> {
+        if self.is_new {
+            return Ok(None);
+        }
+        let name = &self.interface;
+        let present = SchedClassifierLink::attached(name, direction, PRIORITY, HANDLE, None)?;
+        Ok(program.attach_to_link(present).ok())
+    }
+}
+
+fn attach_to(ifindex: u32) -> String {
+    format!("attach to interface {ifindex} by clsact")
 }
 
 /// How a program came to its place.
@@ -113,28 +170,6 @@ fn replace_in_link(program: &mut SchedClassifier, pin: &Path) -> Attached {
     // The pin keeps the link.
     drop(program.take_link(id)?);
     Ok(Placed::Over)
-}
-
-fn filter_clsact(program: &mut SchedClassifier, ifindex: u32, direction: TcAttachType) -> Attached {
-    let interface = interface_name(ifindex)?;
-    match qdisc_add_clsact(&interface) {
-        Ok(()) => {}
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let present = SchedClassifierLink::attached(&interface, direction, PRIORITY, HANDLE, None)?;
-    let (id, placed) = match program.attach_to_link(present) {
-        Ok(id) => (id, Placed::Over),
-        // There is no filter of ours yet.
-        Err(_) => {
-            let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-            let options = TcAttachOptions::Netlink(options);
-            (program.attach_with_options(&interface, direction, options)?, Placed::Anew)
-        }
-    };
-    // Dropped, it would take the filter away, and the pods' packets with it when the agent ends.
-    mem::forget(program.take_link(id)?);
-    Ok(placed)
 }
 
 fn interface_name(ifindex: u32) -> std::io::Result<String> {

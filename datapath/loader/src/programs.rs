@@ -1,7 +1,7 @@
 //! [`Programs`]: loads the embedded objects over the pinned maps and attaches their programs.
 
 use crate::{
-    attachment::{Attachment, Placed, filter, unlink, unusable},
+    attachment::{Attachment, Clsact, Placed, unlink, unusable},
     kernel::{KernelError, Programs},
     maps::{failed, pin_name},
     objects,
@@ -115,7 +115,8 @@ fn classifier<'o>(
 impl Programs for RealPrograms {
     fn attach_pod(&self, ifindex: u32) -> Result<usize, KernelError> {
         let mut objects = self.objects()?;
-        let place = |(name, way)| filter(classifier(&mut objects.pod, name)?, ifindex, way);
+        let clsact = Clsact::of(ifindex)?;
+        let place = |(name, way)| clsact.filter(classifier(&mut objects.pod, name)?, way);
         missing(POD.into_iter().map(place))
     }
 
@@ -134,7 +135,7 @@ impl Programs for RealPrograms {
         let program = classifier(&mut objects.net, name)?;
         // What it does not take goes by the node's stack, and `to_pod` judges it: there is nothing behind its link.
         let filtered = match self.attachment {
-            Attachment::Clsact => filter(program, ifindex, way),
+            Attachment::Clsact => Clsact::of(ifindex)?.filter(program, way),
             Attachment::Tcx => Ok(Placed::Over),
         };
         let linked = self.attachment.link(program, ifindex, way, &self.pin(name, ifindex));

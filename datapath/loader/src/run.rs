@@ -41,9 +41,21 @@ pub struct Runnable {
 impl Runnable {
     /// A classifier that lets every packet pass: what running any program costs at least.
     pub fn empty() -> Result<Self, KernelError> {
-        let program = sys::load_classifier(&EMPTY);
-        let program = program.map_err(failed("load the empty program".to_owned()))?;
-        Ok(Self { program, name: "the empty program".to_owned() })
+        Self::of("the empty program", &EMPTY)
+    }
+
+    /// A classifier of these instructions (`struct bpf_insn`, as numbers of this machine's byte order), called `name` in errors.
+    pub fn of(name: &str, instructions: &[u64]) -> Result<Self, KernelError> {
+        let program = sys::load_classifier(instructions);
+        let program = program.map_err(failed(format!("load {name}")))?;
+        Ok(Self { program, name: name.to_owned() })
+    }
+
+    /// Puts it in front of what comes in at an interface of the calling thread's network namespace, by TCX, for as long as
+    /// what comes back is kept.
+    pub fn attach(&self, ifindex: u32) -> Result<Attached, KernelError> {
+        let link = sys::attach_ingress(self.program.as_fd(), ifindex);
+        link.map(Attached).map_err(failed(format!("attach {} to interface {ifindex}", self.name)))
     }
 
     /// Runs it.
@@ -54,6 +66,10 @@ impl Runnable {
             .map_err(failed(format!("run {} on a packet at interface {ifindex}", self.name)))
     }
 }
+
+/// A program that is in front of an interface until this is dropped.
+#[derive(Debug)]
+pub struct Attached(#[expect(dead_code, reason = "the link ends when it is closed")] OwnedFd);
 
 impl RealPrograms {
     /// One of the programs, over the maps that it uses in earnest.

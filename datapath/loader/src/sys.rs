@@ -27,6 +27,9 @@ const MAP_LOOKUP_AND_DELETE_ELEM: i64 = 21;
 const MAP_LOOKUP_BATCH: i64 = 24;
 const MAP_UPDATE_BATCH: i64 = 26;
 const MAP_DELETE_BATCH: i64 = 27;
+const LINK_CREATE: i64 = 28;
+/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
+const TCX_INGRESS: u32 = 46;
 /// `BPF_MAP_TYPE_LPM_TRIE`.
 const TYPE_LPM_TRIE: u32 = 11;
 /// `BPF_NOEXIST`.
@@ -100,6 +103,18 @@ struct Load {
     kernel_version: u32,
     flags: u32,
     name: [u8; 16],
+}
+
+/// With what TCX adds: no place relative to others'.
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    pad: u32,
+    revision: u64,
 }
 
 #[repr(C)]
@@ -318,8 +333,22 @@ pub(crate) fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
     attributes.instruction_count = u32::try_from(instructions.len()).map_err(io::Error::other)?;
     attributes.instructions = instructions.as_ptr() as u64;
     attributes.license = c"GPL".as_ptr() as u64;
-    attributes.name = *b"weft_empty\0\0\0\0\0\0";
+    attributes.name = *b"weft_bare\0\0\0\0\0\0\0";
     descriptor(bpf(PROG_LOAD, &mut attributes)?)
+}
+
+/// A link of a classifier in front of what comes in at an interface; it ends when it is closed.
+pub(crate) fn attach_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let mut attributes = LinkCreate {
+        program: number(program),
+        ifindex,
+        attach_type: TCX_INGRESS,
+        flags: 0,
+        relative: 0,
+        pad: 0,
+        revision: 0,
+    };
+    descriptor(bpf(LINK_CREATE, &mut attributes)?)
 }
 
 /// Runs a classifier `repeat` times on one buffer, which is not made new between the times: what it

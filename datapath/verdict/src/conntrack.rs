@@ -138,6 +138,12 @@ pub fn opens(tuple: &Tuple) -> bool {
     !connects(tuple.protocol) || connection::opens(tuple.control)
 }
 
+/// Whether a packet is one of those that open a connection: the first, or its answer.
+#[inline(always)]
+pub fn is_of_opening(tuple: &Tuple) -> bool {
+    connects(tuple.protocol) && tuple.control & connection::SYN != 0
+}
+
 /// Whether anything may follow a packet that has no flow: after what gives a connection up nothing does.
 #[inline(always)]
 pub fn begins_something(tuple: &Tuple) -> bool {

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! Links, addresses, routes and permanent neighbours are those that Weft gives its pods; there is no
-//! program, no packet filter and no connection tracking.
+//! program, no packet filter and no connection tracking. [`Bare::redirected`] has the least of programs.
 
 use crate::{
     load::Ends,
     namespace::Namespace,
     program::{self, said},
+    redirect::{self, Leave},
 };
 use anyhow::{Context, Result};
 use std::{
@@ -22,6 +23,8 @@ use std::{
 use weft_datapath::{
     kernel::{LinkSpec, Links},
     links::{RealLinks, prepare_node},
+    rtnl::Network,
+    run::Attached,
 };
 
 /// The same as a lab's (`cli/src/lab`).
@@ -38,7 +41,11 @@ pub(crate) struct Bare {
     client: Namespace,
     near: Namespace,
     far: Namespace,
-    _others: [Namespace; 3],
+    nodes: [Namespace; 2],
+    /// The host sides of client, near and far.
+    links: [u32; 3],
+    programs: Vec<Attached>,
+    _bridge: Namespace,
 }
 
 impl Bare {
@@ -50,12 +57,37 @@ impl Bare {
         let prefix = |pod: Ipv4Addr| Ipv4Addr::from(u32::from(pod) & 0xffff_ff00);
         node(&first, NODES[0], &[(prefix(FAR), 24, NODES[1])])?;
         node(&second, NODES[1], &[(prefix(CLIENT), 24, NODES[0])])?;
-        Ok(Self {
-            client: pod(&first, CLIENT)?,
-            near: pod(&first, NEAR)?,
-            far: pod(&second, FAR)?,
-            _others: [bridge, first, second],
-        })
+        let (client, client_link) = pod(&first, CLIENT)?;
+        let (near, near_link) = pod(&first, NEAR)?;
+        let (far, far_link) = pod(&second, FAR)?;
+        let (nodes, links) = ([first, second], [client_link, near_link, far_link]);
+        Ok(Self { client, near, far, nodes, links, programs: vec![], _bridge: bridge })
+    }
+
+    /// The same with the least of programs instead of the nodes' routing ([`crate::redirect`]).
+    pub(crate) fn redirected() -> Result<Self> {
+        let mut bare = Self::up()?;
+        let [client, near, far] = bare.links;
+        let [first, second] = &bare.nodes;
+        let to_client = (CLIENT, Leave::Pod(client));
+        let mut programs = first.inside(|| {
+            let device = uplink()?;
+            let ways = [(NEAR, Leave::Pod(near)), (FAR, Leave::Device(device, NODES[1]))];
+            Ok(vec![
+                redirect::attach(client, &ways)?,
+                redirect::attach(near, &[to_client])?,
+                redirect::attach(device, &[to_client])?,
+            ])
+        })?;
+        programs.extend(second.inside(|| {
+            let device = uplink()?;
+            Ok([
+                redirect::attach(far, &[(CLIENT, Leave::Device(device, NODES[0]))])?,
+                redirect::attach(device, &[(FAR, Leave::Pod(far))])?,
+            ])
+        })?);
+        bare.programs = programs;
+        Ok(bare)
     }
 
     /// The way to a pod of the same node.
@@ -88,7 +120,13 @@ fn node(node: &Namespace, address: Ipv4Addr, routes: &[(Ipv4Addr, u8, Ipv4Addr)]
     })
 }
 
-fn pod(node: &Namespace, address: Ipv4Addr) -> Result<Namespace> {
+/// Index of the node's device.
+fn uplink() -> Result<u32> {
+    Ok(Network::here()?.device("eth0")?.context("find the node's device")?.index)
+}
+
+/// A pod, and its link's host side.
+fn pod(node: &Namespace, address: Ipv4Addr) -> Result<(Namespace, u32)> {
     let namespace = Namespace::create()?;
     let spec = LinkSpec {
         netns: namespace.path(),
@@ -97,11 +135,12 @@ fn pod(node: &Namespace, address: Ipv4Addr) -> Result<Namespace> {
         address,
         mtu: MTU,
     };
-    node.inside(|| {
-        RealLinks.plug(&spec)?;
-        Ok(RealLinks.open(&spec)?)
+    let link = node.inside(|| {
+        let link = RealLinks.plug(&spec)?;
+        RealLinks.open(&spec)?;
+        Ok(link.ifindex)
     })?;
-    Ok(namespace)
+    Ok((namespace, link))
 }
 
 /// Runs a batch of `ip` commands in the namespace of this thread.

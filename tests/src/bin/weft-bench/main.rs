@@ -11,6 +11,7 @@ mod load;
 mod measure;
 mod namespace;
 mod program;
+mod redirect;
 mod report;
 mod rounds;
 mod row;
@@ -43,7 +44,7 @@ const ROUNDS_THAT_COUNT: usize = 7;
 /// absolute figures of two. WORKED says whether what was measured did its job: a row that did not shows
 /// FAIL. Rows are not judged when others used more than half a CPU meanwhile.
 ///
-/// Needs root, the release build (`make build`) and about four minutes; --quick shows in half a minute
+/// Needs root, the release build (`make build`) and about five minutes; --quick shows in half a minute
 /// that all of it runs.
 #[derive(Parser)]
 #[command(name = "weft-bench", version, after_help = examples())]

@@ -19,13 +19,21 @@ pub(crate) const MEASUREMENT: Measurement = Measurement {
     about: "TCP and UDP round trips and streams between pods against a bare veth route",
     plans: &[
         rate("tcp-rr-node", "TCP RR, same node", Some(Target::AtLeast(1.03))),
+        over_redirects("tcp-rr-node-redirects", Unit::PerSecond),
         rate("tcp-rr-across", "TCP RR, across nodes", Some(Target::AtLeast(1.10))),
+        over_redirects("tcp-rr-across-redirects", Unit::PerSecond),
         rate("tcp-crr-node", "TCP CRR, same node", Some(Target::AtLeast(1.06))),
+        over_redirects("tcp-crr-node-redirects", Unit::PerSecond),
         rate("tcp-crr-across", "TCP CRR, across nodes", Some(Target::AtLeast(1.06))),
+        over_redirects("tcp-crr-across-redirects", Unit::PerSecond),
         rate("udp-rr-node", "UDP RR, same node", None),
+        over_redirects("udp-rr-node-redirects", Unit::PerSecond),
         rate("udp-rr-across", "UDP RR, across nodes", None),
+        over_redirects("udp-rr-across-redirects", Unit::PerSecond),
         stream("tcp-stream-node", "TCP stream, same node"),
+        over_redirects("tcp-stream-node-redirects", Unit::GigabitsPerSecond),
         stream("tcp-stream-across", "TCP stream, across nodes"),
+        over_redirects("tcp-stream-across-redirects", Unit::GigabitsPerSecond),
     ],
     work: Work::InLab(measure),
 };
@@ -39,10 +47,16 @@ const fn stream(name: &'static str, title: &'static str) -> Plan {
     Plan { unit: Unit::GigabitsPerSecond, ..rate(name, title, None) }
 }
 
-/// What is measured in a row: a way through the lab, the same without Weft, and who may not go it.
+/// How near the row before it is to the most that redirecting can be on this machine ([`crate::redirect`]).
+const fn over_redirects(name: &'static str, unit: Unit) -> Plan {
+    Plan { unit, baseline: "bare redirects", ..rate(name, "  the same over bare redirects", None) }
+}
+
+/// What is measured together: a way through the lab, the same without Weft, and who may not go it.
 struct Way<'a> {
     weft: Ends<'a>,
     bare: Ends<'a>,
+    redirected: Ends<'a>,
     forbidden: Ends<'a>,
     /// The server's pod.
     server: &'static str,
@@ -56,17 +70,21 @@ fn measure(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
 }
 
 fn measure_all(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
-    let bare = Bare::up()?;
+    let (bare, redirected) = (Bare::up()?, Bare::redirected()?);
     let pod = |name| lab.pod(name);
     let (client, stranger) = (pod("client")?, pod("stranger")?);
     let (near, far) = (pod("near")?, pod("far")?);
-    let way = |server: &'static str, pod, bare| Way {
+    let way = |server: &'static str, pod, bare, redirected| Way {
         weft: client.to(pod),
         bare,
+        redirected,
         forbidden: stranger.to(pod),
         server,
     };
-    let ways = [way("near", &near, bare.near()), way("far", &far, bare.far())];
+    let ways = [
+        way("near", &near, bare.near(), redirected.near()),
+        way("far", &far, bare.far(), redirected.far()),
+    ];
     let exchanges = [
         Exchange::TcpRequests,
         Exchange::TcpConnections,
@@ -74,23 +92,38 @@ fn measure_all(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
         Exchange::TcpStream,
     ];
     let all = exchanges.into_iter().flat_map(|how| ways.iter().map(move |way| (how, way)));
-    let rows = MEASUREMENT.plans.iter().zip(all);
-    rows.map(|(plan, (how, way))| row(settings, lab, *plan, how, way)).collect()
+    let (plans, _) = MEASUREMENT.plans.as_chunks();
+    let rows =
+        plans.iter().zip(all).map(|(plans, (how, way))| rows(settings, lab, *plans, how, way));
+    Ok(rows.collect::<Result<Vec<_>>>()?.concat())
 }
 
-fn row(settings: &Settings, lab: &Fabric, plan: Plan, how: Exchange, way: &Way<'_>) -> Result<Row> {
+fn rows(
+    settings: &Settings,
+    lab: &Fabric,
+    [plan, over_redirects]: [Plan; 2],
+    how: Exchange,
+    way: &Way<'_>,
+) -> Result<[Row; 2]> {
     let moved = Cell::new(0);
     let through = |ends: Ends<'_>| {
         let (rate, done) = ends.exchange(how, settings.round)?;
         moved.set(moved.get() + done);
         Ok(rate)
     };
-    let mut arms =
-        [Arm::new("bare route", || through(way.bare)), Arm::new("weft", || through(way.weft))];
+    let mut arms = [
+        Arm::new("bare route", || through(way.bare)),
+        Arm::new("bare redirects", || through(way.redirected)),
+        Arm::new("weft", || through(way.weft)),
+    ];
     let (figures, conditions) = compare(settings, plan.title, &mut arms)?;
     drop(arms);
     let check = check(lab, moved.get(), way)?;
-    Ok(plan.row(of(&figures, 1), of(&figures, 0), check, conditions))
+    let weft = of(&figures, 2);
+    Ok([
+        plan.row(weft, of(&figures, 0), check.clone(), conditions),
+        over_redirects.row(weft, of(&figures, 1), check, conditions),
+    ])
 }
 
 /// Every byte was right; the policy is on: who is not named in it is refused where the client is not; and
