@@ -11,7 +11,7 @@ pub struct Config {
     /// The cluster's name, a label of every identity.
     #[arg(long, default_value = "default")]
     pub cluster: String,
-    /// Folder of the store (store.redb) and the log (log.redb).
+    /// Folder of the store (store.redb) and the log (raft.redb).
     #[arg(long, default_value = "/var/lib/weft/operator")]
     pub state_dir: PathBuf,
     /// Members of an etcd, as http://10.0.0.1:2379,http://10.0.0.2:2379: the store is there then, under /weft/CLUSTER/,

@@ -1,11 +1,22 @@
 //! How an operator begins: the store and the log brought together, before anything is served.
 
-use std::collections::BTreeMap;
-use weft_state::{
-    ClusterState, CommandV1, EntryV1, Unreadable, adoption, decode_entry, encode_entry,
+use crate::{
+    member::{Member, MemberError, Work},
+    metrics::Metrics,
+    sequencer::{Committed, NotOrdered, Sequenced, SequencerError, Ticket, Writer},
 };
-use weft_store::{Fence, Log, LogEntry, Recovered, Store, StoreError};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use weft_raft::{Config, Group, MemberId, Role, Saved, Term};
+use weft_state::{ClusterState, CommandV1, EntryV1, Unreadable, adoption};
+use weft_store::{Fence, MemberDisk, Store, StoreError};
 use weft_types::{Delta, Identity, LabelSet, Revision};
+
+/// A lone operator's number in its group.
+const MEMBER: MemberId = MemberId(1);
+/// What is proposed here; one thing at a time.
+const TICKET: Ticket = 0;
+/// The term of a group's first state; its first leader has the next.
+const FOUNDING: Term = 1;
 
 /// What an operator begins with.
 pub struct Founded {
@@ -17,17 +28,35 @@ pub struct Founded {
     pub revision: Revision,
     /// What the entries after the snapshot changed, for agents that come back.
     pub replayed: Vec<(Revision, Vec<Delta>)>,
+    /// Bytes of those entries.
+    pub log_bytes: usize,
 }
 
 /// Why an operator does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum FoundingError {
-    /// The store or the log failed.
+    /// The store or the disk failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is in the log cannot be understood.
+    /// What is on the disk cannot be understood.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// The group's member.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// Something that had to be in the log was not taken.
+    #[error("begin: {0}")]
+    Refused(#[from] NotOrdered),
+    /// The only voter of a group is its leader; so there are others.
+    #[error(
+        "begin: raft.redb is of a group in which this operator is not the only voter. Remove raft.redb, and the cluster is founded anew from the store"
+    )]
+    NotAlone,
+    /// An older release's file.
+    #[error(
+        "begin: {0} is the log of an older release, which this one does not read. Remove it, and the cluster is founded anew from the store: no number changes, and agents follow"
+    )]
+    OldRelease(PathBuf),
     /// The store is another cluster's.
     #[error(
         "serve cluster {asked}: the state folder is of cluster {found}; start with --cluster {found}, or give this one a folder of its own"
@@ -40,7 +69,7 @@ pub enum FoundingError {
     },
     /// The two files do not belong together.
     #[error(
-        "begin with log.redb of generation {log} and a store of generation {store}: they are not of one life. Put the right store back; or remove log.redb, and the cluster is founded anew from the store"
+        "begin with raft.redb of generation {log} and a store of generation {store}: they are not of one life. Put the right store back; or remove raft.redb, and the cluster is founded anew from the store"
     )]
     Apart {
         /// The log's generation.
@@ -48,9 +77,19 @@ pub enum FoundingError {
         /// The store's; 0 when it holds no cluster.
         store: u16,
     },
+    /// The log lacks something that was published.
+    #[error(
+        "begin with raft.redb, which knows term {log}, and a store that was written in term {store}: raft.redb is an older copy. Put the newer one back; or remove it, and the cluster is founded anew from the store"
+    )]
+    OldLog {
+        /// The newest term in the log.
+        log: Term,
+        /// The newest in the store; a leader's log has it first.
+        store: Term,
+    },
     /// The store lacks something that was published.
     #[error(
-        "begin: log.redb names identity {number} and the store does not: it is an older copy. Put the newer store back; or remove log.redb, and the cluster is founded anew from the store"
+        "begin: raft.redb names identity {number} and the store does not: it is an older copy. Put the newer store back; or remove raft.redb, and the cluster is founded anew from the store"
     )]
     OldStore {
         /// The number.
@@ -61,91 +100,140 @@ pub enum FoundingError {
     NoGeneration(u16),
 }
 
-/// Opens a cluster, founds one, or founds one anew from its store when the log is lost. What the store
-/// has beyond the log is adopted: it was written by a change that did not come to its end.
+impl From<SequencerError> for FoundingError {
+    fn from(error: SequencerError) -> Self {
+        match error {
+            SequencerError::Disk(error) => Self::Store(error),
+            SequencerError::Member(error) => Self::Member(error),
+        }
+    }
+}
+
+/// Opens a cluster, founds one, or founds one anew from its store when the log is lost; this operator leads it then. What
+/// the store has beyond the log is adopted: it was written by a change that did not come to its end.
 pub fn begin(
     store: &mut dyn Store,
-    log: &mut dyn Log,
+    mut disk: Box<dyn MemberDisk>,
     cluster: &str,
-) -> Result<Founded, FoundingError> {
-    let founded = store.founded()?;
-    if let Some((found, _)) = founded.as_ref().filter(|(found, _)| found != cluster) {
-        return Err(FoundingError::OtherCluster {
-            asked: cluster.to_owned(),
-            found: found.clone(),
-        });
-    }
-    let before = founded.map(|(_, fence)| fence);
-    let recovered = log.recover()?;
-    let generation = match (before, &recovered) {
-        (None, None) => 1,
-        (Some(fence), None) => {
-            let lost = fence.generation;
-            lost.checked_add(1).ok_or(FoundingError::NoGeneration(lost))?
+    metrics: Arc<Metrics>,
+) -> Result<(Founded, Writer), FoundingError> {
+    let before = match store.founded()? {
+        Some((found, _)) if found != cluster => {
+            return Err(FoundingError::OtherCluster { asked: cluster.to_owned(), found });
         }
-        (Some(fence), Some(log)) if log.generation == fence.generation => fence.generation,
-        (fence, Some(log)) => {
+        founded => founded.map(|(_, fence)| fence),
+    };
+    let before = match (before, disk.owner()?) {
+        (before, None) => found(store, &mut *disk, cluster, before)?,
+        (Some(fence), Some((log, _))) if log == fence.generation => fence,
+        (fence, Some((log, _))) => {
             let store = fence.map_or(0, |fence| fence.generation);
-            return Err(FoundingError::Apart { log: log.generation, store });
+            return Err(FoundingError::Apart { log, store });
         }
     };
-    let fence = Fence { generation, term: before.map_or(1, |fence| fence.term + 1), round: 0 };
-    store.raise(cluster, before, fence)?;
-    let mut founded = match recovered {
-        Some(recovered) => replay(fence, recovered)?,
-        None => found(fence, store, log, cluster)?,
-    };
+    let (mut founded, mut writer) = recover(disk, before, metrics)?;
+    let term = founded.lead(&mut writer)?;
+    founded.fence = Fence { term, round: 0, ..before };
+    store.raise(cluster, Some(before), founded.fence)?;
     let (identities, objects) = (store.identities()?, store.objects()?);
     nothing_is_missing(&founded.state, &identities)?;
     if let Some(command) = adoption(&founded.state, identities, objects) {
-        founded.append(log, command)?;
+        founded.append(&mut writer, command)?;
     }
-    Ok(founded)
+    Ok((founded, writer))
 }
 
-impl Founded {
-    /// Adds an entry, durable when this returns.
-    pub fn append(&mut self, log: &mut dyn Log, command: CommandV1) -> Result<(), FoundingError> {
-        let index = self.revision.index() + 1;
-        let entry = EntryV1 { trace: None, command };
-        log.append(&[LogEntry { index, command: encode_entry(&entry)? }])?;
-        self.take(index, &entry);
-        Ok(())
-    }
-
-    fn take(&mut self, index: u64, entry: &EntryV1) {
-        self.revision = Revision::new(self.fence.generation, index);
-        self.replayed.push((self.revision, self.state.apply(&entry.command)));
-    }
-}
-
-fn replay(fence: Fence, recovered: Recovered) -> Result<Founded, FoundingError> {
-    let mut founded = Founded {
-        fence,
-        state: ClusterState::decode(&recovered.snapshot)?,
-        revision: Revision::new(fence.generation, recovered.index),
-        replayed: Vec::new(),
-    };
-    for entry in recovered.entries {
-        founded.take(entry.index, &decode_entry(&entry.command)?);
-    }
-    Ok(founded)
-}
-
-/// A new log, from what the store holds.
+/// A new group, whose first state is what the store holds; the fence that the store has then. The store is told first:
+/// what ends in between is founded once more.
 fn found(
-    fence: Fence,
-    store: &dyn Store,
-    log: &mut dyn Log,
+    store: &mut dyn Store,
+    disk: &mut dyn MemberDisk,
     cluster: &str,
-) -> Result<Founded, FoundingError> {
+    before: Option<Fence>,
+) -> Result<Fence, FoundingError> {
+    let lost = before.map_or(0, |fence| fence.generation);
+    let generation = lost.checked_add(1).ok_or(FoundingError::NoGeneration(lost))?;
+    let fence = Fence { generation, term: FOUNDING, round: 0 };
+    store.raise(cluster, before, fence)?;
     let mut state = ClusterState::new(cluster);
     if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
         state.apply(&command);
     }
-    log.found(fence.generation, &state.encode()?)?;
-    let revision = Revision::new(fence.generation, 0);
-    Ok(Founded { fence, state, revision, replayed: Vec::new() })
+    // It has no peers who would have to reach it.
+    let group = Group::of_voters([(MEMBER, String::new())]);
+    disk.found((generation, MEMBER), &Saved::founding(group, state.encode()?.into()))?;
+    Ok(fence)
+}
+
+fn config(life: u64) -> Config {
+    Config::new(MEMBER, life, MEMBER.0)
+}
+
+/// The member in another life, and the state of its snapshot; before anything is written.
+fn recover(
+    mut disk: Box<dyn MemberDisk>,
+    fence: Fence,
+    metrics: Arc<Metrics>,
+) -> Result<(Founded, Writer), FoundingError> {
+    let saved = disk.recover()?.unwrap_or_default();
+    if saved.vote.term < fence.term {
+        return Err(FoundingError::OldLog { log: saved.vote.term, store: fence.term });
+    }
+    let founded = Founded {
+        fence,
+        state: ClusterState::decode(&saved.snapshot.state)?,
+        revision: Revision::new(fence.generation, saved.snapshot.index),
+        replayed: Vec::new(),
+        log_bytes: 0,
+    };
+    let member = Member::new(config(disk.begin_life()?), fence.generation, saved)?;
+    Ok((founded, Writer::new(member, disk, metrics)))
+}
+
+impl Founded {
+    /// Adds an entry, durable when this returns.
+    pub fn append(&mut self, writer: &mut Writer, command: CommandV1) -> Result<(), FoundingError> {
+        let work = Work::Propose(TICKET, EntryV1 { trace: None, command });
+        self.carry_out(writer, work).map(drop)
+    }
+
+    /// Has the member lead, with everything that was committed before in the state: a lone voter needs nobody for that,
+    /// and no time.
+    fn lead(&mut self, writer: &mut Writer) -> Result<Term, FoundingError> {
+        for _ in 0..2 * config(0).election_ticks {
+            if let Some((Role::Leader, term)) = self.carry_out(writer, Work::Tick)? {
+                return Ok(term);
+            }
+        }
+        Err(FoundingError::NotAlone)
+    }
+
+    /// What the member has become by it, if anything.
+    fn carry_out(
+        &mut self,
+        writer: &mut Writer,
+        work: Work,
+    ) -> Result<Option<(Role, Term)>, FoundingError> {
+        let mut all = Vec::new();
+        writer.carry_out(vec![work], |told| all.push(told))?;
+        let mut turned = None;
+        for told in all {
+            match told {
+                Sequenced::Committed(entries) => entries.into_iter().for_each(|e| self.take(e)),
+                Sequenced::Refused(_, why) => return Err(why.into()),
+                Sequenced::Role(role, term) => turned = Some((role, term)),
+            }
+        }
+        Ok(turned)
+    }
+
+    fn take(&mut self, committed: Committed) {
+        let Committed { revision, size, entry, .. } = committed;
+        let deltas = entry.map(|entry| self.state.apply(&entry.command)).unwrap_or_default();
+        self.revision = revision;
+        self.log_bytes += size;
+        self.replayed.push((revision, deltas));
+    }
 }
 
 fn nothing_is_missing(

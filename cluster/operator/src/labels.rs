@@ -3,9 +3,9 @@
 use crate::{
     allocator::Allocator,
     founding::{Founded, FoundingError},
+    sequencer::Writer,
 };
 use weft_state::CommandV1;
-use weft_store::Log;
 use weft_types::LabelFilter;
 
 /// Which labels make identities.
@@ -25,7 +25,7 @@ pub fn apply(
     config: &Config,
     founded: &mut Founded,
     allocator: &mut Allocator,
-    log: &mut dyn Log,
+    writer: &mut Writer,
 ) -> Result<(), FoundingError> {
     let filter = &config.labels;
     if founded.state.labels() == filter {
@@ -38,7 +38,8 @@ pub fn apply(
         "labels are filtered anew"
     );
     let patterns = filter.added().to_vec();
-    founded.append(log, CommandV1::FilterLabels { patterns, identities: identities.clone() })?;
+    let command = CommandV1::FilterLabels { patterns, identities: identities.clone() };
+    founded.append(writer, command)?;
     allocator.settled(&identities);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     metrics::Metrics,
     progress::Progress,
-    sequencer::{Committed, Sequenced, Sequencer, Ticket},
+    sequencer::{Committed, NotOrdered, Sequenced, Sequencer, Ticket},
 };
 use actix::prelude::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
 use bytesize::ByteSize;
@@ -101,7 +101,7 @@ impl Leader {
             pending: BTreeMap::new(),
             under_way: BTreeMap::new(),
             next_ticket: 0,
-            log_bytes: 0,
+            log_bytes: founded.log_bytes,
             snapshot_bytes: 0,
             metrics,
             config,
@@ -153,16 +153,22 @@ impl Leader {
     }
 
     fn apply(&mut self, committed: Committed) {
-        let Committed { ticket, revision, size, entry } = committed;
-        let span = trace::adopt(tracing::debug_span!("commit", %revision), entry.trace);
+        let Committed { revision, ticket, size, entry } = committed;
+        let Some(EntryV1 { trace: cause, command }) = entry else {
+            // Agents are at a new revision, and that is nobody's doing.
+            return self.history.push(revision, Vec::new(), None);
+        };
+        let span = trace::adopt(tracing::debug_span!("commit", %revision), cause);
         let _inside = span.enter();
-        let deltas = self.state.apply(&entry.command);
+        let deltas = self.state.apply(&command);
         self.ask_again(&deltas);
         tracing::info!(deltas = deltas.len(), "committed");
         // What agents do about it is this commit's doing.
-        self.history.push(revision, deltas, trace::of(&span).or(entry.trace));
+        self.history.push(revision, deltas, trace::of(&span).or(cause));
         self.log_bytes += size;
-        self.resolve(ticket, Ok(revision));
+        if let Some(ticket) = ticket {
+            self.resolve(ticket, Ok(revision));
+        }
     }
 
     /// What a node said before it was registered, or before its prefixes changed, was not taken: its
@@ -289,12 +295,16 @@ impl Handler<Applied> for Leader {
                 self.compact();
                 self.settle();
             }
-            Sequenced::Failed { tickets, problem } => {
-                for ticket in tickets {
-                    let message = format!("change the cluster: {problem}");
-                    self.resolve(ticket, Err(Failure { kind: FailureKind::Internal, message }));
-                }
+            Sequenced::Refused(ticket, why) => {
+                let kind = match why {
+                    NotOrdered::Refused(_) => FailureKind::TryAgain,
+                    NotOrdered::Unencodable(_) => FailureKind::Internal,
+                };
+                let message = format!("change the cluster: {why}");
+                self.resolve(ticket, Err(Failure { kind, message }));
             }
+            // A lone operator leads from before it serves to its end.
+            Sequenced::Role(..) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod founding;
 pub mod history;
 pub mod labels;
 pub mod leader;
+pub mod member;
 pub mod messages;
 pub mod metrics;
 pub mod operator;

@@ -5,11 +5,12 @@ use crate::{
     admission::{self, Admission},
     allocator::Allocator,
     config::Config,
-    founding, labels,
+    founding::{self, FoundingError},
+    labels,
     leader::Leader,
     messages::Applied,
     metrics::Metrics,
-    sequencer::{LocalSequencer, Sequenced},
+    sequencer::{GroupSequencer, Sequenced},
     session::{self, Sessions},
 };
 use actix::{Actor, Addr};
@@ -24,7 +25,7 @@ use weft_api::{
     health::Health,
     transport::{Limits, Response, Server},
 };
-use weft_store::{EtcdStore, FileLog, FileStore, Log, Store};
+use weft_store::{EtcdStore, FileDisk, FileStore, MemberDisk, Store};
 use weft_wire::tls::Identity;
 
 /// An operator that is about to serve.
@@ -52,25 +53,29 @@ impl Operator {
         } else {
             Box::new(EtcdStore::open(&config.etcd, &format!("/weft/{}/", config.cluster))?)
         };
-        let log = FileLog::open(&config.state_dir.join("log.redb"))?;
-        Self::over(config, store, Box::new(log)).await
+        let disk = FileDisk::open(&config.state_dir.join("raft.redb"))?;
+        Self::over(config, store, Box::new(disk)).await
     }
 
-    /// The same over another store and log.
+    /// The same over another store and disk.
     pub async fn over(
         config: &Config,
         mut store: Box<dyn Store>,
-        mut log: Box<dyn Log>,
+        disk: Box<dyn MemberDisk>,
     ) -> anyhow::Result<Self> {
+        let old = config.state_dir.join("log.redb");
+        if old.exists() {
+            return Err(FoundingError::OldRelease(old).into());
+        }
         let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
         let metrics = Arc::new(Metrics::default());
-        let mut founded = founding::begin(&mut *store, &mut *log, &config.cluster)?;
+        let (mut founded, mut writer) =
+            founding::begin(&mut *store, disk, &config.cluster, Arc::clone(&metrics))?;
         tracing::info!(cluster = %config.cluster, revision = %founded.revision,
             term = founded.fence.term, "the cluster's state is read");
         let mut allocator = Allocator::new(store, founded.fence, Arc::clone(&metrics))?;
-        labels::apply(&config.labels, &mut founded, &mut allocator, &mut *log)?;
-        let (sequencer, stream) =
-            LocalSequencer::start(log, founded.revision, Arc::clone(&metrics))?;
+        labels::apply(&config.labels, &mut founded, &mut allocator, &mut writer)?;
+        let (sequencer, stream) = GroupSequencer::start(writer)?;
         let (leader, tip) =
             Leader::new(founded, Box::new(sequencer), Arc::clone(&metrics), config.leader);
         let listener = TcpListener::bind(config.listen)

@@ -21,7 +21,7 @@ pub struct WaiterId(u64);
 /// Why an agent is refused: it would have to go back in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "node {node} holds revision {held}, newer than {newest}, this operator's newest: its log was lost or is an old copy. Stop the operator, remove log.redb from its state folder and start it: it founds the next generation from the store, which agents follow"
+    "node {node} holds revision {held}, newer than {newest}, this operator's newest: its log was lost or is an old copy. Stop the operator, remove raft.redb from its state folder and start it: it founds the next generation from the store, which agents follow"
 )]
 pub struct Ahead {
     /// The node.
@@ -248,7 +248,7 @@ mod tests {
         for held in [R(6), Revision::new(2, 1)] {
             let refused = progress.join(&name("a"), Some(held), R(5)).expect_err("ahead");
             let text = refused.to_string();
-            assert!(text.contains(&held.to_string()) && text.contains("log.redb"), "{text}");
+            assert!(text.contains(&held.to_string()) && text.contains("raft.redb"), "{text}");
         }
         assert!(progress.is_current(&name("a"), session));
         assert_eq!(behind(&progress, &nodes, 5), [""; 0]);

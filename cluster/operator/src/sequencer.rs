@@ -1,26 +1,42 @@
-//! Who puts commands in order and makes them durable. Raft stands behind this interface later.
+//! Who puts commands in order and makes them durable: a member of a Raft group, on a thread with its disk.
 //!
-//! Commands are proposed, and what is committed comes back as one stream, which is applied in one place.
+//! Commands are proposed, and what is committed comes back as one stream, which is applied in one place. What waits when
+//! the disk is ready for more shares a write, and so one fsync. A write that fails is repeated, since what the member
+//! counts on cannot be taken back: it is the same bytes in the same place, whatever became of it before. When the disk
+//! does not take it at all the stream ends, and the operator with it; its next life goes on from what the disk has.
 
-use crate::metrics::Metrics;
+use crate::{
+    member::{Member, MemberError, Work},
+    metrics::Metrics,
+};
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
+    time::{Duration, Instant},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{Span, field::Empty};
 use weft_process::trace;
-use weft_state::{EntryV1, encode_entry};
-use weft_store::{Log, LogEntry, StoreError};
+use weft_raft::{Disk, Refusal, Role, Term, Write};
+use weft_state::{EntryV1, Unreadable};
+use weft_store::StoreError;
 use weft_types::Revision;
 
-/// Proposals that wait for the log.
+/// Work that waits.
 const QUEUE: usize = 16 << 10;
-/// Proposals that share one transaction, and so one fsync.
+/// Work that shares a write of the disk.
 const GROUP: usize = 1024;
+/// A tick of the group: ten without a sign of life from the leader, up to twice as many, are an election.
+const TICK: Duration = Duration::from_millis(50);
+/// Times that a write is tried.
+const ATTEMPTS: u32 = 4;
+/// Before the second time; longer each time.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a proposer knows its command by.
 pub type Ticket = u64;
@@ -38,58 +54,162 @@ pub trait Sequencer {
 pub enum Sequenced {
     /// Entries that are durable and stay so, in their order.
     Committed(Vec<Committed>),
-    /// Commands that are not in the log and never will be.
-    Failed {
-        /// Which.
-        tickets: Vec<Ticket>,
-        /// Why.
-        problem: String,
-    },
+    /// A command that is not ordered.
+    Refused(Ticket, NotOrdered),
+    /// What this operator is in its group, in which term.
+    Role(Role, Term),
 }
 
 /// A durable entry.
 #[derive(Debug)]
 pub struct Committed {
-    /// Whose it is, when it was proposed here.
-    pub ticket: Ticket,
     /// Its place in the order.
     pub revision: Revision,
+    /// Its proposer's, when that is this life of this operator.
+    pub ticket: Option<Ticket>,
     /// Bytes it takes in the log.
     pub size: usize,
-    /// The command.
-    pub entry: EntryV1,
+    /// The command; none of an entry that is the group's own, after which the state is what it was.
+    pub entry: Option<EntryV1>,
 }
 
-enum Work {
-    Propose(Ticket, EntryV1),
-    Compact(u64, Vec<u8>),
+/// Why a command is not ordered.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOrdered {
+    /// The group did not take it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It has no bytes.
+    #[error(transparent)]
+    Unencodable(#[from] Unreadable),
 }
 
-/// One operator alone: its own log is the order.
+/// Why nothing is ordered any more.
+#[derive(Debug, thiserror::Error)]
+pub enum SequencerError {
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] StoreError),
+    /// The member.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+}
+
+/// The member with its disk.
+pub struct Writer {
+    member: Member,
+    disk: Box<dyn Disk<Error = StoreError> + Send>,
+    metrics: Arc<Metrics>,
+    /// From the proposal to the commit.
+    spans: BTreeMap<Ticket, Span>,
+}
+
+impl Writer {
+    /// Of a member that was made of what this disk has.
+    pub fn new(
+        member: Member,
+        disk: Box<dyn Disk<Error = StoreError> + Send>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { member, disk, metrics, spans: BTreeMap::new() }
+    }
+
+    /// Does some work, and all that follows of it. An error is that nothing is known of the disk any more.
+    pub fn carry_out(
+        &mut self,
+        work: Vec<Work>,
+        mut tell: impl FnMut(Sequenced),
+    ) -> Result<(), SequencerError> {
+        work.iter().for_each(|work| self.begin(work));
+        let mut turn = self.member.take(work)?;
+        loop {
+            for told in turn.told {
+                self.end(&told);
+                tell(told);
+            }
+            let Some(last) = turn.writes.last().map(|write| write.number) else { return Ok(()) };
+            self.write(&turn.writes)?;
+            turn = self.member.persisted(last)?;
+        }
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        let compacts = writes.iter().any(|write| write.snapshot.is_some());
+        let operation = if compacts { "log_compact" } else { "log_append" };
+        let mut attempt = 1;
+        loop {
+            let disk = &mut self.disk;
+            match self.metrics.timed(operation, || disk.write(writes)) {
+                Err(error) if attempt < ATTEMPTS => {
+                    tracing::warn!(attempt, "{error}; it is tried again");
+                    thread::sleep(PAUSE * attempt);
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn begin(&mut self, work: &Work) {
+        if let Work::Propose(ticket, entry) = work {
+            let span = tracing::debug_span!("log.append", revision = Empty);
+            self.spans.insert(*ticket, trace::adopt(span, entry.trace));
+        }
+    }
+
+    fn end(&mut self, told: &Sequenced) {
+        match told {
+            Sequenced::Committed(entries) => {
+                for Committed { revision, ticket, .. } in entries {
+                    if let Some(span) = ticket.and_then(|ticket| self.spans.remove(&ticket)) {
+                        span.record("revision", tracing::field::display(revision));
+                    }
+                }
+            }
+            Sequenced::Refused(ticket, _) => drop(self.spans.remove(ticket)),
+            Sequenced::Role(role, term) => tracing::info!(?role, term, "in the operators' group"),
+        }
+    }
+
+    /// Works until nobody can ask for anything any more; what is queued then is done.
+    fn run(mut self, inbox: &Receiver<Work>, stream: &UnboundedSender<Sequenced>) {
+        let mut due = Instant::now() + TICK;
+        loop {
+            let wait = due.saturating_duration_since(Instant::now());
+            let mut work = match inbox.recv_timeout(wait) {
+                Ok(first) => vec![first],
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            work.extend(inbox.try_iter().take(GROUP - work.len()));
+            if Instant::now() >= due {
+                work.push(Work::Tick);
+                due = Instant::now() + TICK;
+            }
+            // Whoever applies may have ended; then the process does.
+            if let Err(error) = self.carry_out(work, |told| drop(stream.send(told))) {
+                tracing::error!("the log cannot go on: {error}");
+                return;
+            }
+        }
+    }
+}
+
+/// A member on a thread of its own.
 #[derive(Debug)]
-pub struct LocalSequencer {
+pub struct GroupSequencer {
     work: Option<SyncSender<Work>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl LocalSequencer {
-    /// Starts its thread over a log that ends at `newest`. The stream ends when the log cannot go on.
-    pub fn start(
-        log: Box<dyn Log>,
-        newest: Revision,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<(Self, UnboundedReceiver<Sequenced>)> {
-        let (work, proposed) = sync_channel(QUEUE);
+impl GroupSequencer {
+    /// Starts the thread. The stream ends when the log cannot go on.
+    pub fn start(writer: Writer) -> io::Result<(Self, UnboundedReceiver<Sequenced>)> {
+        let (work, inbox) = sync_channel(QUEUE);
         let (tell, stream) = unbounded_channel();
-        let writer = Writer {
-            log,
-            generation: newest.generation(),
-            index: newest.index(),
-            stream: tell,
-            metrics,
-        };
-        let thread =
-            thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&proposed))?;
+        let thread = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.run(&inbox, &tell))?;
         Ok((Self { work: Some(work), thread: Some(thread) }, stream))
     }
 
@@ -98,7 +218,7 @@ impl LocalSequencer {
     }
 }
 
-impl Drop for LocalSequencer {
+impl Drop for GroupSequencer {
     /// What is queued is written, and the file closed, before this returns.
     fn drop(&mut self) {
         drop(self.work.take());
@@ -109,102 +229,102 @@ impl Drop for LocalSequencer {
     }
 }
 
-impl Sequencer for LocalSequencer {
+impl Sequencer for GroupSequencer {
     fn propose(&self, ticket: Ticket, entry: EntryV1) -> bool {
         self.offer(Work::Propose(ticket, entry))
     }
 
     fn compact(&self, through: Revision, snapshot: Vec<u8>) {
         // With a full queue it is done another time.
-        self.offer(Work::Compact(through.index(), snapshot));
+        self.offer(Work::Compact(through, snapshot));
     }
 }
 
-struct Writer {
-    log: Box<dyn Log>,
-    generation: u16,
-    index: u64,
-    stream: UnboundedSender<Sequenced>,
-    metrics: Arc<Metrics>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    };
+    use weft_raft::{Config, Group, MemberId, Saved};
+    use weft_state::{ClusterState, CommandV1};
+    use weft_types::NodeName;
 
-impl Writer {
-    fn run(mut self, proposed: &Receiver<Work>) {
-        let mut group = Vec::new();
-        while let Ok(first) = proposed.recv() {
-            let mut next = Some(first);
-            let mut compaction = None;
-            while let Some(work) = next {
-                match work {
-                    Work::Propose(ticket, entry) => group.push((ticket, entry)),
-                    Work::Compact(index, snapshot) => compaction = Some((index, snapshot)),
-                }
-                next = if group.len() < GROUP { proposed.try_recv().ok() } else { None };
+    /// Counts its writes, each of which waits for a word.
+    struct Counting {
+        saved: Saved,
+        writes: Arc<AtomicU64>,
+        gate: Arc<Mutex<Option<mpsc::Receiver<()>>>>,
+    }
+
+    impl Disk for Counting {
+        type Error = StoreError;
+
+        fn recover(&self) -> Result<Option<Saved>, StoreError> {
+            Ok(Some(self.saved.clone()))
+        }
+
+        fn write(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+            if let Some(gate) = &*self.gate.lock().expect("no panic") {
+                _ = gate.recv();
             }
-            if let Err(error) = self.commit(std::mem::take(&mut group)) {
-                tracing::error!("the log cannot go on: {error}");
-                return;
-            }
-            if let Some((index, snapshot)) = compaction {
-                let metrics = Arc::clone(&self.metrics);
-                let log = &mut self.log;
-                match metrics.timed("log_compact", || log.compact(index, &snapshot)) {
-                    Ok(()) => tracing::debug!(index, bytes = snapshot.len(), "log compacted"),
-                    Err(error) => tracing::warn!("{error}; the log grows until the next time"),
-                }
-            }
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            writes.iter().for_each(|write| self.saved.take(write));
+            Ok(())
         }
     }
 
-    /// Appends a group. An error is that nothing is known of the log any more.
-    fn commit(&mut self, group: Vec<(Ticket, EntryV1)>) -> Result<(), StoreError> {
-        if group.is_empty() {
-            return Ok(());
-        }
-        let mut entries = Vec::with_capacity(group.len());
-        // They share a transaction: each is as long as that takes.
-        let mut spans = Vec::with_capacity(group.len());
-        let mut committed = Vec::with_capacity(group.len());
-        for (ticket, entry) in group {
-            match encode_entry(&entry) {
-                Ok(command) => {
-                    let index = self.index + 1 + entries.len() as u64;
-                    let revision = Revision::new(self.generation, index);
-                    let span = tracing::debug_span!("log.append", %revision);
-                    spans.push(trace::adopt(span, entry.trace));
-                    committed.push(Committed { ticket, revision, size: command.len(), entry });
-                    entries.push(LogEntry { index, command });
-                }
-                Err(error) => self.failed(vec![ticket], &error),
-            }
-        }
-        let last = self.index + entries.len() as u64;
-        let metrics = Arc::clone(&self.metrics);
-        let log = &mut self.log;
-        let appended = metrics.timed("log_append", || log.append(&entries));
-        drop(spans);
-        let problem = match appended {
-            Ok(()) => None,
-            Err(error @ StoreError::Ambiguous { .. }) => {
-                tracing::warn!("{error}: reading it back");
-                (self.log.last_index()? != last).then_some(error)
-            }
-            Err(error) => Some(error),
-        };
-        match problem {
-            None => {
-                self.index = last;
-                // Whoever applies may have ended; then the process does.
-                drop(self.stream.send(Sequenced::Committed(committed)));
-            }
-            Some(error) => self.failed(committed.iter().map(|c| c.ticket).collect(), &error),
-        }
-        Ok(())
+    fn unplug(number: u64) -> EntryV1 {
+        let node = NodeName(format!("node{number}"));
+        EntryV1 { trace: None, command: CommandV1::Unplug(node, [10, 244, 0, 1].into()) }
     }
 
-    fn failed(&self, tickets: Vec<Ticket>, problem: &dyn std::fmt::Display) {
-        let problem = problem.to_string();
-        tracing::error!(count = tickets.len(), "not committed: {problem}");
-        drop(self.stream.send(Sequenced::Failed { tickets, problem }));
+    fn committed(stream: &mut UnboundedReceiver<Sequenced>, count: usize) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        while tickets.len() < count {
+            match stream.blocking_recv().expect("it goes on") {
+                Sequenced::Committed(all) => tickets.extend(all.iter().filter_map(|e| e.ticket)),
+                Sequenced::Role(..) => {}
+                Sequenced::Refused(ticket, why) => panic!("{ticket}: {why}"),
+            }
+        }
+        tickets
+    }
+
+    #[test]
+    fn what_waits_while_the_disk_writes_shares_its_next_write() {
+        let state = ClusterState::new("blue").encode().expect("short");
+        let group = Group::of_voters([(MemberId(1), String::new())]);
+        let saved = Saved::founding(group, state.into());
+        let member = Member::new(Config::new(MemberId(1), 1, 1), 1, saved.clone()).expect("begins");
+        let (writes, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
+        let disk = Counting { saved, writes: Arc::clone(&writes), gate: Arc::clone(&gate) };
+        let mut writer = Writer::new(member, Box::new(disk), Arc::new(Metrics::default()));
+        let mut leads = false;
+        while !leads {
+            let work = vec![Work::Tick];
+            let led = |told| leads |= matches!(told, Sequenced::Role(Role::Leader, _));
+            writer.carry_out(work, led).expect("it goes on");
+        }
+        let before = writes.load(Ordering::SeqCst);
+        let (open, closed) = mpsc::channel();
+        *gate.lock().expect("no panic") = Some(closed);
+        let (sequencer, mut stream) = GroupSequencer::start(writer).expect("a thread");
+        // The first is on its way to the disk, alone or with some of the others, when these come.
+        (1..=500).for_each(|ticket| assert!(sequencer.propose(ticket, unplug(ticket))));
+        open.send(()).expect("it waits");
+        open.send(()).expect("it waits");
+        assert_eq!(committed(&mut stream, 500), (1..=500).collect::<Vec<_>>());
+        assert!(writes.load(Ordering::SeqCst) - before <= 2);
+        drop(open);
+        // One by one, each is one write: that it is committed costs none.
+        let before = writes.load(Ordering::SeqCst);
+        for ticket in 501..=600 {
+            assert!(sequencer.propose(ticket, unplug(ticket)));
+            assert_eq!(committed(&mut stream, 1), [ticket]);
+        }
+        assert_eq!(writes.load(Ordering::SeqCst) - before, 100);
     }
 }

@@ -12,15 +12,17 @@ mod support;
 
 use std::collections::BTreeMap;
 use support::{
-    Running, World, block_on,
+    PATIENCE, Running, World, block_on,
     faults::{Call, Fault, Faults},
     node, pod,
 };
 use weft_api::{
     FailureKind,
     operator::{Answer, Request},
+    transport::{Client, Options},
 };
-use weft_store::{Batch, FileStore, Store};
+use weft_raft::Disk;
+use weft_store::{Batch, FileDisk, FileStore, Store};
 use weft_types::{Identity, LabelSet, Object, Revision};
 
 fn identities(operator: &Running) -> BTreeMap<u32, Vec<String>> {
@@ -54,7 +56,7 @@ fn a_cluster_is_what_it_was_after_a_restart() {
     let before = (identities(&operator), objects(&operator));
     operator.stop();
     let operator = world.start();
-    assert_eq!(operator.revision(), revision);
+    assert_eq!(operator.revision(), Revision(revision.0 + 1), "its first entry as a leader");
     assert_eq!((identities(&operator), objects(&operator)), before);
 }
 
@@ -81,7 +83,8 @@ fn a_lost_log_founds_the_next_generation_from_the_store() {
     assert_eq!(identities(&operator).len(), 3);
     operator.stop();
     let operator = world.start();
-    assert_eq!(operator.revision(), Revision::new(2, 1));
+    // The founding, a leader's first, the pod, a leader's first.
+    assert_eq!(operator.revision(), Revision::new(2, 4));
 }
 
 #[test]
@@ -98,25 +101,48 @@ fn files_that_do_not_belong_together_are_refused() {
     let world = World::new();
     world.start().stop();
     let old_log = std::fs::read(world.log()).unwrap();
-    let old_store = std::fs::read(world.store()).unwrap();
     // The store is of the next generation, the log of the first.
     std::fs::remove_file(world.log()).unwrap();
     world.start().stop();
     std::fs::write(world.log(), &old_log).unwrap();
     let refused = Running::start(world.config()).err().unwrap().to_string();
     assert!(refused.contains("generation 1") && refused.contains("generation 2"), "{refused}");
+    // The log is of the same generation, from before the last start: what came after it would be ordered anew.
+    std::fs::remove_file(world.log()).unwrap();
+    world.start().stop();
+    let old_log = std::fs::read(world.log()).unwrap();
+    world.start().stop();
+    std::fs::write(world.log(), &old_log).unwrap();
+    for _ in 0..3 {
+        let refused = Running::start(world.config()).err().unwrap().to_string();
+        assert!(refused.contains("raft.redb is an older copy"), "{refused}");
+    }
     // A log without a store.
     std::fs::remove_file(world.store()).unwrap();
     let refused = Running::start(world.config()).err().unwrap().to_string();
-    assert!(refused.contains("log.redb"), "{refused}");
+    assert!(refused.contains("raft.redb"), "{refused}");
     // A store that is older than the log.
-    std::fs::write(world.store(), &old_store).unwrap();
+    std::fs::remove_file(world.log()).unwrap();
+    world.start().stop();
+    let old_store = std::fs::read(world.store()).unwrap();
     let operator = world.start();
     operator.apply(vec![pod("web-0", "web", 1)]);
     operator.stop();
     std::fs::write(world.store(), &old_store).unwrap();
     let refused = Running::start(world.config()).err().unwrap().to_string();
     assert!(refused.contains("identity 256") && refused.contains("older copy"), "{refused}");
+}
+
+#[test]
+fn the_log_of_an_older_release_is_not_passed_over() {
+    let world = World::new();
+    world.start().stop();
+    let old = world.dir.path().join("state/log.redb");
+    std::fs::rename(world.log(), &old).unwrap();
+    let refused = Running::start(world.config()).err().unwrap().to_string();
+    assert!(refused.contains("log.redb") && refused.contains("Remove it"), "{refused}");
+    std::fs::remove_file(old).unwrap();
+    assert_eq!(world.start().revision().generation(), 2);
 }
 
 #[test]
@@ -149,12 +175,11 @@ fn the_log_is_compacted_and_nothing_is_missed() {
     }
     let (revision, before) = (operator.revision(), identities(&operator));
     operator.stop();
-    let log = weft_store::Log::recover(&weft_store::FileLog::open(&world.log()).unwrap());
-    let log = log.unwrap().unwrap();
-    assert!(log.index > 10 && log.entries.len() < 140, "{} {}", log.index, log.entries.len());
-    drop(log);
+    let log = FileDisk::open(&world.log()).unwrap().recover().unwrap().unwrap();
+    let (snapshot, after) = (log.snapshot.index, log.entries.len());
+    assert!(snapshot > 10 && after < 140, "{snapshot} {after}");
     let operator = world.start();
-    assert_eq!((operator.revision(), identities(&operator)), (revision, before));
+    assert_eq!((operator.revision(), identities(&operator)), (Revision(revision.0 + 1), before));
 }
 
 /// Applies a pod while something fails; whether it was accepted.
@@ -188,7 +213,10 @@ fn whole(world: &World, operator: Running) {
     assert_eq!(store.objects().unwrap().len(), 3);
     drop(store);
     let operator = world.start();
-    assert_eq!((operator.revision(), identities(&operator), objects(&operator)), before);
+    let revision = Revision(before.0.0 + 1);
+    assert_eq!((operator.revision(), identities(&operator), objects(&operator)), {
+        (revision, before.1, before.2)
+    });
 }
 
 #[test]
@@ -202,13 +230,12 @@ fn a_write_that_nobody_can_tell_of_is_read_back() {
 }
 
 #[test]
-fn an_append_that_nobody_can_tell_of_is_read_back() {
-    let (world, operator, accepted) = apply_under(Call::LogAppend, Fault::AmbiguousDone);
-    assert!(accepted);
-    whole(&world, operator);
-    let (world, operator, accepted) = apply_under(Call::LogAppend, Fault::AmbiguousNot);
-    assert!(!accepted);
-    whole(&world, operator);
+fn a_write_of_the_log_that_failed_is_repeated() {
+    for fault in [Fault::Fail, Fault::AmbiguousDone, Fault::AmbiguousNot] {
+        let (world, operator, accepted) = apply_under(Call::DiskWrite, fault);
+        assert!(accepted, "{fault:?}");
+        whole(&world, operator);
+    }
 }
 
 #[test]
@@ -219,11 +246,20 @@ fn a_store_that_fails_changes_nothing() {
 }
 
 #[test]
-fn what_the_store_has_and_the_log_refused_comes_with_the_next_change() {
-    let (world, operator, accepted) = apply_under(Call::LogAppend, Fault::Fail);
-    assert!(!accepted && objects(&operator).len() == 1);
-    operator.apply(vec![node(2)]);
-    assert_eq!((objects(&operator).len(), identities(&operator).len()), (3, 1));
-    operator.delete(vec![node(2)]);
+fn a_log_that_takes_nothing_ends_the_operator_and_the_store_has_the_change() {
+    let world = World::new();
+    let faults = Faults::default();
+    let operator = Running::start_with(world.config(), faults.clone()).unwrap();
+    let (revision, _) = operator.apply(vec![node(1)]);
+    faults.plan(Call::DiskWrite, 0, Fault::FailForGood);
+    let mut client = Client::connect(&operator.socket, PATIENCE).unwrap();
+    let request = Request::Apply { objects: vec![pod("web-0", "web", 1)] };
+    let answer = client.call(request, Options::within(PATIENCE));
+    assert!(!matches!(answer, Ok(Answer::Accepted { .. })), "{answer:?}");
+    assert!(operator.ended().contains("the log ended"));
+    let operator = world.start();
+    // Its first entry as a leader, and what it adopted.
+    assert_eq!(operator.revision(), Revision(revision.0 + 2));
+    assert_eq!((objects(&operator).len(), identities(&operator).len()), (2, 1));
     whole(&world, operator);
 }

@@ -48,11 +48,13 @@ fn victim() {
     let (call, fault) = match point {
         "before-store" => (Call::StoreWrite, Fault::DieBefore),
         "between-store-and-log" => (Call::StoreWrite, Fault::DieAfter),
-        "before-log" => (Call::LogAppend, Fault::DieBefore),
-        "between-log-and-push" => (Call::LogAppend, Fault::DieAfter),
+        "before-log" => (Call::DiskWrite, Fault::DieBefore),
+        "between-log-and-push" => (Call::DiskWrite, Fault::DieAfter),
         other => panic!("{other}"),
     };
-    faults.plan(call, PASS, fault);
+    // That it leads is in the log before it serves.
+    let before = usize::from(call == Call::DiskWrite);
+    faults.plan(call, before + PASS, fault);
     let config = Config {
         cluster: "blue".to_owned(),
         state_dir: dir.join("state"),

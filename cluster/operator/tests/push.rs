@@ -98,7 +98,7 @@ fn operator_again(world: &World) -> support::Running {
     let dir = world.dir.path().join("copy");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::copy(world.store(), dir.join("store.redb")).unwrap();
-    std::fs::copy(world.log(), dir.join("log.redb")).unwrap();
+    std::fs::copy(world.log(), dir.join("raft.redb")).unwrap();
     let admin_socket = world.dir.path().join("copy.sock");
     let config = weft_operator::config::Config { state_dir: dir, admin_socket, ..world.config() };
     support::Running::start(config).unwrap()

@@ -281,6 +281,7 @@ fn hundreds_of_silent_connections_leave_room_for_others() {
 fn metrics_and_health_are_served() {
     let world = World::new();
     let operator = world.start();
+    // The founding is entry 1, the leader's first 2, and both are written before it serves.
     let (revision, _) = operator.apply(vec![node(1), pod("web-0", "web", 1)]);
     block_on(async {
         let mut agent = world.agent(operator.address, "node1", None).await;
@@ -288,13 +289,13 @@ fn metrics_and_health_are_served() {
         operator.apply(vec![pod("web-1", "web", 1)]);
         agent.reach(operator.revision()).await;
         for (line, expected) in [
-            ("weft_operator_revision", 2.0),
+            ("weft_operator_revision", 4.0),
             ("weft_operator_generation", 1.0),
             ("weft_operator_sessions", 1.0),
             ("weft_operator_pushes_total", 1.0),
             ("weft_operator_snapshots_total", 1.0),
             ("weft_operator_waiters", 0.0),
-            ("weft_operator_store_seconds_count{operation=\"log_append\"}", 2.0),
+            ("weft_operator_store_seconds_count{operation=\"log_append\"}", 3.0),
             ("weft_operator_store_seconds_count{operation=\"store_write\"}", 2.0),
         ] {
             assert_eq!(operator.metric(&format!("{line} ")), expected, "{line}");

@@ -20,9 +20,10 @@ use weft_wire::ToOperator;
 fn an_agent_that_comes_back_with_the_newest_revision_has_acknowledged_it() {
     let world = World::new();
     let operator = world.start();
-    let (revision, _) = operator.apply(vec![node(1)]);
+    operator.apply(vec![node(1)]);
     operator.stop();
     let operator = world.start();
+    let revision = operator.revision();
     assert!(!operator.wait(None, 0).enforced, "it never joined");
     block_on(async {
         let mut agent = world.agent(operator.address, "node1", Some(revision)).await;
@@ -101,7 +102,7 @@ fn an_agent_that_holds_something_newer_is_refused() {
         for held in [Revision(revision.0 + 1), Revision::new(9, 1)] {
             let mut agent = world.agent(operator.address, "node1", Some(held)).await;
             let reason = agent.refused().await;
-            assert!(reason.contains(&held.to_string()) && reason.contains("log.redb"), "{reason}");
+            assert!(reason.contains(&held.to_string()) && reason.contains("raft.redb"), "{reason}");
         }
     });
     assert!(!operator.wait(None, 0).behind[0].connected);

@@ -1,13 +1,15 @@
 //! A member's own disk: its vote, its snapshot and its log, in one file.
 
 use crate::{
-    StoreError, failed,
+    MemberDisk, StoreError, failed,
     table::{begin_read, begin_write, body, commit, decode, encode, get, open, put, versioned},
     unreadable,
 };
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
-use std::path::Path;
-use weft_raft::{Disk, Entry, Group, Index, Saved, SavedSnapshot, Term, Truncate, Vote, Write};
+use std::path::{Path, PathBuf};
+use weft_raft::{
+    Disk, Entry, Group, Index, MemberId, Saved, SavedSnapshot, Term, Truncate, Vote, Write,
+};
 
 const MEMBER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("member");
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("raft");
@@ -15,35 +17,76 @@ const VOTE: &str = "vote";
 const SNAPSHOT: &str = "snapshot";
 const STATE: &str = "state";
 const LIFE: &str = "life";
+const OWNER: &str = "owner";
 
 /// A redb file; a transaction that returned is on the disk.
 #[derive(Debug)]
 pub struct FileDisk {
-    database: Database,
+    path: PathBuf,
+    /// None after an error: redb takes nothing more then, until the file is opened anew.
+    database: Option<Database>,
 }
 
 impl FileDisk {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = open(path, "open the member's log", |write| {
-            write.open_table(MEMBER)?;
-            write.open_table(ENTRIES).map(drop)
-        })?;
-        Ok(Self { database })
+        Ok(Self { path: path.to_owned(), database: Some(opened(path)?) })
     }
 
-    /// Counts the lives of this member: a greater number each time, durable when this returns.
-    pub fn begin_life(&mut self) -> Result<u64, StoreError> {
+    fn database(&self, action: &'static str) -> Result<&Database, StoreError> {
+        self.database.as_ref().ok_or_else(|| failed(action, "the file was closed after an error"))
+    }
+
+    /// Runs a transaction, durable when this returns.
+    fn transact<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => opened(&self.path)?,
+        };
+        let write = begin_write(&database, action)?;
+        let done = work(&write)?;
+        commit(write, action)?;
+        self.database = Some(database);
+        Ok(done)
+    }
+}
+
+fn opened(path: &Path) -> Result<Database, StoreError> {
+    open(path, "open the member's log", |write| {
+        write.open_table(MEMBER)?;
+        write.open_table(ENTRIES).map(drop)
+    })
+}
+
+impl MemberDisk for FileDisk {
+    fn owner(&self) -> Result<Option<(u16, MemberId)>, StoreError> {
+        let action = "read whose the log is";
+        let read = begin_read(self.database(action)?, action)?;
+        let member = read.open_table(MEMBER).map_err(|e| failed(action, e))?;
+        get(&member, action, OWNER)
+    }
+
+    fn found(&mut self, owner: (u16, MemberId), saved: &Saved) -> Result<(), StoreError> {
+        let action = "found the log";
+        self.transact(action, |transaction| {
+            take(transaction, action, &saved.as_write())?;
+            let mut member = transaction.open_table(MEMBER).map_err(|e| failed(action, e))?;
+            put(&mut member, action, OWNER, &encode(OWNER, &owner)?)
+        })
+    }
+
+    fn begin_life(&mut self) -> Result<u64, StoreError> {
         let action = "begin another life of the member";
-        let write = begin_write(&self.database, action)?;
-        let life = {
-            let mut member = write.open_table(MEMBER).map_err(|e| failed(action, e))?;
+        self.transact(action, |transaction| {
+            let mut member = transaction.open_table(MEMBER).map_err(|e| failed(action, e))?;
             let before: u64 = get(&member, action, LIFE)?.unwrap_or(0);
             put(&mut member, action, LIFE, &encode(LIFE, &(before + 1))?)?;
-            before + 1
-        };
-        commit(write, action)?;
-        Ok(life)
+            Ok(before + 1)
+        })
     }
 }
 
@@ -52,7 +95,7 @@ impl Disk for FileDisk {
 
     fn recover(&self) -> Result<Option<Saved>, StoreError> {
         let action = "read the member's log";
-        let read = begin_read(&self.database, action)?;
+        let read = begin_read(self.database(action)?, action)?;
         let member = read.open_table(MEMBER).map_err(|e| failed(action, e))?;
         let Some(vote) = get::<Vote>(&member, action, VOTE)? else { return Ok(None) };
         let head: Option<(Index, Term, Group)> = get(&member, action, SNAPSHOT)?;
@@ -78,11 +121,9 @@ impl Disk for FileDisk {
 
     fn write(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let action = "write the member's log";
-        let transaction = begin_write(&self.database, action)?;
-        for write in writes {
-            take(&transaction, action, write)?;
-        }
-        commit(transaction, action)
+        self.transact(action, |transaction| {
+            writes.iter().try_for_each(|write| take(transaction, action, write))
+        })
     }
 }
 

@@ -1,24 +1,23 @@
-//! The durable store of the operators, and the log of one that is alone.
+//! The durable store of the operators, and each one's own disk.
 //!
 //! The store holds what survives every operator: label sets and their numbers, the objects that sources
-//! want, and the fence. A number is in the store before any log entry names it. The log orders commands;
-//! with several operators Raft's takes its place. A call that returned has made its change durable.
+//! want, and the fence. A number is in the store before any log entry names it. The disk holds a member's part of
+//! the log that orders commands. A call that returned has made its change durable.
 
 mod disk;
 mod etcd;
 mod keys;
-mod log;
 mod memory;
 mod store;
 mod table;
 
 pub use disk::FileDisk;
 pub use etcd::EtcdStore;
-pub use log::FileLog;
 pub use memory::{Comparing, MemoryStore};
 pub use store::FileStore;
 pub use weft_types::{Batch, Fence};
 
+use weft_raft::{Disk, MemberId, Saved};
 use weft_types::{Identity, LabelSet, Object};
 
 /// What operators need of a store.
@@ -42,40 +41,14 @@ pub trait Store: Send {
     fn holds(&self, batch: &Batch) -> Result<bool, StoreError>;
 }
 
-/// One entry of the log, its command encoded by the caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// Follows the one before.
-    pub index: u64,
-    /// The encoded command.
-    pub command: Vec<u8>,
-}
-
-/// What a log holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// The generation it was founded with.
-    pub generation: u16,
-    /// Index of the last entry that the snapshot contains.
-    pub index: u64,
-    /// The encoded state after that entry.
-    pub snapshot: Vec<u8>,
-    /// What follows, oldest first.
-    pub entries: Vec<LogEntry>,
-}
-
-/// What a lone operator needs of its log.
-pub trait Log: Send {
-    /// Everything; none before it is founded.
-    fn recover(&self) -> Result<Option<Recovered>, StoreError>;
-    /// Begins a log with the state before its first entry, index 1.
-    fn found(&mut self, generation: u16, snapshot: &[u8]) -> Result<(), StoreError>;
-    /// Adds entries, all or none.
-    fn append(&mut self, entries: &[LogEntry]) -> Result<(), StoreError>;
-    /// Index of the last entry; for when [`StoreError::Ambiguous`] was the answer.
-    fn last_index(&self) -> Result<u64, StoreError>;
-    /// Replaces everything up to an entry by the state after it.
-    fn compact(&mut self, index: u64, snapshot: &[u8]) -> Result<(), StoreError>;
+/// What an operator needs of its own disk, beside its part of the log.
+pub trait MemberDisk: Disk<Error = StoreError> + Send {
+    /// Which founding of the cluster the log is of, and which member's; none before [`MemberDisk::found`].
+    fn owner(&self) -> Result<Option<(u16, MemberId)>, StoreError>;
+    /// Makes an empty disk a member's.
+    fn found(&mut self, owner: (u16, MemberId), saved: &Saved) -> Result<(), StoreError>;
+    /// Counts the lives of this member: a greater number each time, durable when this returns.
+    fn begin_life(&mut self) -> Result<u64, StoreError>;
 }
 
 /// Why the store did not do it.

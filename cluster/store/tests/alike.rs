@@ -15,7 +15,7 @@ use proptest::prelude::proptest;
 use weft_raft::{
     Body, Disk, Entry, Group, MemberId, MemoryDisk, Origin, SavedSnapshot, Truncate, Vote, Write,
 };
-use weft_store::{FileDisk, FileStore};
+use weft_store::{FileDisk, FileStore, MemberDisk};
 
 fn entry(index: u64, term: u64) -> Entry {
     let origin = Origin { member: MemberId(1), life: 1, sequence: index };

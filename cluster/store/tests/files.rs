@@ -10,7 +10,8 @@
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
-use weft_store::{Batch, Fence, FileLog, FileStore, Log, LogEntry, Store, StoreError};
+use weft_raft::{Disk, Group, MemberId, Saved};
+use weft_store::{Batch, Fence, FileDisk, FileStore, MemberDisk, Store, StoreError};
 use weft_types::{
     Identity, LabelSet, Object, Source,
     object::{Namespace, ObjectKey},
@@ -87,46 +88,22 @@ fn a_number_stands_for_one_label_set_and_a_refused_batch_changes_nothing() {
     assert_eq!(store.objects().unwrap(), [namespace("web")]);
 }
 
-fn entry(index: u64) -> LogEntry {
-    LogEntry { index, command: vec![7; usize::try_from(index).unwrap()] }
-}
-
 #[test]
-fn a_log_is_a_snapshot_and_what_follows() {
+fn a_disk_is_one_members_and_counts_its_lives() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("log.redb");
-    let mut log = FileLog::open(&path).unwrap();
-    assert_eq!(log.recover().unwrap(), None);
-    log.found(3, b"nothing").unwrap();
-    assert_eq!(log.last_index().unwrap(), 0);
-    log.append(&[entry(1), entry(2)]).unwrap();
-    log.append(&[entry(3), entry(4)]).unwrap();
-    let recovered = log.recover().unwrap().unwrap();
-    assert_eq!((recovered.generation, recovered.index), (3, 0));
-    assert_eq!(recovered.entries, [entry(1), entry(2), entry(3), entry(4)]);
-    log.compact(3, b"three").unwrap();
-    drop(log);
-    let mut log = FileLog::open(&path).unwrap();
-    let recovered = log.recover().unwrap().unwrap();
-    assert_eq!((recovered.generation, recovered.index), (3, 3));
-    assert_eq!((recovered.snapshot.as_slice(), recovered.entries), (&b"three"[..], vec![entry(4)]));
-    assert_eq!(log.last_index().unwrap(), 4);
-    // All or none.
-    assert!(log.append(&[entry(5), entry(4)]).is_err());
-    assert_eq!(log.last_index().unwrap(), 4);
-    log.compact(4, b"four").unwrap();
-    assert_eq!(log.last_index().unwrap(), 4);
-    assert!(log.recover().unwrap().unwrap().entries.is_empty());
-}
-
-#[test]
-fn a_hole_in_the_log_is_said() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut log = FileLog::open(&dir.path().join("log.redb")).unwrap();
-    log.found(1, b"").unwrap();
-    log.append(&[entry(1), entry(3)]).unwrap();
-    let error = log.recover().unwrap_err().to_string();
-    assert!(error.contains("entry 2 is missing"), "{error}");
+    let path = dir.path().join("raft.redb");
+    let mut disk = FileDisk::open(&path).unwrap();
+    assert_eq!((disk.owner().unwrap(), disk.recover().unwrap()), (None, None));
+    let group = Group::of_voters([(MemberId(7), "10.0.0.7:4901".to_owned())]);
+    let saved = Saved::founding(group, b"nothing".as_slice().into());
+    disk.found((3, MemberId(7)), &saved).unwrap();
+    for life in 1..=3 {
+        assert_eq!(disk.begin_life().unwrap(), life);
+        drop(disk);
+        disk = FileDisk::open(&path).unwrap();
+        assert_eq!(disk.owner().unwrap(), Some((3, MemberId(7))));
+        assert_eq!(disk.recover().unwrap().as_ref(), Some(&saved));
+    }
 }
 
 /// The keys that an administrator reads, and the bytes that another release must understand.

@@ -1,15 +1,16 @@
-//! A store and a log that fail, or end the process, at the point that a test names.
+//! A store and a disk that fail, or end the process, at the point that a test names.
 
 use std::sync::{Arc, Mutex};
 use weft_operator::{config::Config, operator::Operator};
-use weft_store::{Batch, Fence, FileLog, FileStore, Log, LogEntry, Recovered, Store, StoreError};
+use weft_raft::{Disk, MemberId, Saved, Write};
+use weft_store::{Batch, Fence, FileDisk, FileStore, MemberDisk, Store, StoreError};
 use weft_types::{Identity, LabelSet, Object};
 
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     StoreWrite,
-    LogAppend,
+    DiskWrite,
 }
 
 /// What happens to it.
@@ -21,6 +22,8 @@ pub enum Fault {
     DieAfter,
     /// It fails and says so.
     Fail,
+    /// It fails and says so, and so does all that comes after.
+    FailForGood,
     /// It is done, and nobody can say.
     AmbiguousDone,
     /// It is not done, and nobody can say.
@@ -45,10 +48,10 @@ impl Faults {
         }
         std::fs::create_dir_all(&config.state_dir)?;
         let store = FileStore::open(&config.state_dir.join("store.redb"))?;
-        let log = FileLog::open(&config.state_dir.join("log.redb"))?;
+        let disk = FileDisk::open(&config.state_dir.join("raft.redb"))?;
         let store = Faulty { inner: store, faults: self.clone() };
-        let log = Faulty { inner: log, faults: self.clone() };
-        Operator::over(config, Box::new(store), Box::new(log)).await
+        let disk = Faulty { inner: disk, faults: self.clone() };
+        Operator::over(config, Box::new(store), Box::new(disk)).await
     }
 
     fn due(&self, call: Call) -> Option<Fault> {
@@ -60,7 +63,9 @@ impl Faults {
                     return None;
                 }
                 let fault = *fault;
-                *plan = None;
+                if fault != Fault::FailForGood {
+                    *plan = None;
+                }
                 Some(fault)
             }
             _ => None,
@@ -81,7 +86,9 @@ impl Faults {
                 work().unwrap();
                 std::process::abort()
             }
-            Some(Fault::Fail) => Err(StoreError::Failed { action, problem: "a test".to_owned() }),
+            Some(Fault::Fail | Fault::FailForGood) => {
+                Err(StoreError::Failed { action, problem: "a test".to_owned() })
+            }
             Some(Fault::AmbiguousDone) => work().and_then(|()| Err(ambiguous())),
             Some(Fault::AmbiguousNot) => Err(ambiguous()),
         }
@@ -125,25 +132,29 @@ impl<T: Store> Store for Faulty<T> {
     }
 }
 
-impl<T: Log> Log for Faulty<T> {
-    fn recover(&self) -> Result<Option<Recovered>, StoreError> {
+impl<T: MemberDisk> Disk for Faulty<T> {
+    type Error = StoreError;
+
+    fn recover(&self) -> Result<Option<Saved>, StoreError> {
         self.inner.recover()
     }
 
-    fn found(&mut self, generation: u16, snapshot: &[u8]) -> Result<(), StoreError> {
-        self.inner.found(generation, snapshot)
-    }
-
-    fn append(&mut self, entries: &[LogEntry]) -> Result<(), StoreError> {
+    fn write(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let inner = &mut self.inner;
-        self.faults.run(Call::LogAppend, || inner.append(entries))
+        self.faults.run(Call::DiskWrite, || inner.write(writes))
+    }
+}
+
+impl<T: MemberDisk> MemberDisk for Faulty<T> {
+    fn owner(&self) -> Result<Option<(u16, MemberId)>, StoreError> {
+        self.inner.owner()
     }
 
-    fn last_index(&self) -> Result<u64, StoreError> {
-        self.inner.last_index()
+    fn found(&mut self, owner: (u16, MemberId), saved: &Saved) -> Result<(), StoreError> {
+        self.inner.found(owner, saved)
     }
 
-    fn compact(&mut self, index: u64, snapshot: &[u8]) -> Result<(), StoreError> {
-        self.inner.compact(index, snapshot)
+    fn begin_life(&mut self) -> Result<u64, StoreError> {
+        self.inner.begin_life()
     }
 }

@@ -96,7 +96,7 @@ impl Running {
         Self::start_with(config, Faults::default())
     }
 
-    /// The same over a store and a log that fail as they are told.
+    /// The same over a store and a disk that fail as they are told.
     pub fn start_with(config: Config, faults: Faults) -> anyhow::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
@@ -155,6 +155,12 @@ impl Running {
         self.end().unwrap();
     }
 
+    /// Why it ended, by itself.
+    pub fn ended(mut self) -> String {
+        let ended = self.thread.take().unwrap().join().unwrap();
+        ended.unwrap_err().to_string()
+    }
+
     fn end(&mut self) -> anyhow::Result<()> {
         drop(self.stop.take());
         self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap())
@@ -211,7 +217,7 @@ impl World {
 
     /// The log's file.
     pub fn log(&self) -> PathBuf {
-        self.dir.path().join("state/log.redb")
+        self.dir.path().join("state/raft.redb")
     }
 
     pub fn config(&self) -> Config {

@@ -1,0 +1,255 @@
+//! A member of the group as its operator sees it: commands in, entries of the state out. Pure.
+//!
+//! | what happens | what is written | what is told |
+//! |---|---|---|
+//! | time passes | a vote, when it stands for election; of a lone voter its first entry too | nothing |
+//! | commands are proposed | their entries, all at once | those that are not taken |
+//! | the state is given | the state, in the place of entries | nothing |
+//! | writes are on the disk | nothing: what is committed is known by the entries | what they commit, and its role |
+//!
+//! So whatever was proposed together is durable by one write.
+
+use crate::sequencer::{Committed, NotOrdered, Sequenced, Ticket};
+use weft_raft::{Applied, Config, Input, Node, NodeError, Output, Proposal, Saved, Write};
+use weft_state::{EntryV1, Unreadable, decode_entry, encode_entry};
+use weft_types::Revision;
+
+/// What a member is to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Put a command in order.
+    Propose(Ticket, EntryV1),
+    /// Have the encoded state after a revision stand for the entries up to it.
+    Compact(Revision, Vec<u8>),
+    /// A tick's time passed.
+    Tick,
+}
+
+/// What follows.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// To be written, all or nothing; then [`Member::persisted`] of the last one's number.
+    pub writes: Vec<Write>,
+    /// To be told, in this order; none of it waits for the writes.
+    pub told: Vec<Sequenced>,
+}
+
+/// Why a member cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// Consensus.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// An entry that is committed cannot be understood.
+    #[error("apply log entry {index}: {problem}")]
+    Entry {
+        /// Its place.
+        index: u64,
+        /// What is wrong with it.
+        problem: Unreadable,
+    },
+    /// There is nobody whose snapshot it could be.
+    #[error("apply a leader's snapshot of entry {0}: this operator's group has no other member")]
+    Snapshot(u64),
+}
+
+/// The member.
+pub struct Member {
+    node: Node,
+    generation: u16,
+}
+
+impl Member {
+    /// One with what was on its disk, of a cluster that was founded so many times. The state of the snapshot is what
+    /// comes before everything that it tells.
+    pub fn new(config: Config, generation: u16, saved: Saved) -> Result<Self, MemberError> {
+        Ok(Self { node: Node::new(config, saved)?, generation })
+    }
+
+    /// Does some work. What is proposed in it shares its writes.
+    pub fn take(&mut self, work: Vec<Work>) -> Result<Turn, MemberError> {
+        let (mut turn, mut proposals) = (Turn::default(), Vec::new());
+        for work in work {
+            match work {
+                Work::Propose(ticket, entry) => match encode_entry(&entry) {
+                    Ok(command) => proposals.push(Proposal { ticket, command, only_in: None }),
+                    Err(error) => turn.refuse(ticket, error.into()),
+                },
+                Work::Compact(through, state) => {
+                    self.step(Input::Compact(through.index(), state.into()), &mut turn)?;
+                }
+                Work::Tick => self.step(Input::Tick, &mut turn)?,
+            }
+        }
+        if !proposals.is_empty() {
+            self.step(Input::Propose(proposals), &mut turn)?;
+        }
+        Ok(turn)
+    }
+
+    /// The write of this number, and all before it, are on the disk.
+    pub fn persisted(&mut self, number: u64) -> Result<Turn, MemberError> {
+        let mut turn = Turn::default();
+        self.step(Input::Persisted(number), &mut turn)?;
+        Ok(turn)
+    }
+
+    fn step(&mut self, input: Input, turn: &mut Turn) -> Result<(), MemberError> {
+        // It has no peers: there are no messages, no changes of the group, and nobody wants a snapshot.
+        let Output { writes, applied, refused, role, .. } = self.node.step(input)?;
+        turn.writes.extend(writes);
+        for applied in applied {
+            turn.commit(self.committed(applied)?);
+        }
+        refused.into_iter().for_each(|(ticket, refusal)| turn.refuse(ticket, refusal.into()));
+        turn.told.extend(role.map(|(role, term)| Sequenced::Role(role, term)));
+        Ok(())
+    }
+
+    fn committed(&self, applied: Applied) -> Result<Committed, MemberError> {
+        let revision = |index| Revision::new(self.generation, index);
+        match applied {
+            Applied::Command(weft_raft::Committed { index, ticket, command, .. }) => {
+                let unreadable = |problem| MemberError::Entry { index, problem };
+                let entry = Some(decode_entry(&command).map_err(unreadable)?);
+                Ok(Committed { revision: revision(index), ticket, size: command.len(), entry })
+            }
+            Applied::Noop(index) | Applied::Change(index, _) => {
+                Ok(Committed { revision: revision(index), ticket: None, size: 0, entry: None })
+            }
+            Applied::State(index, _) => Err(MemberError::Snapshot(index)),
+        }
+    }
+}
+
+impl Turn {
+    fn commit(&mut self, entry: Committed) {
+        match self.told.last_mut() {
+            Some(Sequenced::Committed(entries)) => entries.push(entry),
+            _ => self.told.push(Sequenced::Committed(vec![entry])),
+        }
+    }
+
+    fn refuse(&mut self, ticket: Ticket, why: NotOrdered) {
+        self.told.push(Sequenced::Refused(ticket, why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_raft::{Group, MemberId, Role};
+    use weft_state::{ClusterState, CommandV1};
+    use weft_types::NodeName;
+
+    fn begun(saved: Saved) -> Member {
+        Member::new(Config::new(MemberId(1), 1, 1), 7, saved).expect("it begins")
+    }
+
+    fn founding() -> Saved {
+        let state = ClusterState::new("blue").encode().expect("short");
+        Saved::founding(Group::of_voters([(MemberId(1), String::new())]), state.into())
+    }
+
+    fn unplug(number: u64) -> Work {
+        let node = NodeName(format!("node{number}"));
+        let command = CommandV1::Unplug(node, [10, 244, 0, 1].into());
+        Work::Propose(number, EntryV1 { trace: None, command })
+    }
+
+    /// Writes that it made, and what it told, with each turn.
+    fn run(
+        member: &mut Member,
+        saved: &mut Saved,
+        work: Vec<Work>,
+    ) -> Vec<(usize, Vec<Sequenced>)> {
+        let mut turns = Vec::new();
+        let mut turn = member.take(work).expect("it goes on");
+        loop {
+            let last = turn.writes.last().map(|write| write.number);
+            turn.writes.iter().for_each(|write| saved.take(write));
+            turns.push((turn.writes.len(), turn.told));
+            let Some(last) = last else { return turns };
+            turn = member.persisted(last).expect("it goes on");
+        }
+    }
+
+    fn lead(member: &mut Member, saved: &mut Saved) -> Vec<Sequenced> {
+        for _ in 0..40 {
+            let turns = run(member, saved, vec![Work::Tick]);
+            let told: Vec<Sequenced> = turns.into_iter().flat_map(|(_, told)| told).collect();
+            if told.iter().any(|told| matches!(told, Sequenced::Role(Role::Leader, _))) {
+                return told;
+            }
+        }
+        panic!("a lone voter leads");
+    }
+
+    #[test]
+    fn a_lone_voter_leads_and_its_first_entry_is_a_revision_without_a_command() {
+        let mut saved = founding();
+        let mut member = begun(saved.clone());
+        let told = lead(&mut member, &mut saved);
+        let committed = told.iter().find_map(|told| match told {
+            Sequenced::Committed(entries) => Some(entries),
+            _ => None,
+        });
+        let [first] = committed.expect("something is").as_slice() else { panic!("{told:?}") };
+        assert_eq!((first.revision, &first.entry), (Revision::new(7, 2), &None));
+        assert_eq!(saved.vote.term, 2);
+        // Time alone writes nothing.
+        for _ in 0..100 {
+            let turns = run(&mut member, &mut saved, vec![Work::Tick]);
+            assert!(matches!(turns.as_slice(), [(0, told)] if told.is_empty()), "{turns:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_proposed_together_is_committed_by_one_write_and_again_after_a_restart() {
+        let mut saved = founding();
+        let mut member = begun(saved.clone());
+        lead(&mut member, &mut saved);
+        let turns = run(&mut member, &mut saved, (1..=100).map(unplug).collect());
+        let [(1, before), (0, after)] = turns.as_slice() else { panic!("{turns:?}") };
+        assert!(before.is_empty(), "nothing is told before it is durable");
+        let [Sequenced::Committed(entries)] = after.as_slice() else { panic!("{after:?}") };
+        let tickets: Vec<Option<Ticket>> = entries.iter().map(|entry| entry.ticket).collect();
+        assert_eq!(tickets, (1..=100).map(Some).collect::<Vec<_>>());
+        assert_eq!(entries.last().map(|e| e.revision), Some(Revision::new(7, 102)));
+        assert_eq!(saved.entries.len(), 101);
+        // Another life has them before it leads, and they are nobody's.
+        let mut member = begun(saved.clone());
+        let told = lead(&mut member, &mut saved);
+        let entries = told.into_iter().flat_map(|told| match told {
+            Sequenced::Committed(entries) => entries,
+            _ => Vec::new(),
+        });
+        let entries: Vec<Committed> = entries.collect();
+        assert!(entries.iter().all(|entry| entry.ticket.is_none()));
+        assert_eq!(entries.iter().filter(|entry| entry.entry.is_some()).count(), 100);
+        assert_eq!(entries.last().map(|e| e.revision), Some(Revision::new(7, 103)));
+    }
+
+    #[test]
+    fn a_state_stands_for_the_entries_up_to_it_and_costs_no_write_of_its_own() {
+        let mut saved = founding();
+        let mut member = begun(saved.clone());
+        lead(&mut member, &mut saved);
+        run(&mut member, &mut saved, (1..=10).map(unplug).collect());
+        let work = vec![Work::Compact(Revision::new(7, 8), vec![1, 2, 3]), unplug(11)];
+        let turns = run(&mut member, &mut saved, work);
+        assert!(matches!(turns.as_slice(), [(2, _), (0, _)]), "{turns:?}");
+        assert_eq!((saved.snapshot.index, &*saved.snapshot.state), (8, [1, 2, 3].as_slice()));
+        let left: Vec<u64> = saved.entries.iter().map(|entry| entry.index).collect();
+        assert_eq!(left, (9..=13).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_does_not_lead_refuses() {
+        let mut member = begun(founding());
+        let turn = member.take(vec![unplug(1)]).expect("it goes on");
+        let [Sequenced::Refused(1, why)] = turn.told.as_slice() else { panic!("{:?}", turn.told) };
+        assert!(why.to_string().contains("no leader"), "{why}");
+        assert!(turn.writes.is_empty());
+    }
+}
