@@ -21,11 +21,15 @@ pub(crate) struct Habits {
     only: u8,
     /// Pods that a client has; with one more its oldest goes.
     pods: usize,
+    /// Pods that come with one change.
+    at_once: u32,
+    /// Of the first client's changes one in so many relabels the namespace of all pods; 0 is none.
+    relabel_every: u32,
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { only: 50, pods: usize::MAX }
+        Self { only: 50, pods: usize::MAX, at_once: 1, relabel_every: 0 }
     }
 }
 
@@ -36,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) asks: MemberId,
     pods: BTreeMap<u32, Object>,
     next: u32,
+    /// Changes that it wanted so far.
+    wanted: u32,
     /// What it wants now, and by which request it asked for it.
     pub(crate) wants: Option<(RequestId, Change)>,
     first: bool,
@@ -43,7 +49,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(number: usize, asks: MemberId) -> Self {
-        Self { number, asks, pods: BTreeMap::new(), next: 0, wants: None, first: true }
+        Self { number, asks, pods: BTreeMap::new(), next: 0, wanted: 0, wants: None, first: true }
     }
 
     /// Something new to want: mostly a pod more, sometimes one less or relabelled.
@@ -56,6 +62,11 @@ impl Client {
         if std::mem::take(&mut self.first) && self.number == 0 {
             return Change { put: foundation(nodes), remove: Vec::new() };
         }
+        self.wanted += 1;
+        if self.number == 0 && self.wanted.is_multiple_of(habits.relabel_every) {
+            let team = BTreeMap::from([("team".to_owned(), format!("team-{}", rng.u16(..)))]);
+            return Change { put: vec![namespace(team)], remove: Vec::new() };
+        }
         let any = rng.choice(self.pods.keys().copied());
         match (rng.u8(0..10), any) {
             (0, Some(pod)) => Change {
@@ -66,11 +77,12 @@ impl Client {
                 Change { put: vec![self.pod(pod, rng, nodes, habits)], remove: Vec::new() }
             }
             _ => {
-                self.next += 1;
-                let full = self.pods.len() >= habits.pods;
-                let oldest = self.pods.values().next().filter(|_| full);
-                let remove = oldest.cloned().into_iter().collect();
-                Change { put: vec![self.pod(self.next, rng, nodes, habits)], remove }
+                let first = self.next + 1;
+                self.next += habits.at_once;
+                let put =
+                    (first..=self.next).map(|pod| self.pod(pod, rng, nodes, habits)).collect();
+                let over = (self.pods.len() + habits.at_once as usize).saturating_sub(habits.pods);
+                Change { put, remove: self.pods.values().take(over).cloned().collect() }
             }
         }
     }
@@ -97,6 +109,12 @@ impl Client {
         })
     }
 
+    /// Whether what it wants is other labels of the namespace.
+    pub(crate) fn relabels(&self) -> bool {
+        let put = self.wants.as_ref().map(|(_, change)| change.put.as_slice());
+        matches!(put, Some([Object::Namespace(_)]))
+    }
+
     /// It was answered: what is so from now on.
     pub(crate) fn answered(&mut self) -> Vec<(ObjectKey, Option<Object>)> {
         let Some((_, change)) = self.wants.take() else { return Vec::new() };
@@ -116,7 +134,6 @@ impl Client {
 
 /// The namespace and the nodes.
 fn foundation(nodes: &[NodeName]) -> Vec<Object> {
-    let namespace = Namespace { name: NAMESPACE.to_owned(), labels: BTreeMap::new() };
     let node = |(name, place): (&NodeName, u32)| {
         let [_, high, middle, low] = place.to_be_bytes();
         Object::Node(Node {
@@ -127,7 +144,11 @@ fn foundation(nodes: &[NodeName]) -> Vec<Object> {
         })
     };
     let nodes = nodes.iter().zip(1..).map(node);
-    std::iter::once(Object::Namespace(namespace)).chain(nodes).collect()
+    std::iter::once(namespace(BTreeMap::new())).chain(nodes).collect()
+}
+
+fn namespace(labels: BTreeMap<String, String>) -> Object {
+    Object::Namespace(Namespace { name: NAMESPACE.to_owned(), labels })
 }
 
 fn number_of(object: &Object) -> Option<u32> {

@@ -28,6 +28,9 @@ pub(crate) enum Kind {
     Kill,
     /// The process ends in order: who leads lets another lead first. It comes back.
     Restart,
+    /// It comes back as the other of two releases; everybody begins as the older one and ends as the newer. Agents and
+    /// operators of two releases do not understand each other, members do.
+    Upgrade,
     /// The process stands still, and what is sent to it waits.
     Pause,
     /// No message to or from other members.
@@ -40,6 +43,8 @@ pub(crate) enum Kind {
     LoseDisk,
     /// Its disk takes fifty times as long.
     SlowDisk,
+    /// Its disk takes nothing more: the process ends when it has tried to write for a while, again and again.
+    FullDisk,
     /// Its clock jumps ahead: so many ticks come at once.
     ClockJump,
     /// Agents lose their operators, and go to any.
@@ -67,11 +72,48 @@ pub(crate) enum Whom {
     Agents(u8),
 }
 
+impl Kind {
+    /// What it does, after the name of whom it hits.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "is left alone",
+            Self::Kill => "is killed",
+            Self::Restart => "is restarted",
+            Self::Upgrade => "becomes the other release",
+            Self::Pause => "stands still",
+            Self::CutOff => "is cut off from other members",
+            Self::Deafen => "hears no other member",
+            Self::Mute => "is heard by no other member",
+            Self::LoseDisk => "loses its disk",
+            Self::SlowDisk => "has a slow disk",
+            Self::FullDisk => "has a full disk",
+            Self::ClockJump => "has its clock jump ahead",
+            Self::Disconnect => "loses its operator",
+            Self::StoreOutage => "answers nobody",
+        }
+    }
+
+    /// Whether it ends when everything is made good; others take their time.
+    pub(crate) const fn is_made_good(self) -> bool {
+        matches!(
+            self,
+            Self::CutOff
+                | Self::Deafen
+                | Self::Mute
+                | Self::SlowDisk
+                | Self::FullDisk
+                | Self::StoreOutage
+        )
+    }
+}
+
 impl Fault {
     /// Whether there is such a fault of those whom it hits.
     pub(crate) fn is_possible(&self) -> bool {
         match (self.whom, self.kind) {
-            (Whom::Agents(percent), Kind::Kill | Kind::Disconnect) => percent <= 100,
+            (Whom::Agents(percent), Kind::Kill | Kind::Disconnect | Kind::Upgrade) => {
+                percent <= 100
+            }
             (Whom::Agents(_), _) | (_, Kind::Disconnect) => false,
             _ => true,
         }

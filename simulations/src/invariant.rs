@@ -24,6 +24,8 @@ pub enum Invariant {
     NothingLost,
     /// An agent never goes back.
     NeverBack,
+    /// Operators and agents that are at one revision know the same.
+    OneState,
     /// When all is well again everybody agrees: operators, store, agents.
     Converges,
     /// No member gives up.
@@ -37,6 +39,8 @@ pub struct Violation {
     pub invariant: Invariant,
     /// When, as text.
     pub at: String,
+    #[serde(skip)]
+    pub(crate) when: Micros,
     /// What was seen.
     pub seen: String,
 }
@@ -58,7 +62,7 @@ const KEPT: usize = 16;
 impl Invariants {
     pub(crate) fn violated(&mut self, invariant: Invariant, now: Micros, seen: String) {
         if self.violations.len() < KEPT {
-            self.violations.push(Violation { invariant, at: now.to_string(), seen });
+            self.violations.push(Violation { invariant, at: now.to_string(), when: now, seen });
         }
     }
 

@@ -2,7 +2,12 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
-use std::{io::Write, process::ExitCode};
+use std::{
+    fs::File,
+    io::{Seek, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use weft_sim::{Report, Sabotage, Scenario, run};
 
 /// Weft's control plane in a world of its own: one thread, virtual time, one seed.
@@ -34,6 +39,10 @@ enum Command {
         /// Simulated seconds of faults and traffic; as the scenario says when absent.
         #[arg(long)]
         seconds: Option<u64>,
+        /// Write a page of the run, with a time line of roles, faults and lag; of several runs the first that does
+        /// not hold, or the last.
+        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        html: Option<PathBuf>,
         /// How to print.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -69,7 +78,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { scenario, seed, seeds, full, nodes, seconds, output } => {
+        Command::Run { scenario, seed, seeds, full, nodes, seconds, html, output } => {
             let mut scenario = Scenario::find(&scenario)?;
             if full {
                 scenario = scenario.in_full();
@@ -84,6 +93,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             if matches!(output, Format::Table) {
                 writeln!(out, "{}", Report::header())?;
             }
+            // Before anything is run: a page that cannot be written is no reason to wait for.
+            let mut page = html.as_deref().map(open).transpose()?;
             let (mut all_hold, mut trace) = (true, 0);
             for seed in seed..end {
                 let report = run(&scenario, seed, Sabotage::None);
@@ -92,6 +103,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Format::Json => writeln!(out, "{}", report.to_json()?)?,
                 }
                 out.flush()?;
+                if let Some(page) = page.as_mut().filter(|_| all_hold) {
+                    write(page, &report.to_html())?;
+                }
                 all_hold &= report.holds();
                 trace = report.trace;
             }
@@ -99,4 +113,18 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
     }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    File::create(path).with_context(|| format!("write {}", path.display()))
+}
+
+/// In the place of what was there.
+fn write(file: &mut File, text: &str) -> anyhow::Result<()> {
+    let mut put = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
+    };
+    put().context("write the page")
 }

@@ -1,23 +1,27 @@
 //! An operator: the shipped cores, and a disk.
 
 use crate::{
-    agent::{Extent, News, Told},
+    agent::{Content, News, Told},
+    release::Release,
     time::Micros,
+    view::{View, Views},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 use weft_operator::history::{History, Next};
 use weft_raft::{Config, Disk, MemberId, MemoryDisk, Node, Role, Term, Ticket};
 use weft_state::{
     ClusterState,
     leadership::{Leadership, Limits, RequestId},
 };
-use weft_types::Revision;
+use weft_types::{Delta, Revision};
 use weft_wire::{ToAgent, frame};
 
 /// Which life of the cluster: no scenario founds it anew yet.
 pub(crate) const GENERATION: u16 = 1;
 /// Bytes of changes that are kept for agents that are behind: few, so that some need a snapshot.
 const HISTORY: usize = 64 << 10;
+/// Bytes of commands after which a snapshot is made, unless the last one had more.
+const LOG: usize = 16 << 10;
 
 /// A member's place: what outlives its process, and the process while it runs.
 pub(crate) struct Operator {
@@ -27,8 +31,14 @@ pub(crate) struct Operator {
     pub(crate) disk: MemoryDisk,
     /// Whether a sync is under way.
     pub(crate) syncing: bool,
+    /// Of its program.
+    pub(crate) release: Release,
     /// Its disk is slow until then.
     pub(crate) slow_until: Micros,
+    /// It is full until then.
+    pub(crate) full_until: Micros,
+    /// Ticks that it was, with something to write.
+    pub(crate) refused: u8,
     /// It stands still until then.
     pub(crate) paused_until: Micros,
     pub(crate) running: Option<Running>,
@@ -41,11 +51,15 @@ pub(crate) struct Running {
     pub(crate) index: u64,
     pub(crate) leadership: Leadership,
     pub(crate) history: History,
+    /// What it publishes: what its deltas have made of the last snapshot.
+    pub(crate) view: Rc<View>,
     pub(crate) role: (Role, Term),
     /// Who asked what.
     pub(crate) requests: BTreeMap<RequestId, usize>,
-    /// The index that the newest snapshot has.
-    pub(crate) compacted: u64,
+    /// Bytes of commands since the newest snapshot.
+    log_bytes: usize,
+    /// Bytes of that.
+    snapshot_bytes: usize,
     /// What agents asked and is not answered yet: an agent has one question at a time.
     pub(crate) questions: BTreeMap<usize, Question>,
     /// Ticks of this life.
@@ -63,20 +77,23 @@ pub(crate) struct Question {
 }
 
 impl Operator {
-    pub(crate) fn new(member: MemberId, disk: MemoryDisk) -> Self {
+    pub(crate) fn new(member: MemberId, disk: MemoryDisk, release: Release) -> Self {
         Self {
             member,
+            release,
             life: 0,
             disk,
             syncing: false,
             slow_until: Micros(0),
+            full_until: Micros(0),
+            refused: 0,
             paused_until: Micros(0),
             running: None,
         }
     }
 
     /// A process begins, from what is on the disk.
-    pub(crate) fn start(&mut self, cluster: &str, seed: u64) -> Result<(), String> {
+    pub(crate) fn start(&mut self, cluster: &str, seed: u64, views: &Views) -> Result<(), String> {
         self.life += 1;
         let mut config = Config::new(self.member, self.life, seed);
         config.kept_entries = 64;
@@ -84,20 +101,26 @@ impl Operator {
         let Ok(recovered) = Node::recover(config, &self.disk);
         let (node, snapshot) = recovered.map_err(|error| error.to_string())?;
         let state = match snapshot.index {
+            _ if !self.release.reads(&snapshot.state) && snapshot.index > 0 => {
+                return Err("its release does not read its snapshot".to_owned());
+            }
             0 => ClusterState::new(cluster),
             _ => ClusterState::decode(&snapshot.state).map_err(|error| error.to_string())?,
         };
         // A snapshot is larger than the default needs: a pause is shorter here than the real one.
         let limits = Limits { patience: 20, pause: 3, ..Limits::default() };
+        let view = views.of_all(revision(snapshot.index), state.snapshot());
         self.running = Some(Running {
             node,
             state,
             index: snapshot.index,
             leadership: Leadership::new(cluster, GENERATION, limits),
             history: History::new(revision(snapshot.index), HISTORY),
+            view,
             role: (Role::Follower(None), 0),
             requests: BTreeMap::new(),
-            compacted: snapshot.index,
+            log_bytes: 0,
+            snapshot_bytes: snapshot.state.len(),
             questions: BTreeMap::new(),
             ticks: 0,
             next_ticket: 0,
@@ -105,9 +128,11 @@ impl Operator {
         Ok(())
     }
 
-    /// The process ends in order: what it wrote is durable.
-    pub(crate) fn stop(&mut self) {
-        self.disk.sync(usize::MAX);
+    /// The process ends in order: what it wrote is durable, where there is room for it.
+    pub(crate) fn stop(&mut self, now: Micros) {
+        if self.full_until <= now {
+            self.disk.sync(usize::MAX);
+        }
         self.kill();
     }
 
@@ -117,6 +142,7 @@ impl Operator {
         self.disk.crash();
         self.syncing = false;
         self.paused_until = Micros(0);
+        self.refused = 0;
     }
 
     pub(crate) fn leads(&self) -> Option<Term> {
@@ -132,10 +158,46 @@ impl Operator {
 }
 
 impl Running {
-    /// A leader's snapshot takes the place of the state.
-    pub(crate) fn restore(&mut self, index: u64, state: ClusterState) {
+    /// A leader's snapshot, of so many bytes, takes the place of the state.
+    pub(crate) fn restore(&mut self, index: u64, state: ClusterState, bytes: usize, views: &Views) {
         self.history = History::new(revision(index), HISTORY);
-        (self.index, self.state, self.compacted) = (index, state, index);
+        self.view = views.of_all(revision(index), state.snapshot());
+        (self.index, self.state) = (index, state);
+        (self.log_bytes, self.snapshot_bytes) = (0, bytes);
+    }
+
+    /// It is at another revision, to which these deltas lead, and where others may know something; `bytes` of a command did
+    /// that.
+    pub(crate) fn advance(
+        &mut self,
+        index: u64,
+        deltas: Vec<Delta>,
+        bytes: usize,
+        there: Option<&Rc<View>>,
+    ) {
+        self.index = index;
+        self.log_bytes += bytes;
+        let told: Vec<Rc<Delta>> = deltas.iter().cloned().map(Rc::new).collect();
+        match there.filter(|there| self.view.leads_to(there, &told).is_some()) {
+            Some(there) => self.view = Rc::clone(there),
+            None if told.is_empty() => {}
+            None => {
+                let view = Rc::make_mut(&mut self.view);
+                told.iter().for_each(|delta| view.apply(delta));
+            }
+        }
+        self.history.push(revision(index), deltas, None);
+    }
+
+    /// The bytes of a snapshot, when one is wanted or the log is as long as the last one: as in the shipped shell, its
+    /// cost is that of the entries that it replaces.
+    pub(crate) fn snapshot(&mut self, wanted: bool) -> Option<Vec<u8>> {
+        if !wanted && self.log_bytes < LOG.max(self.snapshot_bytes) {
+            return None;
+        }
+        let bytes = self.state.encode().ok()?;
+        (self.log_bytes, self.snapshot_bytes) = (0, bytes.len());
+        Some(bytes)
     }
 
     /// Tickets of the leader's own commands are odd, those of agents' words even.
@@ -150,9 +212,8 @@ impl Running {
 
     /// What an agent that holds a revision is told.
     pub(crate) fn tell(&self, held: Option<Revision>) -> Told {
-        let news = |revision, extent, deltas| Told::News(News::new(revision, extent, deltas));
-        let snapshot =
-            || news(revision(self.index), Extent::Everything, self.state.snapshot().collect());
+        let news = |revision, content| Told::News(News::new(revision, content));
+        let snapshot = || news(revision(self.index), Content::Everything(Rc::clone(&self.view)));
         let Some(held) = held else { return snapshot() };
         if held > revision(self.index) {
             return Told::Behind;
@@ -163,7 +224,7 @@ impl Running {
             Next::Push(bytes, _) => {
                 match bytes.get(6..).map(|body| frame::decode(weft_wire::WIRE_VERSION, body)) {
                     Some(Ok(ToAgent::Deltas { revision, deltas, .. })) => {
-                        news(revision, Extent::Since, deltas)
+                        news(revision, Content::Since(deltas.into_iter().map(Rc::new).collect()))
                     }
                     _ => snapshot(),
                 }

@@ -1,6 +1,6 @@
 //! What came of a run: a table for people, JSON for programs.
 
-use crate::Violation;
+use crate::{Violation, page, story::Story, time::Micros};
 use serde::Serialize;
 use std::fmt;
 
@@ -25,6 +25,8 @@ pub struct Counts {
     pub plugs: u64,
     /// Times that an agent went to another operator.
     pub moves: u64,
+    /// Times that a namespace was relabelled.
+    pub relabels: u64,
     /// Snapshots that members were sent.
     pub snapshots: u64,
     /// Longest time without an answer while somebody asked, in milliseconds.
@@ -36,8 +38,14 @@ pub struct Counts {
 pub struct Report {
     /// The scenario.
     pub scenario: String,
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// Members of the group at the beginning.
+    pub operators: u64,
     /// The seed.
     pub seed: u64,
+    /// Whether it was run in full.
+    pub full: bool,
     /// Agents.
     pub agents: usize,
     /// Simulated seconds of faults and traffic.
@@ -50,6 +58,9 @@ pub struct Report {
     pub void: Option<String>,
     /// All that happened, as one number.
     pub trace: u64,
+    /// When it ended.
+    pub(crate) end: Micros,
+    pub(crate) story: Story,
 }
 
 #[derive(Serialize)]
@@ -83,7 +94,8 @@ impl Report {
     /// The command that runs it again.
     pub fn replay(&self) -> String {
         let Self { scenario, seed, agents, seconds, .. } = self;
-        format!("weft-sim run {scenario} --seed {seed} --nodes {agents} --seconds {seconds}")
+        let full = if self.full { " --full" } else { "" };
+        format!("weft-sim run {scenario}{full} --seed {seed} --nodes {agents} --seconds {seconds}")
     }
 
     /// For programs.
@@ -99,6 +111,11 @@ impl Report {
             void: self.void.as_deref(),
             trace: format!("{:016x}", self.trace),
         })
+    }
+
+    /// A page of HTML, whole in itself: a time line of roles, faults and lag.
+    pub fn to_html(&self) -> String {
+        page::render(self, concat!("weft-sim ", env!("CARGO_PKG_VERSION")))
     }
 
     /// The names of [`Report`]'s columns as it prints them.
@@ -145,7 +162,7 @@ impl fmt::Display for Report {
             c.longest_gap_ms
         )?;
         for violation in &self.violations {
-            let Violation { invariant, at, seen } = violation;
+            let Violation { invariant, at, seen, .. } = violation;
             write!(f, "\n  {at} {invariant:?}: {seen}")?;
         }
         if let Some(void) = &self.void {

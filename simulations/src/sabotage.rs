@@ -1,5 +1,9 @@
 //! Ways to break what is run, each of which the invariants must notice.
 
+use std::collections::{BTreeMap, BTreeSet};
+use weft_state::{ClusterState, CommandV1, Unreadable, leadership::Ask};
+use weft_types::Identity;
+
 /// What is broken in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sabotage {
@@ -14,4 +18,48 @@ pub enum Sabotage {
     RecordNotAdopted,
     /// An operator that is behind an agent has it begin anew with what it has itself.
     OldSnapshotGiven,
+    /// A leader gives a number again when no pod has its label set any more.
+    NumberReused,
+    /// An operator's snapshot lacks what agents said that they plugged.
+    ReferenceLost,
+}
+
+/// Numbers that a leader was about to give, and what it gives instead: some that others had.
+#[derive(Default)]
+pub(crate) struct Reused(BTreeMap<Identity, Identity>);
+
+impl Reused {
+    /// What a leader asks the store, as one does that gives numbers again.
+    pub(crate) fn ask(&mut self, state: &ClusterState, ask: Ask) -> Ask {
+        let Ask::Write(fence, mut batch) = ask else { return ask };
+        let used: BTreeSet<Identity> = state.workloads().values().map(|it| it.identity).collect();
+        let mut free = state.identities().values().filter(|number| !used.contains(number));
+        for (number, _) in &mut batch.identities {
+            if let Some(free) = free.next() {
+                self.0.insert(*number, *free);
+                *number = *free;
+            }
+        }
+        Ask::Write(fence, batch)
+    }
+
+    /// What it has put in order, likewise.
+    pub(crate) fn command(&self, mut command: CommandV1) -> CommandV1 {
+        if let CommandV1::Desire { identities, .. } = &mut command {
+            for (number, _) in identities {
+                *number = self.0.get(number).copied().unwrap_or(*number);
+            }
+        }
+        command
+    }
+}
+
+/// A snapshot that lacks what agents plugged.
+pub(crate) fn without_references(state: &ClusterState) -> Result<Vec<u8>, Unreadable> {
+    let mut state = state.clone();
+    let nodes: Vec<_> = state.nodes().keys().cloned().collect();
+    for node in nodes {
+        state.apply(&CommandV1::EndpointsAre(node, Vec::new()));
+    }
+    state.encode()
 }

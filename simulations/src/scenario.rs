@@ -3,6 +3,7 @@
 use crate::{
     client::Habits,
     fault::{Fault, Kind},
+    release::Release,
     time::Millis,
 };
 use serde::Deserialize;
@@ -28,6 +29,9 @@ pub struct Scenario {
     /// How large and how long it is when it is run in full.
     #[serde(default)]
     pub full: Size,
+    /// Whether this is that.
+    #[serde(skip)]
+    pub(crate) is_full: bool,
     /// What clients want.
     #[serde(default)]
     pub(crate) habits: Habits,
@@ -63,11 +67,14 @@ pub struct Size {
     pub agents: usize,
     /// Simulated seconds.
     pub seconds: u64,
+    /// So many times as long between faults.
+    #[serde(default = "one")]
+    pub rarer: u64,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        Self { agents: 1000, seconds: 300 }
+        Self { agents: 1000, seconds: 300, rarer: one() }
     }
 }
 
@@ -88,6 +95,13 @@ pub(crate) struct Minimum {
     /// Times that an agent went to another operator.
     #[serde(default)]
     pub(crate) moves: u64,
+    /// Times that a namespace was relabelled.
+    #[serde(default)]
+    pub(crate) relabels: u64,
+}
+
+fn one() -> u64 {
+    1
 }
 
 fn three() -> u64 {
@@ -131,10 +145,13 @@ macro_rules! scenarios {
 /// Those that come with the program.
 const SCENARIOS: &[(&str, &str)] = scenarios![
     "clock-jump",
+    "disk-trouble",
     "identity-churn",
     "leader-kill",
     "leader-pause",
     "lost-disk",
+    "mixed-versions",
+    "namespace-relabel",
     "node-failures",
     "partition",
     "power-failure",
@@ -187,10 +204,22 @@ impl Scenario {
         }
     }
 
+    /// The release that everybody is of when it begins.
+    pub(crate) fn begins(&self) -> Release {
+        match self.faults.iter().any(|fault| fault.kind == Kind::Upgrade) {
+            true => Release::Before,
+            false => Release::Now,
+        }
+    }
+
     /// The same, as large and as long as in full.
-    pub fn in_full(self) -> Self {
-        let Size { agents, seconds } = self.full;
-        self.with_agents(agents).with_seconds(seconds)
+    pub fn in_full(mut self) -> Self {
+        let Size { agents, seconds, rarer } = self.full;
+        self.faults.iter_mut().for_each(|fault| fault.every = fault.every.saturating_mul(rarer));
+        self.is_full = true;
+        let mut full = self.with_agents(agents).with_seconds(seconds);
+        full.minimum.faults /= rarer.max(1);
+        full
     }
 
     /// The same with so many agents.
@@ -201,8 +230,8 @@ impl Scenario {
 
     /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second.
     pub fn with_seconds(mut self, seconds: u64) -> Self {
-        let Minimum { faults, answers, identities, plugs, moves } = &mut self.minimum;
-        for least in [faults, answers, identities, plugs, moves] {
+        let Minimum { faults, answers, identities, plugs, moves, relabels } = &mut self.minimum;
+        for least in [faults, answers, identities, plugs, moves, relabels] {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);
         }
         self.seconds = seconds;

@@ -2,25 +2,37 @@
 
 use crate::{invariant::Invariants, sabotage::Sabotage, time::Micros};
 use weft_state::leadership::{Ask, Stored, Trouble};
-use weft_store::{Comparing, MemoryStore, Store, StoreError};
+use weft_store::{Batch, Comparing, Fence, MemoryStore, Store, StoreError};
 
 /// The store, and whether it is there.
 pub(crate) struct SimStore {
     pub(crate) contents: MemoryStore,
     /// Silent until then.
     pub(crate) down_until: Micros,
+    sabotage: Sabotage,
 }
 
 impl SimStore {
     pub(crate) fn new(sabotage: Sabotage) -> Self {
         let comparing = match sabotage {
             Sabotage::FenceNotCompared => Comparing::Never,
-            Sabotage::None
-            | Sabotage::AnswerBeforeDurability
-            | Sabotage::RecordNotAdopted
-            | Sabotage::OldSnapshotGiven => Comparing::Always,
+            _ => Comparing::Always,
         };
-        Self { contents: MemoryStore::new(comparing), down_until: Micros(0) }
+        Self { contents: MemoryStore::new(comparing), down_until: Micros(0), sabotage }
+    }
+
+    /// Whoever holds a number that a batch gives loses it. A store has no word for that: it is made anew without it.
+    fn forget_holders(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
+        let Some((cluster, held)) = self.contents.founded()?.filter(|(_, held)| *held == fence)
+        else {
+            return Ok(());
+        };
+        let mut identities = self.contents.identities()?;
+        identities.retain(|(number, _)| batch.identities.iter().all(|(given, _)| given != number));
+        let kept = Batch { identities, put: self.contents.objects()?, remove: Vec::new() };
+        self.contents = MemoryStore::new(Comparing::Always);
+        self.contents.raise(&cluster, None, held)?;
+        self.contents.write(held, &kept)
     }
 
     /// Does what it is asked, at once and whole.
@@ -43,6 +55,9 @@ impl SimStore {
                 Ok(Stored::Contents(identities, self.contents.objects().map_err(trouble)?))
             }
             Ask::Write(fence, batch) => {
+                if self.sabotage == Sabotage::NumberReused {
+                    self.forget_holders(*fence, batch).map_err(trouble)?;
+                }
                 self.contents.write(*fence, batch).map_err(trouble)?;
                 invariants.written(now, *fence);
                 Ok(Stored::Done)

@@ -1,5 +1,7 @@
 //! What happened in a run, as one number: the same seed gives the same.
 
+use std::hash::Hasher;
+
 /// FNV-1a of 64 bits: stable across releases of the compiler, as the standard library's hash is not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trace(u64);
@@ -23,5 +25,16 @@ impl Trace {
 
     pub(crate) fn hash(self) -> u64 {
         self.0
+    }
+}
+
+/// Keys of what is published are hashed so too.
+impl Hasher for Trace {
+    fn write(&mut self, bytes: &[u8]) {
+        self.add_bytes(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash()
     }
 }

@@ -3,28 +3,21 @@
 mod agents;
 mod check;
 mod clients;
+mod event;
 mod faults;
 mod group;
+mod lead;
 
 use crate::{
-    Report, Sabotage, Scenario,
-    agent::{Agent, Told},
-    client::Client,
-    fault::Fault,
-    invariant::Invariants,
-    operator::Operator,
-    report::Counts,
-    store::SimStore,
-    time::Micros,
-    trace::Trace,
+    Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault, invariant::Invariants,
+    operator::Operator, release::Release, report::Counts, sabotage::Reused, store::SimStore,
+    story::Story, time::Micros, trace::Trace, view::Views,
 };
+use event::{Cut, Event, Way};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use weft_raft::{Change as GroupChange, Disk, Envelope, Group, MemberId, MemoryDisk, Saved};
-use weft_state::{
-    ClusterState, CommandV1,
-    leadership::{Ask, Change, Operation, RequestId, Stored, Trouble, Verdict},
-};
-use weft_types::{NodeName, Object, Revision, object::ObjectKey};
+use weft_raft::{Change as GroupChange, Disk, Group, MemberId, MemoryDisk, Saved};
+use weft_state::{ClusterState, leadership::RequestId};
+use weft_types::{NodeName, Object, object::ObjectKey};
 
 /// The cluster's name.
 const CLUSTER: &str = "sim";
@@ -35,46 +28,11 @@ const CLIENT_PATIENCE: Micros = Micros::seconds(2);
 /// After everything is healed, until everybody must agree.
 const QUIET: Micros = Micros::seconds(15);
 
-/// What happens.
-enum Event {
-    Tick(MemberId, u64),
-    Arrive(Envelope),
-    Synced(MemberId, u64, usize),
-    /// Whose life asked the store what.
-    AtStore(MemberId, u64, Operation, Ask),
-    FromStore(MemberId, u64, Operation, Result<Stored, Trouble>),
-    Wish(usize),
-    /// A client's request is at an operator.
-    Asked(MemberId, usize, RequestId, Change),
-    Answered(usize, RequestId, Verdict),
-    GiveUp(usize, RequestId),
-    /// An agent asks.
-    Poll(usize),
-    /// Agents who were not answered look for another operator.
-    Look,
-    /// An agent's question is at an operator, with what the agent has to say.
-    Polled(MemberId, usize, u64, Option<Revision>, Vec<CommandV1>),
-    Told(usize, u64, Told),
-    Strike(usize),
-    /// The process of this life ends in order, and comes back after a time.
-    Stop(MemberId, u64, Micros),
-    Over(Cut),
-    Restart(MemberId),
-    /// A new member takes the place of one whose disk is lost.
-    Replace(MemberId),
-    Admin,
-}
-
-/// A direction between members that nothing passes.
-type Way = (MemberId, MemberId);
-
-/// Ways that are cut by one fault.
-type Cut = Vec<Way>;
-
 /// Everything there is.
 struct World {
     scenario: Scenario,
     sabotage: Sabotage,
+    reused: Reused,
     seed: u64,
     rng: fastrand::Rng,
     now: Micros,
@@ -90,6 +48,9 @@ struct World {
     wanted: VecDeque<GroupChange>,
     next_member: u64,
     next_request: RequestId,
+    next_question: u64,
+    views: Views,
+    story: Story,
     /// What was answered, and so must be.
     answered: BTreeMap<ObjectKey, Option<Object>>,
     last_answer: Micros,
@@ -122,19 +83,21 @@ impl World {
         let members: Vec<MemberId> = (1..=scenario.operators).map(MemberId).collect();
         let nodes: Vec<NodeName> =
             (1..=scenario.agents).map(|n| NodeName(format!("node{n}"))).collect();
+        let release = scenario.begins();
         let mut any = || MemberId(rng.u64(1..=scenario.operators));
         let clients = (0..scenario.clients).map(|n| Client::new(n, any())).collect();
-        let agents = nodes.iter().map(|node| Agent::new(node.clone(), any())).collect();
+        let agents = nodes.iter().map(|node| Agent::new(node.clone(), any(), release)).collect();
         Self {
             next_member: scenario.operators + 1,
             scenario,
             sabotage,
+            reused: Reused::default(),
             seed,
             rng,
             now: Micros(0),
             order: 0,
             agenda: BTreeMap::new(),
-            operators: founded(&members),
+            operators: founded(&members, release),
             store: SimStore::new(sabotage),
             clients,
             agents,
@@ -142,6 +105,9 @@ impl World {
             cuts: BTreeMap::new(),
             wanted: VecDeque::new(),
             next_request: 0,
+            next_question: 0,
+            views: Views::default(),
+            story: Story::default(),
             answered: BTreeMap::new(),
             last_answer: Micros(0),
             invariants: Invariants::default(),
@@ -189,7 +155,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(until) = whom(&event).and_then(|member| self.pause_of(member)) {
+        if let Some(until) = event.whom().and_then(|member| self.pause_of(member)) {
             // It waits in front of who stands still.
             self.order += 1;
             self.agenda.insert((until, self.order), event);
@@ -211,15 +177,14 @@ impl World {
             }
             Event::Answered(client, request, verdict) => self.answer(client, request, verdict),
             Event::GiveUp(client, request) => self.give_up(client, request),
-            Event::Poll(agent) => self.poll(agent),
-            Event::Polled(member, agent, question, held, says) => {
-                self.polled(member, agent, question, held, says);
-            }
+            Event::Poll(agents) => self.poll(agents),
+            Event::Polled(member, asking) => self.polled(member, asking),
             Event::Look => self.look(),
-            Event::Told(agent, question, told) => self.told(agent, question, &told),
+            Event::Told(agents, told) => self.told(agents, &told),
             Event::Strike(fault) => self.strike(fault),
             Event::Over(cut) => self.mend(&cut),
-            Event::Stop(member, life, lasts) => self.stop(member, life, lasts),
+            Event::Stop(member, life, release, lasts) => self.stop(member, life, release, lasts),
+            Event::Upgrade(member) => self.upgrade(member),
             Event::Restart(member) => self.start(member),
             Event::Replace(member) => self.replace(member),
             Event::Admin => self.administrate(),
@@ -245,7 +210,7 @@ impl World {
     }
 
     fn report(self) -> Report {
-        let Counts { faults, answers, identities, plugs, moves, .. } = self.counts;
+        let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -254,55 +219,35 @@ impl World {
             .or_else(|| short("changes answered", answers, minimum.answers))
             .or_else(|| short("identities", identities, minimum.identities))
             .or_else(|| short("pods plugged", plugs, minimum.plugs))
-            .or_else(|| short("moves of agents", moves, minimum.moves));
+            .or_else(|| short("moves of agents", moves, minimum.moves))
+            .or_else(|| short("relabelled namespaces", relabels, minimum.relabels));
         Report {
             scenario: self.scenario.name,
+            about: self.scenario.about,
+            operators: self.scenario.operators,
             seed: self.seed,
+            full: self.scenario.is_full,
             agents: self.scenario.agents,
             seconds: self.scenario.seconds,
             counts: self.counts,
             void,
             violations: self.invariants.violations,
             trace: self.trace.hash(),
+            end: self.now,
+            story: self.story,
         }
     }
 }
 
 /// Members of a new group, with their disks.
-fn founded(members: &[MemberId]) -> BTreeMap<MemberId, Operator> {
+fn founded(members: &[MemberId], release: Release) -> BTreeMap<MemberId, Operator> {
     let group = Group::of_voters(members.iter().map(|member| (*member, member.to_string())));
     let state = ClusterState::new(CLUSTER).encode().unwrap_or_default();
     let saved = Saved::founding(group, state.into());
     let operator = |member: &MemberId| {
         let mut disk = MemoryDisk::default();
         let Ok(()) = disk.write(&[saved.as_write()]);
-        (*member, Operator::new(*member, disk))
+        (*member, Operator::new(*member, disk, release))
     };
     members.iter().map(operator).collect()
-}
-
-/// The member whose process an event needs.
-fn whom(event: &Event) -> Option<MemberId> {
-    match event {
-        Event::Tick(member, _)
-        | Event::FromStore(member, ..)
-        | Event::Asked(member, ..)
-        | Event::Polled(member, ..) => Some(*member),
-        Event::Arrive(envelope) => Some(envelope.to),
-        // Its disk goes on, its word that it did waits.
-        Event::Synced(member, ..) => Some(*member),
-        Event::AtStore(..)
-        | Event::Wish(_)
-        | Event::Answered(..)
-        | Event::GiveUp(..)
-        | Event::Poll(_)
-        | Event::Look
-        | Event::Told(..)
-        | Event::Strike(_)
-        | Event::Over(_)
-        | Event::Stop(..)
-        | Event::Restart(_)
-        | Event::Replace(_)
-        | Event::Admin => None,
-    }
 }

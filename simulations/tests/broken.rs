@@ -49,3 +49,16 @@ fn an_old_snapshot_is_noticed() {
     let broken = broken(&Scenario::find("reconnect-storm").unwrap(), Sabotage::OldSnapshotGiven);
     assert!(broken.contains(&Invariant::NeverBack), "{broken:?}");
 }
+
+#[test]
+fn a_number_that_is_given_again_is_noticed() {
+    // With pods that go, so that label sets are nobody's.
+    let broken = broken(&Scenario::find("identity-churn").unwrap(), Sabotage::NumberReused);
+    assert!(broken.contains(&Invariant::OneNumber), "{broken:?}");
+}
+
+#[test]
+fn a_reference_that_is_lost_is_noticed() {
+    let broken = broken(&Scenario::find("leader-kill").unwrap(), Sabotage::ReferenceLost);
+    assert!(broken.contains(&Invariant::OneState), "{broken:?}");
+}

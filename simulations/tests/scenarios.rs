@@ -74,8 +74,23 @@ fn node_failures() {
 }
 
 #[test]
+fn namespace_relabel() {
+    holds("namespace-relabel");
+}
+
+#[test]
+fn mixed_versions() {
+    holds("mixed-versions");
+}
+
+#[test]
 fn clock_jump() {
     holds("clock-jump");
+}
+
+#[test]
+fn disk_trouble() {
+    holds("disk-trouble");
 }
 
 #[test]
@@ -128,6 +143,16 @@ fn a_longer_run_needs_as_much_by_the_second() {
     let demanding = Scenario::parse("calm", &text.replace("answers: 1 ", "answers: 100 ")).unwrap();
     let report = run(&demanding.with_seconds(4), 1, Sabotage::None);
     assert!(report.void.unwrap().contains("of at least 200"));
+}
+
+#[test]
+fn in_full_faults_may_be_rarer_and_the_command_says_so() {
+    let text = "{ name: calm, about: nothing, agents: 1, clients: 1, seconds: 2, full: { agents: 2, seconds: 8, rarer: 4 },
+        faults: [{ kind: kill, every: 1000, lasts: 1 }], minimum: { faults: 1, answers: 100000 } }";
+    let report = run(&Scenario::parse("calm", text).unwrap().in_full(), 1, Sabotage::None);
+    assert!((1..=3).contains(&report.counts.faults), "{report}");
+    assert_eq!(report.replay(), "weft-sim run calm --full --seed 1 --nodes 2 --seconds 8");
+    assert!(report.void.unwrap().contains("answered"), "one fault is enough");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What agents do, and how operators answer them.
 
-use super::{Event, World};
+use super::{
+    World,
+    event::{Event, Waiting},
+};
 use crate::{
-    agent::Told,
-    invariant::Invariant,
+    agent::{Agent, Asking, Told},
     operator::{Question, Running, revision},
     sabotage::Sabotage,
-    time::Micros,
+    time::{Micros, Millis},
 };
 use std::collections::BTreeMap;
 use weft_raft::{Input, MemberId, Proposal};
@@ -19,6 +21,13 @@ const BEAT: u64 = 4;
 const PING: Micros = Micros::millis(500);
 /// How long an agent waits for its operator before it goes to another.
 const PATIENCE: Micros = Micros::seconds(1);
+/// How long an agent waits before it goes to another operator.
+pub(super) const SOON: Millis = Millis(0, 250);
+/// And when the one before did not understand it.
+const LATER: Millis = Millis(300, 1000);
+/// Agents of a large world share so many ways to operators, as those of a rack do: what they are told at once comes to
+/// them at once.
+const WAYS: usize = 64;
 /// Between two looks at who has waited that long.
 const LOOK: Micros = Micros::millis(250);
 
@@ -26,42 +35,61 @@ impl World {
     pub(super) fn agents_begin(&mut self) {
         for agent in 0..self.agents.len() {
             let after = Micros(self.rng.u64(0..LOOK.0));
-            self.after(after, Event::Poll(agent));
+            self.after(after, Event::Poll(vec![agent]));
         }
         self.after(LOOK, Event::Look);
     }
 
-    /// An agent asks its operator what is new, and says what it plugged.
-    pub(super) fn poll(&mut self, agent: usize) {
-        let (number, now) = (self.order + 1, self.now);
-        let Some(who) = self.agents.get_mut(agent) else { return };
-        if who.asked.is_some() || who.down_until > now {
-            return;
-        }
-        who.asked = Some((number, now));
-        let (operator, held, says) = (who.operator, who.held, who.says.clone());
-        let delay = self.delay();
-        self.after(delay, Event::Polled(operator, agent, number, held, says));
+    /// The way between an agent and whomever it asks.
+    fn way(&self, agent: usize) -> usize {
+        agent / self.agents.len().div_ceil(WAYS).max(1)
     }
 
-    pub(super) fn polled(
-        &mut self,
-        member: MemberId,
-        agent: usize,
-        number: u64,
-        held: Option<Revision>,
-        says: Vec<CommandV1>,
-    ) {
+    /// Agents ask their operators what is new, and say what they plugged.
+    pub(super) fn poll(&mut self, agents: impl IntoIterator<Item = usize>) {
         let now = self.now;
-        let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
+        let mut asking: BTreeMap<MemberId, Vec<Asking>> = BTreeMap::new();
+        for agent in agents {
+            let Some(who) = self.agents.get_mut(agent) else { continue };
+            if who.asked.is_some() || who.down_until > now {
+                continue;
+            }
+            self.next_question += 1;
+            let number = self.next_question;
+            who.asked = Some((number, now));
+            let Agent { held, release, operator, .. } = *who;
+            let says = who.says.clone();
+            asking.entry(operator).or_default().push(Asking { agent, number, held, says, release });
+        }
+        for (operator, asking) in asking {
+            let delay = self.delay();
+            self.after(delay, Event::Polled(operator, asking));
+        }
+    }
+
+    pub(super) fn polled(&mut self, member: MemberId, asking: Vec<Asking>) {
+        let since = self.now;
+        let Some(operator) = self.operators.get_mut(&member) else { return };
+        let (release, Some(running)) = (operator.release, operator.running.as_mut()) else {
             return;
         };
-        running.questions.insert(agent, Question { number, held, since: now });
-        let new = says.into_iter().filter(|command| running.state.would_change(command));
-        let new: Vec<CommandV1> = new.collect();
-        if !new.is_empty() {
-            let proposals = new.into_iter().map(|command| proposal(running, command)).collect();
+        let (mut proposals, mut refused) = (Vec::new(), Vec::new());
+        for Asking { agent, number, held, says, release: of } in asking {
+            if of != release {
+                refused.push((agent, number));
+                continue;
+            }
+            running.questions.insert(agent, Question { number, held, since });
+            let new = says.into_iter().filter(|command| running.state.would_change(command));
+            let new: Vec<CommandV1> = new.collect();
+            proposals.extend(new.into_iter().map(|command| proposal(running, command)));
+        }
+        if !proposals.is_empty() {
             self.feed(member, Input::Propose(proposals));
+        }
+        if !refused.is_empty() {
+            let delay = self.delay();
+            self.after(delay, Event::Told(refused, Told::OtherRelease));
         }
     }
 
@@ -77,57 +105,85 @@ impl World {
             return;
         }
         let mut told: BTreeMap<Option<Revision>, Told> = BTreeMap::new();
-        let mut answers = Vec::new();
-        for (agent, question) in std::mem::take(&mut running.questions) {
+        let mut answered = Vec::new();
+        let mut questions = std::mem::take(&mut running.questions);
+        questions.retain(|agent, question| {
             let answer = told.entry(question.held).or_insert_with(|| {
                 let follows = |held: &Revision| !careless || *held <= revision(running.index);
                 running.tell(question.held.filter(follows))
             });
-            if matches!(answer, Told::Nothing) && now < question.since + PING {
-                running.questions.insert(agent, question);
-            } else {
-                answers.push((agent, question.number, answer.clone()));
+            let waits = matches!(answer, Told::Nothing) && now < question.since + PING;
+            if !waits {
+                answered.push((*agent, *question));
             }
+            waits
+        });
+        running.questions = questions;
+        let mut answers: BTreeMap<(usize, Option<Revision>), Vec<Waiting>> = BTreeMap::new();
+        for (agent, Question { number, held, .. }) in answered {
+            answers.entry((self.way(agent), held)).or_default().push((agent, number));
         }
-        for (agent, number, answer) in answers {
+        for ((_, held), agents) in answers {
+            let Some(answer) = told.get(&held).cloned() else { continue };
             let delay = self.delay();
-            self.after(delay, Event::Told(agent, number, answer));
+            self.after(delay, Event::Told(agents, answer));
         }
     }
 
-    pub(super) fn told(&mut self, agent: usize, number: u64, told: &Told) {
-        let asked = |asked: Option<(u64, Micros)>| asked.is_some_and(|(asked, _)| asked == number);
-        let Some(who) = self.agents.get_mut(agent).filter(|who| asked(who.asked)) else { return };
-        who.asked = None;
-        if let Some(back) = who.take(told) {
-            let seen = format!("the agent of {} goes back to {back}", who.node);
-            self.invariants.violated(Invariant::NeverBack, self.now, seen);
-        }
+    pub(super) fn told(&mut self, mut agents: Vec<Waiting>, told: &Told) {
+        agents.retain(|(agent, number)| {
+            let asked = |asked: Option<(u64, Micros)>| asked.is_some_and(|(it, _)| it == *number);
+            let who = self.agents.get_mut(*agent).filter(|who| asked(who.asked));
+            let Some(who) = who else { return false };
+            who.asked = None;
+            if let Some((invariant, seen)) = who.take(told, &mut self.views, self.now) {
+                self.invariants.violated(invariant, self.now, seen);
+            }
+            true
+        });
+        let agents = agents.into_iter().map(|(agent, _)| agent);
         match told {
-            Told::Behind => self.reconnect(agent),
-            Told::News(_) | Told::Nothing => self.poll(agent),
+            Told::Behind => agents.for_each(|agent| self.reconnect(agent, SOON)),
+            Told::OtherRelease => agents.for_each(|agent| self.reconnect(agent, LATER)),
+            Told::News(_) | Told::Nothing => self.poll(agents),
         }
     }
 
     /// Who waited too long goes to another operator.
     pub(super) fn look(&mut self) {
         self.after(LOOK, Event::Look);
+        self.tell_lag();
         let now = self.now;
         let tired = |asked: Option<(u64, Micros)>| asked.is_some_and(|(_, at)| at + PATIENCE < now);
         let agents = self.agents.iter().zip(0..).filter(|(who, _)| tired(who.asked));
         let agents: Vec<usize> = agents.map(|(_, agent)| agent).collect();
-        agents.into_iter().for_each(|agent| self.reconnect(agent));
+        agents.into_iter().for_each(|agent| self.reconnect(agent, SOON));
     }
 
-    /// An agent has lost its operator, and goes to any.
-    pub(super) fn reconnect(&mut self, agent: usize) {
+    /// How far agents are behind what any operator knows.
+    fn tell_lag(&mut self) {
+        let now = self.now;
+        let mut known: BTreeMap<Revision, Micros> = BTreeMap::new();
+        let up = self.agents.iter().filter(|who| who.down_until <= now);
+        let since = up.map(|who| match who.held {
+            None => who.down_until,
+            Some(held) => {
+                *known.entry(held).or_insert_with(|| self.views.more_since(held).unwrap_or(now))
+            }
+        });
+        let lags = since.map(|since| Micros(now.0.saturating_sub(since.0))).collect();
+        self.story.behind(now, lags);
+    }
+
+    /// An agent has lost its operator, and goes to any, after a pause.
+    pub(super) fn reconnect(&mut self, agent: usize, pause: Millis) {
         let another = self.any_member();
         let Some(who) = self.agents.get_mut(agent) else { return };
         who.asked = None;
         who.operator = another.unwrap_or(who.operator);
         self.counts.moves += 1;
-        let pause = Micros(self.rng.u64(0..LOOK.0));
-        self.after(pause, Event::Poll(agent));
+        let pause = pause.draw(&mut self.rng);
+        self.after(pause, Event::Poll(vec![agent]));
     }
 }
 

@@ -72,7 +72,7 @@ impl World {
     }
 
     fn agents_unlike(&self, newest: Revision, published: Vec<Delta>) -> Vec<(Invariant, String)> {
-        let published: View = published.into_iter().map(Rc::new).collect();
+        let published: View = published.into_iter().collect();
         // Agents share what they know: few views need to be looked at.
         let mut alike: Vec<&Rc<View>> = Vec::new();
         let mut found = Vec::new();

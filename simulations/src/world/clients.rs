@@ -50,8 +50,10 @@ impl World {
         }
         match verdict {
             Verdict::Done => {
+                self.counts.relabels += u64::from(who.relabels());
                 let done = who.answered();
                 self.counts.answers += 1;
+                self.story.answers.push(self.now);
                 let gap = (self.now.0 - self.last_answer.0) / 1000;
                 self.counts.longest_gap_ms = self.counts.longest_gap_ms.max(gap);
                 self.last_answer = self.now;

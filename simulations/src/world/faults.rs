@@ -1,9 +1,11 @@
 //! What goes wrong, and how it is made good.
 
-use super::{Cut, Event, GroupChange, TICK, World};
+use super::{Cut, Event, GroupChange, TICK, World, agents::SOON};
 use crate::{
     fault::{Fault, Kind, Whom},
     operator::Operator,
+    release::Release,
+    story::{Condition, Hit, Struck},
     time::Micros,
 };
 use weft_raft::{Input, MemberId, MemoryDisk};
@@ -33,19 +35,22 @@ impl World {
         let lasts = self.about(lasts);
         if kind == Kind::StoreOutage {
             self.store.down_until = self.now + lasts;
-            self.counts.faults += 1;
-            return;
+            return self.hit_by(kind, Hit::Store, lasts);
         }
         if let Whom::Agents(percent) = whom {
-            self.strike_agents(kind, percent, lasts);
-            self.counts.faults += 1;
-            return;
+            let count = self.strike_agents(kind, percent, lasts);
+            return self.hit_by(kind, Hit::Agents(count), lasts);
         }
         for member in self.hit(whom) {
             if self.strike_member(kind, member, lasts) {
-                self.counts.faults += 1;
+                self.hit_by(kind, Hit::Member(member), lasts);
             }
         }
+    }
+
+    fn hit_by(&mut self, kind: Kind, on: Hit, lasts: Micros) {
+        self.counts.faults += 1;
+        self.story.struck.push(Struck { kind, on, from: self.now, until: self.now + lasts });
     }
 
     /// Whom a fault hits now.
@@ -87,7 +92,7 @@ impl World {
                 self.kill(member);
                 self.after(lasts, Event::Restart(member));
             }
-            Kind::Restart => self.hand_over(member, lasts),
+            Kind::Restart | Kind::Upgrade => self.hand_over(member, kind, lasts),
             Kind::ClockJump => (0..lasts.0 / TICK.0).for_each(|_| self.tick_once(member)),
             Kind::Pause => {
                 let until = self.now + lasts;
@@ -105,6 +110,7 @@ impl World {
                 }
                 self.kill(member);
                 self.operators.remove(&member);
+                self.story.became(self.now, member, Condition::Gone);
                 self.gone.insert(member);
                 self.after(lasts, Event::Replace(member));
             }
@@ -114,6 +120,12 @@ impl World {
                     operator.slow_until = until;
                 }
             }
+            Kind::FullDisk => {
+                let until = self.now + lasts;
+                if let Some(operator) = self.operators.get_mut(&member) {
+                    operator.full_until = until;
+                }
+            }
         }
         true
     }
@@ -121,38 +133,49 @@ impl World {
     pub(super) fn kill(&mut self, member: MemberId) {
         if let Some(operator) = self.operators.get_mut(&member) {
             operator.kill();
+            self.story.became(self.now, member, Condition::Down);
         }
     }
 
     /// Who is about to stop lets another lead, as far as that goes in a short time.
-    fn hand_over(&mut self, member: MemberId, lasts: Micros) {
+    fn hand_over(&mut self, member: MemberId, kind: Kind, lasts: Micros) {
         let Some(operator) = self.operators.get(&member) else { return };
-        let (life, leads) = (operator.life, operator.leads().is_some());
+        let Operator { life, release, .. } = *operator;
+        let leads = operator.leads().is_some();
+        let release = if kind == Kind::Upgrade { release.other() } else { release };
         if leads {
             self.feed(member, Input::Transfer(None));
         }
-        self.after(HAND_OVER, Event::Stop(member, life, lasts));
+        self.after(HAND_OVER, Event::Stop(member, life, release, lasts));
     }
 
-    pub(super) fn stop(&mut self, member: MemberId, life: u64, lasts: Micros) {
+    pub(super) fn stop(&mut self, member: MemberId, life: u64, release: Release, lasts: Micros) {
+        let now = self.now;
         if let Some(operator) = self.operators.get_mut(&member).filter(|o| o.life == life) {
-            operator.stop();
+            operator.stop(now);
+            operator.release = if self.quiet { Release::Now } else { release };
+            self.story.became(now, member, Condition::Down);
             self.after(lasts, Event::Restart(member));
         }
     }
 
-    fn strike_agents(&mut self, kind: Kind, percent: u8, lasts: Micros) {
+    fn strike_agents(&mut self, kind: Kind, percent: u8, lasts: Micros) -> usize {
         let count = (self.agents.len() * usize::from(percent) / 100).max(1);
         let until = self.now + lasts;
         for agent in self.rng.choose_multiple(0..self.agents.len(), count) {
             match (kind, self.agents.get_mut(agent)) {
                 (Kind::Kill, Some(who)) => {
                     who.go_down(until);
-                    self.after(lasts, Event::Poll(agent));
+                    self.after(lasts, Event::Poll(vec![agent]));
                 }
-                _ => self.reconnect(agent),
+                (Kind::Upgrade, Some(who)) => {
+                    who.release = who.release.other();
+                    self.reconnect(agent, SOON);
+                }
+                _ => self.reconnect(agent, SOON),
             }
         }
+        count
     }
 
     fn cut(&mut self, ways: Cut, lasts: Micros) {
@@ -175,7 +198,8 @@ impl World {
     pub(super) fn replace(&mut self, lost: MemberId) {
         let new = MemberId(self.next_member);
         self.next_member += 1;
-        self.operators.insert(new, Operator::new(new, MemoryDisk::default()));
+        self.operators
+            .insert(new, Operator::new(new, MemoryDisk::default(), self.scenario.begins()));
         self.wanted.extend([
             GroupChange::AddLearner(new, new.to_string()),
             GroupChange::Promote(new),
@@ -191,7 +215,29 @@ impl World {
         self.store.down_until = self.now;
         let now = self.now;
         for operator in self.operators.values_mut() {
-            operator.slow_until = now;
+            (operator.slow_until, operator.full_until) = (now, now);
+        }
+        for struck in &mut self.story.struck {
+            if struck.kind.is_made_good() {
+                struck.until = struck.until.min(now);
+            }
+        }
+        self.agents.iter_mut().for_each(|agent| agent.release = Release::Now);
+        let before = self.operators.values().filter(|o| o.release == Release::Before);
+        let before: Vec<MemberId> = before.map(|o| o.member).collect();
+        for (member, number) in before.into_iter().zip(0..) {
+            // One after the other, as one does.
+            self.after(Micros::seconds(number), Event::Upgrade(member));
+        }
+    }
+
+    /// A member that is of the older release at the end is upgraded.
+    pub(super) fn upgrade(&mut self, member: MemberId) {
+        let Some(operator) = self.operators.get_mut(&member) else { return };
+        if operator.running.is_some() {
+            self.hand_over(member, Kind::Upgrade, Micros::millis(500));
+        } else {
+            operator.release = Release::Now;
         }
     }
 }

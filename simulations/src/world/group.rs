@@ -4,22 +4,23 @@ use super::{CLUSTER, Event, GroupChange, TICK, World};
 use crate::{
     invariant::Invariant,
     operator::{Running, revision},
-    sabotage::Sabotage,
+    sabotage::{Sabotage, without_references},
+    story::Condition,
     time::{Micros, Millis},
     trace::Trace,
 };
+use std::rc::Rc;
 use weft_raft::{
-    Applied, Committed, Envelope, Input, MemberId, MemberRole, Output, PeerMessage, Proposal, Role,
+    Applied, Committed, Envelope, Input, MemberId, MemberRole, Output, PeerMessage, Role,
 };
-use weft_state::{
-    ClusterState, EntryV1, decode_entry, encode_entry,
-    leadership::{Ask, Effect, Event as Happened, Operation, Stored, Trouble},
-};
+use weft_state::{ClusterState, decode_entry, leadership::Event as Happened};
 
-/// Entries after which an operator makes a snapshot.
-const COMPACT: u64 = 150;
 /// How much longer a slow disk takes.
 const SLOW: u64 = 50;
+/// Ticks that a write is tried again for.
+const ATTEMPTS: u8 = 6;
+/// From the end of a process that could not write to its next life.
+const AGAIN: Micros = Micros::millis(500);
 
 impl World {
     pub(super) fn start(&mut self, member: MemberId) {
@@ -28,21 +29,23 @@ impl World {
         if operator.running.is_some() {
             return;
         }
-        if let Err(problem) = operator.start(CLUSTER, seed ^ (member.0 << 32)) {
+        if let Err(problem) = operator.start(CLUSTER, seed ^ (member.0 << 32), &self.views) {
             let seen = format!("member {member} does not begin: {problem}");
             return self.invariants.violated(Invariant::NobodyFails, self.now, seen);
         }
         let life = operator.life;
+        self.story.became(self.now, member, Condition::Follows);
+        self.knows(member);
         let first = Micros(self.rng.u64(0..TICK.0));
         self.after(first, Event::Tick(member, life));
     }
 
-    fn running(&mut self, member: MemberId, life: u64) -> Option<&mut Running> {
+    pub(super) fn running(&mut self, member: MemberId, life: u64) -> Option<&mut Running> {
         let operator = self.operators.get_mut(&member)?;
         operator.running.as_mut().filter(|_| operator.life == life)
     }
 
-    fn any_life(&mut self, member: MemberId) -> Option<&mut Running> {
+    pub(super) fn any_life(&mut self, member: MemberId) -> Option<&mut Running> {
         self.operators.get_mut(&member)?.running.as_mut()
     }
 
@@ -52,7 +55,24 @@ impl World {
         }
         self.after(TICK, Event::Tick(member, life));
         self.tick_once(member);
+        self.write_again(member);
         self.beat(member);
+    }
+
+    /// What a full disk did not take is tried again; when it does not take it at all the process ends, as the shipped one
+    /// does, and its next life goes on from what the disk has.
+    fn write_again(&mut self, member: MemberId) {
+        let now = self.now;
+        let Some(operator) = self.operators.get_mut(&member) else { return };
+        if operator.full_until <= now || operator.disk.unsynced() == 0 {
+            operator.refused = 0;
+            return self.sync(member);
+        }
+        operator.refused += 1;
+        if operator.refused > ATTEMPTS {
+            self.kill(member);
+            self.after(AGAIN, Event::Restart(member));
+        }
     }
 
     pub(super) fn tick_once(&mut self, member: MemberId) {
@@ -127,7 +147,7 @@ impl World {
         let now = self.now;
         let Some(operator) = self.operators.get_mut(&member) else { return };
         let count = operator.disk.unsynced();
-        if operator.syncing || count == 0 {
+        if operator.syncing || operator.full_until > now || count == 0 {
             return;
         }
         operator.syncing = true;
@@ -154,9 +174,18 @@ impl World {
             Applied::Command(command) => self.apply_command(member, command),
             Applied::State(index, state) => {
                 let decoded = ClusterState::decode(&state);
-                let Some(running) = self.any_life(member) else { return };
+                let Some(operator) = self.operators.get_mut(&member) else { return };
+                let reads = operator.release.reads(&state);
+                let Some(running) = operator.running.as_mut() else { return };
                 match decoded {
-                    Ok(state) => running.restore(index, state),
+                    Ok(_) if !reads => {
+                        let seen = format!("member {member}: its release does not read a snapshot");
+                        self.invariants.violated(Invariant::NobodyFails, self.now, seen);
+                    }
+                    Ok(decoded) => {
+                        running.restore(index, decoded, state.len(), &self.views);
+                        self.knows(member);
+                    }
                     Err(error) => {
                         let seen = format!("member {member}: {error}");
                         self.invariants.violated(Invariant::NobodyFails, self.now, seen);
@@ -165,9 +194,10 @@ impl World {
             }
             // A revision is the index of whatever was applied last: at every member the same.
             Applied::Noop(index) | Applied::Change(index, _) => {
-                if let Some(running) = self.any_life(member) {
-                    running.index = index;
-                    running.history.push(revision(index), Vec::new(), None);
+                let running = self.operators.get_mut(&member).and_then(|o| o.running.as_mut());
+                if let Some(running) = running {
+                    running.advance(index, Vec::new(), 0, self.views.at(revision(index)));
+                    self.knows(member);
                 }
             }
         }
@@ -185,6 +215,11 @@ impl World {
             }
         };
         let now = self.now;
+        let release = self.operators.get(&member).map(|o| o.release).unwrap_or_default();
+        if !release.knows(&entry.command) {
+            let seen = format!("member {member}: its release does not know entry {index}");
+            return self.invariants.violated(Invariant::NobodyFails, now, seen);
+        }
         let seen = (index, term, hash.hash());
         self.trace.add(seen.2);
         self.invariants.applied(now, member, seen, &entry.command, &self.store.contents);
@@ -197,8 +232,8 @@ impl World {
                 self.invariants.numbered(now, *number, labels);
             }
         }
-        running.index = index;
-        running.history.push(revision(index), deltas, None);
+        running.advance(index, deltas, command.len(), self.views.at(revision(index)));
+        self.knows(member);
         match ticket {
             Some(ticket) if !ticket.is_multiple_of(2) => {
                 self.lead(member, Happened::Ordered(ticket / 2));
@@ -208,10 +243,25 @@ impl World {
         }
     }
 
+    /// What an operator publishes now is what others do at that revision.
+    fn knows(&mut self, member: MemberId) {
+        let running = self.operators.get_mut(&member).and_then(|o| o.running.as_mut());
+        let Some(running) = running else { return };
+        let at = revision(running.index);
+        match self.views.share(self.now, at, Rc::clone(&running.view)) {
+            Ok(view) => running.view = view,
+            Err(_) => {
+                let seen = format!("member {member} knows something else at {at} than others");
+                self.invariants.violated(Invariant::OneState, self.now, seen);
+            }
+        }
+    }
+
     fn turn(&mut self, member: MemberId, role: (Role, u64)) {
         let Some(running) = self.any_life(member) else { return };
         let led = matches!(running.role.0, Role::Elected | Role::Leader);
         running.role = role;
+        self.story.became(self.now, member, role.into());
         match role.0 {
             Role::Elected => {
                 self.counts.elections += 1;
@@ -227,90 +277,15 @@ impl World {
     }
 
     fn compact(&mut self, member: MemberId, wanted: bool) {
+        let careless = self.sabotage == Sabotage::ReferenceLost;
         let Some(running) = self.any_life(member) else { return };
-        if !wanted && running.index < running.compacted + COMPACT {
-            return;
-        }
-        let (index, state) = (running.index, running.state.encode());
-        running.compacted = index;
-        if let Ok(state) = state {
+        let index = running.index;
+        if let Some(mut state) = running.snapshot(wanted) {
+            if careless {
+                state = without_references(&running.state).unwrap_or_default();
+            }
             self.feed(member, Input::Compact(index, state.into()));
         }
-    }
-
-    /// One step of a member's leadership, and all that follows.
-    pub(super) fn lead(&mut self, member: MemberId, happened: Happened) {
-        let Some(running) = self.any_life(member) else { return };
-        let effects = running.leadership.step(&running.state, happened);
-        for effect in effects {
-            match effect {
-                Effect::Store(operation, ask) => self.ask_store(member, operation, ask),
-                Effect::Propose(ticket, term, command) => {
-                    let entry = encode_entry(&EntryV1 { trace: None, command });
-                    let ticket = Running::ticket_of_leader(ticket);
-                    let command = entry.unwrap_or_default();
-                    let proposal = Proposal { ticket, command, only_in: Some(term) };
-                    self.feed(member, Input::Propose(vec![proposal]));
-                }
-                Effect::Answer(request, verdict) => {
-                    let asker = self.any_life(member).and_then(|r| r.requests.remove(&request));
-                    if let Some(client) = asker {
-                        let delay = self.delay();
-                        self.after(delay, Event::Answered(client, request, verdict));
-                    }
-                }
-            }
-        }
-    }
-
-    fn ask_store(&mut self, member: MemberId, operation: Operation, ask: Ask) {
-        let life = self.operators.get(&member).map_or(0, |operator| operator.life);
-        let mut delay = self.scenario.store.draw(&mut self.rng);
-        if self.rng.u16(0..1000) < self.scenario.ambiguous {
-            // Sent, given up, and done all the same.
-            delay = Millis(1500, 4000).draw(&mut self.rng);
-        }
-        self.after(delay, Event::AtStore(member, life, operation, ask));
-    }
-
-    pub(super) fn at_store(
-        &mut self,
-        member: MemberId,
-        life: u64,
-        operation: Operation,
-        ask: &Ask,
-    ) {
-        if self.store.down_until > self.now {
-            // Half of what comes meanwhile is done when it is back, and nobody is told.
-            if self.rng.bool() {
-                let left = Micros(self.store.down_until.0 - self.now.0);
-                let late = left + Millis(0, 1000).draw(&mut self.rng);
-                self.after(late, Event::AtStore(MemberId(0), 0, operation, ask.clone()));
-            }
-            return;
-        }
-        let answer = self.store.carry_out(self.now, CLUSTER, ask, &mut self.invariants);
-        if self.rng.u16(0..1000) >= self.scenario.ambiguous {
-            let delay = self.scenario.store.draw(&mut self.rng);
-            self.after(delay, Event::FromStore(member, life, operation, answer));
-        }
-    }
-
-    pub(super) fn store_answered(
-        &mut self,
-        member: MemberId,
-        life: u64,
-        operation: Operation,
-        mut answer: Result<Stored, Trouble>,
-    ) {
-        let careless = self.sabotage == Sabotage::RecordNotAdopted;
-        let Some(running) = self.running(member, life) else { return };
-        if let (true, Ok(Stored::Contents(identities, objects))) = (careless, &mut answer) {
-            let state = &running.state;
-            identities.retain(|(_, labels)| state.identities().contains_key(labels));
-            *objects = state.objects().collect();
-        }
-        self.lead(member, Happened::Stored(operation, answer));
     }
 
     /// An administrator brings the group to what is wanted, by whoever leads.

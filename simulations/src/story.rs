@@ -1,0 +1,89 @@
+//! What a run was like: who led when, what went wrong, how far agents were behind.
+
+use crate::{fault::Kind, time::Micros};
+use std::collections::BTreeMap;
+use weft_raft::{MemberId, Role, Term};
+
+/// What happened when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Story {
+    /// What members became, and when.
+    pub(crate) members: BTreeMap<MemberId, Vec<(Micros, Condition)>>,
+    /// Faults, in their order.
+    pub(crate) struck: Vec<Struck>,
+    /// How far agents were behind, at even distances of time.
+    pub(crate) lag: Vec<Lag>,
+    /// When changes were answered.
+    pub(crate) answers: Vec<Micros>,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Its process does not run.
+    Down,
+    /// It is no member any more.
+    Gone,
+    /// It follows, or looks for a leader.
+    Follows,
+    /// It asks for votes.
+    Stands,
+    /// It leads in a term.
+    Leads(Term),
+}
+
+/// A fault that hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Struck {
+    pub(crate) kind: Kind,
+    pub(crate) on: Hit,
+    pub(crate) from: Micros,
+    pub(crate) until: Micros,
+}
+
+/// What a fault hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hit {
+    Member(MemberId),
+    Store,
+    /// So many.
+    Agents(usize),
+}
+
+/// How long it was known what agents did not have yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lag {
+    pub(crate) at: Micros,
+    /// Half of them had more.
+    pub(crate) half: Micros,
+    /// The furthest behind.
+    pub(crate) most: Micros,
+}
+
+impl Story {
+    /// A member became something.
+    pub(crate) fn became(&mut self, now: Micros, member: MemberId, condition: Condition) {
+        let told = self.members.entry(member).or_default();
+        if told.last().is_none_or(|(_, before)| *before != condition) {
+            told.push((now, condition));
+        }
+    }
+
+    /// Agents are behind by so much.
+    pub(crate) fn behind(&mut self, at: Micros, mut lags: Vec<Micros>) {
+        lags.sort_unstable();
+        let half = lags.get(lags.len() / 2).copied().unwrap_or_default();
+        let most = lags.last().copied().unwrap_or_default();
+        self.lag.push(Lag { at, half, most });
+    }
+}
+
+impl From<(Role, Term)> for Condition {
+    fn from((role, term): (Role, Term)) -> Self {
+        match role {
+            Role::Follower(_) => Self::Follows,
+            Role::Candidate => Self::Stands,
+            Role::Elected | Role::Leader => Self::Leads(term),
+        }
+    }
+}

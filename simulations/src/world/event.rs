@@ -1,0 +1,79 @@
+//! What happens.
+
+use crate::{
+    agent::{Asking, Told},
+    release::Release,
+    time::Micros,
+};
+use weft_raft::{Envelope, MemberId};
+use weft_state::leadership::{Ask, Change, Operation, RequestId, Stored, Trouble, Verdict};
+
+/// What happens.
+pub(super) enum Event {
+    Tick(MemberId, u64),
+    Arrive(Envelope),
+    Synced(MemberId, u64, usize),
+    /// Whose life asked the store what.
+    AtStore(MemberId, u64, Operation, Ask),
+    FromStore(MemberId, u64, Operation, Result<Stored, Trouble>),
+    Wish(usize),
+    /// A client's request is at an operator.
+    Asked(MemberId, usize, RequestId, Change),
+    Answered(usize, RequestId, Verdict),
+    GiveUp(usize, RequestId),
+    /// Agents ask.
+    Poll(Vec<usize>),
+    /// Agents who were not answered look for another operator.
+    Look,
+    /// Agents' questions are at an operator.
+    Polled(MemberId, Vec<Asking>),
+    /// Agents are answered, each the question of a number.
+    Told(Vec<Waiting>, Told),
+    Strike(usize),
+    /// The process of this life ends in order, and comes back as a release after a time.
+    Stop(MemberId, u64, Release, Micros),
+    Upgrade(MemberId),
+    Over(Cut),
+    Restart(MemberId),
+    /// A new member takes the place of one whose disk is lost.
+    Replace(MemberId),
+    Admin,
+}
+
+impl Event {
+    /// The member whose process an event needs.
+    pub(super) fn whom(&self) -> Option<MemberId> {
+        match self {
+            Self::Tick(member, _)
+            | Self::FromStore(member, ..)
+            | Self::Asked(member, ..)
+            | Self::Polled(member, ..) => Some(*member),
+            Self::Arrive(envelope) => Some(envelope.to),
+            // Its disk goes on, its word that it did waits.
+            Self::Synced(member, ..) => Some(*member),
+            Self::AtStore(..)
+            | Self::Wish(_)
+            | Self::Answered(..)
+            | Self::GiveUp(..)
+            | Self::Poll(_)
+            | Self::Look
+            | Self::Told(..)
+            | Self::Strike(_)
+            | Self::Over(_)
+            | Self::Stop(..)
+            | Self::Upgrade(_)
+            | Self::Restart(_)
+            | Self::Replace(_)
+            | Self::Admin => None,
+        }
+    }
+}
+
+/// A direction between members that nothing passes.
+pub(super) type Way = (MemberId, MemberId);
+
+/// Ways that are cut by one fault.
+pub(super) type Cut = Vec<Way>;
+
+/// An agent, and the number of its question.
+pub(super) type Waiting = (usize, u64);

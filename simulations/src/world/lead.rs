@@ -1,0 +1,107 @@
+//! What a leader does with the store, and what clients are answered.
+
+use super::{CLUSTER, Event, World};
+use crate::{
+    operator::Running,
+    sabotage::Sabotage,
+    time::{Micros, Millis},
+};
+use weft_raft::{Input, MemberId, Proposal};
+use weft_state::{
+    EntryV1, encode_entry,
+    leadership::{Ask, Effect, Event as Happened, Operation, Stored, Trouble},
+};
+
+impl World {
+    /// One step of a member's leadership, and all that follows.
+    pub(super) fn lead(&mut self, member: MemberId, happened: Happened) {
+        let Some(running) = self.any_life(member) else { return };
+        let mut effects = running.leadership.step(&running.state, happened);
+        if self.sabotage == Sabotage::NumberReused {
+            effects = self.reuse(member, effects);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Store(operation, ask) => self.ask_store(member, operation, ask),
+                Effect::Propose(ticket, term, command) => {
+                    let entry = encode_entry(&EntryV1 { trace: None, command });
+                    let ticket = Running::ticket_of_leader(ticket);
+                    let command = entry.unwrap_or_default();
+                    let proposal = Proposal { ticket, command, only_in: Some(term) };
+                    self.feed(member, Input::Propose(vec![proposal]));
+                }
+                Effect::Answer(request, verdict) => {
+                    let asker = self.any_life(member).and_then(|r| r.requests.remove(&request));
+                    if let Some(client) = asker {
+                        let delay = self.delay();
+                        self.after(delay, Event::Answered(client, request, verdict));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same, of a leader that gives numbers again.
+    fn reuse(&mut self, member: MemberId, effects: Vec<Effect>) -> Vec<Effect> {
+        let operator = self.operators.get(&member).and_then(|o| o.running.as_ref());
+        let Some(Running { state, .. }) = operator else { return effects };
+        let reuse = |effect| match effect {
+            Effect::Store(operation, ask) => Effect::Store(operation, self.reused.ask(state, ask)),
+            Effect::Propose(ticket, term, command) => {
+                Effect::Propose(ticket, term, self.reused.command(command))
+            }
+            Effect::Answer(..) => effect,
+        };
+        effects.into_iter().map(reuse).collect()
+    }
+
+    fn ask_store(&mut self, member: MemberId, operation: Operation, ask: Ask) {
+        let life = self.operators.get(&member).map_or(0, |operator| operator.life);
+        let mut delay = self.scenario.store.draw(&mut self.rng);
+        if self.rng.u16(0..1000) < self.scenario.ambiguous {
+            // Sent, given up, and done all the same.
+            delay = Millis(1500, 4000).draw(&mut self.rng);
+        }
+        self.after(delay, Event::AtStore(member, life, operation, ask));
+    }
+
+    pub(super) fn at_store(
+        &mut self,
+        member: MemberId,
+        life: u64,
+        operation: Operation,
+        ask: &Ask,
+    ) {
+        if self.store.down_until > self.now {
+            // Half of what comes meanwhile is done when it is back, and nobody is told.
+            if self.rng.bool() {
+                let left = Micros(self.store.down_until.0 - self.now.0);
+                let late = left + Millis(0, 1000).draw(&mut self.rng);
+                self.after(late, Event::AtStore(MemberId(0), 0, operation, ask.clone()));
+            }
+            return;
+        }
+        let answer = self.store.carry_out(self.now, CLUSTER, ask, &mut self.invariants);
+        if self.rng.u16(0..1000) >= self.scenario.ambiguous {
+            let delay = self.scenario.store.draw(&mut self.rng);
+            self.after(delay, Event::FromStore(member, life, operation, answer));
+        }
+    }
+
+    pub(super) fn store_answered(
+        &mut self,
+        member: MemberId,
+        life: u64,
+        operation: Operation,
+        mut answer: Result<Stored, Trouble>,
+    ) {
+        let careless = self.sabotage == Sabotage::RecordNotAdopted;
+        let Some(running) = self.running(member, life) else { return };
+        if let (true, Ok(Stored::Contents(identities, objects))) = (careless, &mut answer) {
+            let state = &running.state;
+            identities.retain(|(_, labels)| state.identities().contains_key(labels));
+            *objects = state.objects().collect();
+        }
+        self.lead(member, Happened::Stored(operation, answer));
+    }
+}
