@@ -563,3 +563,4 @@ fn root_metrics_rise_with_what_happens() {
     ];
     assert_eq!(types.chain(later).collect::<BTreeSet<_>>(), described);
 }
+        "weft_bpf_map_full",

@@ -15,7 +15,8 @@ use weft_abi::{
 };
 use weft_datapath::{
     clock,
-    kernel::{Maps, RawEntry},
+    kernel::{Maps, Pruned, RawEntry},
+    lru,
 };
 use weft_verdict::{fragment, lifetime::is_expired};
 
@@ -26,9 +27,25 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// What tells of an entry of a table whether it is over at a second of the clock that stamps them.
 type IsOver = fn(&RawEntry, u32) -> bool;
 
+/// What becomes of an entry that comes to a table without room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overflow {
+    /// The programs count it.
+    Counted,
+    /// It takes the place of the one that was used longest ago, and nobody is told. What can be done about it.
+    PushesOut(&'static str),
+}
+
 /// What is swept.
-const TABLES: [(&MapSpec, IsOver); 3] =
-    [(&FLOWS4, is_over), (&PENDING4, is_over), (&FRAGMENTS4, is_reassembled)];
+const TABLES: [(&MapSpec, IsOver, Overflow); 3] = [
+    (&FLOWS4, is_over, Overflow::Counted),
+    (&PENDING4, is_over, Overflow::PushesOut("start the node with a larger --pending-entries")),
+    (
+        &FRAGMENTS4,
+        is_reassembled,
+        Overflow::PushesOut("many datagrams come in pieces, each remembered for 30 s"),
+    ),
+];
 
 /// Sweeps the flow tables.
 pub struct Conntrack {
@@ -66,6 +83,27 @@ impl Conntrack {
             self.counts.notices().tell(Instant::now(), map, what);
         }
     }
+
+    /// Takes what is over out of one table.
+    fn sweep(&self, map: &'static MapSpec, is_over: IsOver, overflow: Overflow) {
+        let Pruned { seen, removed } = match self
+            .kernel
+            .prune(map, &mut |entry| is_over(entry, clock::seconds()))
+        {
+            Ok(pruned) => pruned,
+            Err(error) => return tracing::error!(map = map.name, %error, "sweep of what is over"),
+        };
+        if removed > 0 {
+            tracing::debug!(map = map.name, seen, removed, "what was over");
+        }
+        let capacity = self.kernel.capacity(map);
+        // One with entries that are over has pushed out none that is not.
+        if let Overflow::PushesOut(advice) = overflow
+            && lru::is_full(seen.saturating_sub(removed), capacity)
+        {
+            self.counts.map_full(map.name, capacity, advice);
+        }
+    }
 }
 
 impl Role for Conntrack {
@@ -85,16 +123,7 @@ request!(Sweep => ());
 impl Serve<Sweep> for Conntrack {
     async fn serve(&mut self, _: Sweep, _: &Life<Self>) {
         self.notice();
-        for (map, is_over) in TABLES {
-            match self.kernel.prune(map, &mut |entry| is_over(entry, clock::seconds())) {
-                Ok(pruned) if pruned.removed > 0 => {
-                    let (seen, removed) = (pruned.seen, pruned.removed);
-                    tracing::debug!(map = map.name, seen, removed, "what was over");
-                }
-                Ok(_) => {}
-                Err(error) => tracing::error!(map = map.name, %error, "sweep of what is over"),
-            }
-        }
+        TABLES.into_iter().for_each(|(map, is_over, overflow)| self.sweep(map, is_over, overflow));
     }
 }
 

@@ -53,6 +53,7 @@ pub struct Counts {
     lost: Family<Labels<1>, Counter>,
     programs_mended: Counter,
     maps_mended: Family<Labels<1>, Counter>,
+    maps_full: Family<Labels<1>, Counter>,
     notices: Notices,
 }
 
@@ -73,6 +74,16 @@ impl Counts {
     /// How many that were, of one map.
     pub fn mended_of(&self, map: &str) -> u64 {
         self.maps_mended.get_or_create(&of(map)).get()
+    }
+
+    /// A sweep found a table full in which newer entries push out those that were used longest ago.
+    pub fn map_full(&self, map: &'static str, capacity: u32, advice: &str) {
+        tracing::warn!(map, capacity, "the table is full");
+        self.maps_full.get_or_create(&of(map)).inc();
+        let what = format!(
+            "map {map} is full ({capacity} entries): newer ones push out those that were used longest ago; {advice}"
+        );
+        self.notices.tell(Instant::now(), map, what);
     }
 
     /// A flow was seen.
@@ -112,12 +123,14 @@ impl Counts {
 
     /// Has a registry render them.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { flows, malformed, lost, programs_mended, .. } = self.clone();
+        let Self { flows, malformed, lost, programs_mended, maps_full, .. } = self.clone();
         registry.register("flows_processed", "Flows seen, by type and verdict", flows);
         registry.register("events_malformed", "Records that are no event", malformed);
         registry.register("lost_events", "Flows that readers missed, by where", lost);
         let help = "Programs that somebody removed, and that were attached again";
         registry.register("bpf_programs_mended", help, programs_mended);
+        let help = "Sweeps that found a table full in which newer entries push out older ones";
+        registry.register("bpf_map_full", help, maps_full);
     }
 }
 

@@ -1,8 +1,10 @@
-//! The flow tables over maps in memory: a sweep takes what is over out of all, and nothing else.
-#![allow(clippy::unwrap_used, reason = "a test")]
+//! The flow tables over maps in memory: a sweep takes what is over out of all, and nothing else, and says which are full.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use weft_abi::{
+    address::Addr4,
     conntrack::{FLOWS4, Flow, FlowKey4, PENDING4, SENT, SENT_ACK, SENT_RESET},
     fragment::{FRAGMENTS4, FragmentKey4, Fragmented},
     metrics::{Counter, NOTICE_FLOWS_FULL},
@@ -110,4 +112,38 @@ async fn a_table_that_was_full_is_said_when_it_happens_and_once() {
     );
     seat.edge().ask(Sweep).await.unwrap();
     assert!(said()[0].contains(": 7 times"), "{:?}", said());
+}
+
+#[actix::test]
+async fn a_table_that_pushes_out_what_is_there_is_said_and_counted_while_it_is_full() {
+    let kernel = Arc::new(FakeMaps::default());
+    let (maps, counts): (Arc<dyn Maps>, _) = (kernel.clone(), Counts::default());
+    let counting = counts.clone();
+    let seat = Runtime::start().role("conntrack", move |life| {
+        Conntrack::new(Gated::new(Arc::clone(&maps), life.gate()), counting.clone())
+    });
+    let row = |number: u32| {
+        let (key, value) = flow(TCP, SENT | SENT_ACK, 0);
+        let low_addr = Addr4::new(number.to_be_bytes());
+        let key = FlowKey4 { low_addr, ..FlowKey4::from_bytes(&key).unwrap() };
+        (key.to_bytes().to_vec(), value)
+    };
+    let counted = || {
+        let (mut registry, mut page) = (Registry::default(), String::new());
+        counts.register(&mut registry);
+        encode(&mut page, &registry).unwrap();
+        let counts = page.lines().find_map(|line| line.strip_prefix("bpf_map_full_total"));
+        counts.map(str::to_owned)
+    };
+    let size = PENDING4.capacity;
+    // Less than half is not full on any machine.
+    for (entries, times) in [(size / 2 - 1, None), (size, Some(1)), (size / 2 - 1, Some(1))] {
+        kernel.state().rows.insert(PENDING4.name, (0..entries).map(row).collect());
+        seat.edge().ask(Sweep).await.unwrap();
+        let wanted = times.map(|times| format!("{{map_name=\"weft_pending4\"}} {times}"));
+        assert_eq!(counted(), wanted, "{entries} entries");
+    }
+    let said = counts.notices().recent(Instant::now());
+    let wanted = "map weft_pending4 is full (65536 entries): newer ones push out those";
+    assert!(said.len() == 1 && said[0].starts_with(wanted), "{said:?}");
 }

@@ -9,6 +9,7 @@ pub mod fake;
 mod glances;
 pub mod kernel;
 pub mod links;
+pub mod lru;
 pub mod maps;
 mod netlink;
 mod netns;

@@ -20,7 +20,10 @@ use weft_abi::{
     metrics::{NOTICE_FLOWS_FULL, NOTICE_MID_STREAM},
     policy::{DENY, EGRESS, INGRESS},
 };
-use weft_datapath::kernel::{Maps, RawEntry};
+use weft_datapath::{
+    kernel::{Maps, RawEntry},
+    lru,
+};
 use weft_verdict::connection::{State, state};
 
 #[test]
@@ -149,6 +152,34 @@ fn root_a_scan_leaves_the_answered_alone_and_a_full_table_is_counted() {
     let data = tcp((POD, 4), (REMOTE, 80), ACK);
     assert_eq!(datapath.run(Program::FromPod, &data.bytes()).action, REDIRECT);
     assert_eq!(datapath.run(Program::FromNet, &data.reply(ACK).bytes()).action, REDIRECT);
+}
+
+#[test]
+fn root_a_full_table_of_the_unanswered_refuses_nobody_and_leaves_the_answered_alone() {
+    const ROOM: u32 = 1024;
+    if !is_root() {
+        return;
+    }
+    let mut datapath = Datapath::load_with(&[(&PENDING4, ROOM)]);
+    world(&datapath);
+    let syn = |port: u16| tcp((POD, port), (REMOTE, 80), SYN);
+    let (first, ack) = (syn(1), tcp((POD, 1), (REMOTE, 80), ACK));
+    datapath.run(Program::FromPod, &first.bytes());
+    datapath.run(Program::FromNet, &first.reply(SYN | ACK).bytes());
+    datapath.run(Program::FromPod, &ack.bytes());
+    for port in 2..5_000 {
+        assert_eq!(datapath.run(Program::FromPod, &syn(port).bytes()).action, REDIRECT, "{port}");
+    }
+    let entries = datapath.entries(&PENDING4).len();
+    assert!(entries <= ROOM as usize && lru::is_full(entries, ROOM), "{entries}");
+    // The answer to one that was pushed out is a packet that nobody expects, judged by itself.
+    assert_eq!(datapath.counted(NOTICE_MID_STREAM), 0);
+    assert_eq!(datapath.run(Program::FromNet, &syn(2).reply(SYN | ACK).bytes()).action, REDIRECT);
+    assert_eq!(datapath.counted(NOTICE_MID_STREAM), 1);
+    // To who was answered before it is as if nothing had been.
+    assert_eq!(datapath.run(Program::FromNet, &first.reply(ACK).bytes()).action, REDIRECT);
+    assert_eq!(datapath.counted(NOTICE_MID_STREAM), 1);
+    assert_eq!(datapath.entries(&FLOWS4).len(), 1);
 }
 
 #[test]
