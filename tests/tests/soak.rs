@@ -1,6 +1,6 @@
 //! Random everything at once: pods come and go, policies change, one that no map has room for is refused, agents and the
-//! operator are killed, actors crash, the table of flows is at its limit, and all the while everyone asks everyone. Never an
-//! answer that no policy state of that moment allows, nor silence that none explains; in the end the maps are those that
+//! operator are killed, actors crash, both tables of flows are at their limits, and all the while everyone asks everyone. Never
+//! an answer that no policy state of that moment allows, nor silence that none explains; in the end the maps are those that
 //! an agent builds from nothing, and nothing is left over.
 #![allow(
     clippy::unwrap_used,
@@ -16,18 +16,25 @@ mod agents;
 mod cluster;
 #[path = "soak/faults.rs"]
 mod faults;
+#[path = "soak/flood.rs"]
+mod flood;
+#[path = "soak/limits.rs"]
+mod limits;
 #[path = "soak/probes.rs"]
 mod probes;
 #[path = "soak/tables.rs"]
 mod tables;
 
 use agents::is_well;
-use cluster::{CLASS_ENTRIES, Change, Cluster, NODES, full, policy, too_much};
+use cluster::{Change, Cluster, NODES, full, policy, too_much};
+use faults::Broken;
+use flood::Flood;
+use limits::{limited, starts};
 use probes::{Prober, World};
 use std::{
     collections::BTreeMap,
     fs,
-    process::{Command, Output},
+    process::Output,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -36,10 +43,11 @@ use std::{
     time::{Duration, Instant},
 };
 use weft_tests::{
-    lab::{Lab, is_root, program, weft_reads},
+    lab::{Lab, is_root, weft_reads},
+    oracle::Answer,
     sandbox::{comes_to_be, everything, within},
     seed::Chance,
-    timeline::{Timeline, Verdicts},
+    timeline::{Seen, Timeline, Verdicts},
 };
 
 /// How many pods a node has.
@@ -48,6 +56,8 @@ const PODS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two changes, in milliseconds.
 const CALM: std::ops::Range<u64> = 0..1_500;
+/// A run of this length has seen each kind of change and of fault, or something that makes them does not work.
+const LONG: Duration = Duration::from_secs(300);
 
 /// The lab, what it is made of, and who asks.
 struct Soak {
@@ -55,6 +65,7 @@ struct Soak {
     cluster: Cluster,
     world: Arc<World>,
     probers: BTreeMap<String, Prober>,
+    flood: Option<Flood>,
     chance: Chance,
     /// Changes by kind.
     made: BTreeMap<&'static str, u32>,
@@ -68,7 +79,9 @@ impl Soak {
         let lab = Lab::named("soak");
         let mut cluster = Cluster::of(&mut chance, PODS);
         let manifests = std::env::temp_dir().join(format!("{}.yaml", lab.name));
-        fs::write(&manifests, cluster.manifests()).unwrap();
+        let documents = flood::pods().map(|pod| pod.to_string()).into_iter();
+        let documents: Vec<String> = documents.chain([cluster.manifests()]).collect();
+        fs::write(&manifests, documents.join("\n---\n")).unwrap();
         let done =
             limited(&["lab", "up", "--name", &lab.name, "-f"]).arg(&manifests).output().unwrap();
         fs::remove_file(&manifests).unwrap();
@@ -77,8 +90,8 @@ impl Soak {
         names.iter().for_each(|name| learn(&lab, &mut cluster, name));
         let timeline = Timeline::new(telling(&cluster), Duration::ZERO);
         let world = World::new(timeline, Instant::now());
-        let mut soak =
-            Self { lab, cluster, world, probers: BTreeMap::new(), chance, made: BTreeMap::new() };
+        let (flood, probers, made) = (Some(Flood::start(&lab)), BTreeMap::new(), BTreeMap::new());
+        let mut soak = Self { lab, cluster, world, probers, flood, chance, made };
         names.iter().for_each(|name| soak.probe(name));
         soak
     }
@@ -190,12 +203,12 @@ impl Soak {
         assert!(violations.is_empty(), "at {:?}: {violations:#?}", self.world.now());
     }
 
-    /// For so long; how often what broke is printed.
-    fn lasts(&mut self, time: Duration, telling: Telling) {
+    /// For so long; how often what broke.
+    fn lasts(&mut self, time: Duration, telling: Telling) -> Broken {
         let over = AtomicBool::new(false);
         let mut chance = Chance::from(self.chance.number());
         let lab = Lab { name: self.lab.name.clone() };
-        thread::scope(|scope| {
+        let broken = thread::scope(|scope| {
             let ends = Ends(&over);
             let faults = scope.spawn(|| faults::breaks(&lab, &mut chance, &over));
             while self.world.now() < time && self.world.violations().is_empty() {
@@ -206,9 +219,11 @@ impl Soak {
             drop(ends);
             let broken = faults.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             eprintln!("{:?}: {:?}, {broken:?}", self.world.now(), self.made);
+            broken
         });
         // It is the other's to take down.
         std::mem::forget(lab);
+        broken
     }
 
     /// Nothing changes any more: everyone finds what the oracle says, and maps are as built from nothing.
@@ -216,7 +231,9 @@ impl Soak {
         weft_reads(&["policy", "wait", "--lab", &self.lab.name], "");
         for node in NODES {
             is_well(&self.lab, node);
+            limits::are_reached(&self.lab, node);
         }
+        drop(self.flood.take());
         std::mem::take(&mut self.probers).into_values().for_each(Prober::end);
         self.is_unharmed();
         let counts = (self.world.passed.load(SeqCst), self.world.missed.load(SeqCst));
@@ -234,21 +251,6 @@ impl Soak {
             assert_eq!(lived, tables::of(&self.lab, node), "{node}: as it lived, and from nothing");
         }
     }
-}
-
-/// A command that may start agents: their maps are soon at their limit.
-fn limited(words: &[&str]) -> Command {
-    let mut command = Command::new(program("weft"));
-    command.args(words);
-    command.env("WEFT_AGENT_CLASS_ENTRIES", CLASS_ENTRIES.to_string());
-    command.env("WEFT_AGENT_FLOW_ENTRIES", "64");
-    command
-}
-
-/// Starts one of the lab's agents, or its operator.
-fn starts(lab: &Lab, what: &str, which: &[&str]) -> Output {
-    let words = [&["lab", what, "start", "--name", &lab.name], which].concat();
-    limited(&words).output().unwrap()
 }
 
 /// Sets it when it goes, however that is.
@@ -279,7 +281,13 @@ fn soak(time: Duration) {
     within(move || {
         let before = everything();
         let mut soak = Soak::begin(chance, Cluster::verdicts);
-        soak.lasts(time, Cluster::verdicts);
+        let broken = soak.lasts(time, Cluster::verdicts);
+        if time >= LONG {
+            let kinds =
+                ["policies applied", "policies deleted", "policies refused", "pods replaced"];
+            assert!(kinds.iter().all(|kind| soak.made.contains_key(kind)), "{:?}", soak.made);
+            assert!(broken.is_everything(), "{broken:?}");
+        }
         soak.ends();
         comes_to_be(&before, everything, "something is left over");
     });
@@ -299,24 +307,46 @@ fn root_random_everything_at_once_for_an_hour() {
 }
 
 /// A timeline that is told the opposite of what one pod may is found out, or the rest shows nothing.
-#[test]
-fn root_a_wrong_verdict_would_be_noticed() {
+#[track_caller]
+fn is_noticed(telling: Telling, change: Option<Change>, wanted: Seen) {
     if !is_root() {
         return;
     }
-    within(|| {
-        // As a fabric would seem that lets pass what it should not.
-        let telling: Telling = |cluster| {
-            let mut verdicts = cluster.verdicts();
-            let first = verdicts.keys().next().unwrap().clone();
-            verdicts.get_mut(&first).unwrap().ingress = false;
-            verdicts
-        };
-        let soak = Soak::begin(Chance::of("soak"), telling);
+    within(move || {
+        let mut soak = Soak::begin(Chance::of("soak"), telling);
+        change.iter().for_each(|change| soak.change(change, telling));
         let begun = Instant::now();
-        while soak.world.violations().is_empty() {
+        loop {
+            let violations = soak.world.violations();
+            if let Some((_, violation)) = violations.first() {
+                return assert_eq!(violation.seen, wanted, "{violations:?}");
+            }
             assert!(begun.elapsed() < PATIENCE, "not noticed");
             sleep(Duration::from_millis(20));
         }
     });
+}
+
+/// As a fabric would seem that lets pass what it should not.
+#[test]
+fn root_an_answer_that_nothing_allows_would_be_noticed() {
+    let telling: Telling = |cluster| {
+        let mut verdicts = cluster.verdicts();
+        let first = verdicts.keys().next().unwrap().clone();
+        verdicts.get_mut(&first).unwrap().ingress = false;
+        verdicts
+    };
+    is_noticed(telling, None, Seen::Passed);
+}
+
+/// As one would that loses what it should let pass.
+#[test]
+fn root_a_silence_that_nothing_explains_would_be_noticed() {
+    let telling: Telling = |cluster| {
+        let mut verdicts = cluster.verdicts();
+        verdicts.values_mut().for_each(|answer| *answer = Answer { egress: true, ingress: true });
+        verdicts
+    };
+    let nobody = serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+    is_noticed(telling, Some(Change::Policy("nobody".to_owned(), nobody)), Seen::Missing);
 }

@@ -1,6 +1,6 @@
 //! What breaks meanwhile: agents and the operator are killed and come back, actors crash or sleep.
 
-use crate::{agents, cluster::NODES};
+use crate::{agents, cluster::NODES, limits::starts};
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread::sleep,
@@ -25,6 +25,13 @@ pub(crate) struct Broken {
     agents: u32,
     operators: u32,
     actors: u32,
+}
+
+impl Broken {
+    /// Whether each kind did.
+    pub(crate) fn is_everything(&self) -> bool {
+        [self.agents, self.operators, self.actors].iter().all(|often| *often > 0)
+    }
 }
 
 /// Breaks one thing after the other until told that it is over; all of it runs again then.
@@ -61,7 +68,7 @@ fn away(lab: &Lab, what: &str, which: &[&str], chance: &mut Chance) {
     sleep(away);
     let begun = Instant::now();
     loop {
-        let started = crate::starts(lab, what, which);
+        let started = starts(lab, what, which);
         if started.status.success() {
             return;
         }
