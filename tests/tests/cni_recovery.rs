@@ -15,6 +15,7 @@ use node::{Node, Sandbox, connect, echoes, files, serve};
 use std::{
     fs,
     net::{Ipv4Addr, TcpStream},
+    process::Command,
     time::{Duration, Instant},
 };
 use weft_api::agent::EndpointRow;
@@ -307,4 +308,31 @@ fn root_a_relabelled_pod_keeps_its_connections_and_its_labels() {
     node.start_agent();
     assert_eq!(client(&node).identity, after.identity);
     assert_eq!(node.lab.reaches("t/client", "t/server", "TCP", 8080), Some(true));
+}
+
+/// The MTU of a pod's interface: as ADD says it, and as it is.
+fn mtu(node: &Node, sandbox: &Sandbox) -> (u64, u64) {
+    let result = node.runtime.add(&node.network, &sandbox.container).unwrap();
+    let show = || Command::new("ip").args(["-j", "link", "show", "eth0"]).output().unwrap().stdout;
+    let shown: serde_json::Value = serde_json::from_slice(&sandbox.netns.inside(show)).unwrap();
+    (result["interfaces"][1]["mtu"].as_u64().unwrap(), shown[0]["mtu"].as_u64().unwrap())
+}
+
+#[test]
+fn root_who_is_added_again_is_told_of_the_link_that_it_has() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::up("mtu");
+    node.schedule(&[("early", "web"), ("late", "web")]);
+    let (early, _) = node.plugged("early");
+    node.lab.on_node("node1", || {
+        let set = ["link", "set", "eth0", "mtu", "1300"];
+        assert!(Command::new("ip").args(set).status().unwrap().success());
+    });
+    // An agent that is started now sees what there is.
+    node.kill_agent();
+    node.start_agent();
+    let (late, _) = node.plugged("late");
+    assert_eq!((mtu(&node, &early), mtu(&node, &late)), ((1500, 1500), (1300, 1300)));
 }

@@ -252,7 +252,8 @@ impl Endpoints {
                 host_interface: key.link.clone(),
                 host_mac: mac(GATEWAY_MAC),
                 mac: mac(wire.mac),
-                mtu: *self.setting.mtu.borrow(),
+                // Of an older agent's link the best guess is that the device is as it was.
+                mtu: wire.mtu.unwrap_or_else(|| *self.setting.mtu.borrow()),
             }),
             _ => Err(internal("the endpoint has no link")),
         };

@@ -36,6 +36,9 @@ pub struct Record {
     pub identity: Identity,
     /// Its link: index of the host side and the pod's hardware address; none while it is being made.
     pub link: Option<(u32, [u8; 6])>,
+    /// Its link's MTU; none while it is being made, and the first agents wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
 impl Record {
@@ -183,6 +186,7 @@ mod tests {
             address: [10, 0, 1, 5].into(),
             identity: Identity(300),
             link: Some((9, [2, 0, 0, 0, 0, 1])),
+            mtu: Some(1400),
         }
     }
 
@@ -220,16 +224,18 @@ mod tests {
     #[test]
     fn the_file_keeps_its_form() {
         // Golden: a pod plugged by an older agent must be read by a newer one.
-        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"network":"weft","pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":765579729}"#;
-        let older = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
-        let first = older.replace(",\"crc32\":2019759998", "");
+        let golden = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"network":"weft","pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"mtu":1400,"crc32":1538460940}"#;
+        let old = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"network":"weft","pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":765579729}"#;
+        let oldest = r#"{"version":1,"attachment":{"container_id":"c0ffee","interface":"eth0"},"pod":{"namespace":"shop","name":"cart-0"},"netns":"/run/netns/cart","id":3,"address":"10.0.1.5","identity":300,"link":[9,[2,0,0,0,0,1]],"crc32":2019759998}"#;
+        let first = oldest.replace(",\"crc32\":2019759998", "");
         let disk = tempfile::tempdir().unwrap();
         let folder = folder(disk.path()).unwrap();
         write(&folder, "wl1", &record()).unwrap();
         assert_eq!(fs::read_to_string(folder.join("wl1.json")).unwrap(), golden);
-        for text in [older, &first] {
+        let network = record().network;
+        for (text, network) in [(old, network), (oldest, None), (&first, None)] {
             fs::write(folder.join("wl1.json"), text).unwrap();
-            let without = Record { network: None, ..record() };
+            let without = Record { network, mtu: None, ..record() };
             assert_eq!(*read(&folder).unwrap()["wl1"].as_ref().unwrap(), without);
         }
     }

@@ -147,7 +147,7 @@ mod tests {
             id: 1,
             address: [10, 0, 1, 5].into(),
             identity: Identity(300),
-            wire: ifindex.map(|ifindex| Wire { ifindex, mac: [2; 6] }),
+            wire: ifindex.map(|ifindex| Wire { ifindex, mac: [2; 6], mtu: None }),
             phase,
         }
     }

@@ -133,6 +133,8 @@ pub struct Link {
     pub ifindex: u32,
     /// Hardware address of the pod's side.
     pub mac: [u8; 6],
+    /// MTU of both sides.
+    pub mtu: u32,
 }
 
 /// Interfaces, addresses, routes and neighbours.

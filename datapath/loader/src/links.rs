@@ -48,7 +48,7 @@ impl Links for RealLinks {
         netns::inside(&spec.netns, || dress_pod(spec).map_err(failed(action())))?;
         let action = || format!("set up {}", spec.host_interface);
         silence_ipv6(&spec.host_interface).map_err(failed(action()))?;
-        Ok(Link { ifindex: host.index, mac })
+        Ok(Link { ifindex: host.index, mac, mtu: host.mtu })
     }
 
     fn open(&self, spec: &LinkSpec) -> Result<(), KernelError> {

@@ -85,7 +85,7 @@ fn keyed(link: &str, record: Record) -> Result<(Key, Record), String> {
 
 /// An endpoint as its record has it.
 fn recorded(record: Record, ifindex: Option<u32>) -> Endpoint {
-    let wire = record.link.map(|(ifindex, mac)| Wire { ifindex, mac });
+    let wire = record.link.map(|(ifindex, mac)| Wire { ifindex, mac, mtu: record.mtu });
     let is_whole = wire.is_some_and(|wire| Some(wire.ifindex) == ifindex);
     Endpoint {
         pod: record.pod,
@@ -108,7 +108,7 @@ fn in_kernel(link: &str, ifindex: u32, rows: &Rows) -> Option<Endpoint> {
         id: row.id,
         address: Ipv4Addr::from(row.addr4.octets()),
         identity: Identity(row.identity),
-        wire: Some(Wire { ifindex, mac: row.mac }),
+        wire: Some(Wire { ifindex, mac: row.mac, mtu: None }),
         phase: Phase::Ready,
     })
 }
@@ -187,6 +187,7 @@ mod tests {
             address: address(number),
             identity: Identity(300 + number),
             link: Some((link(number).1, mac(number))),
+            mtu: Some(1500),
         }
     }
 
@@ -266,7 +267,8 @@ mod tests {
                     assert!(has_link && has_row && why.contains(&link(0).0), "{why}");
                     let pod = NamespacedName::new(UNNAMED, link(0).0);
                     let netns = String::new();
-                    assert_eq!(endpoint, Endpoint { pod, netns, ..recorded(record(0), Some(10)) });
+                    let known = Record { mtu: None, ..record(0) };
+                    assert_eq!(endpoint, Endpoint { pod, netns, ..recorded(known, Some(10)) });
                 }
                 None => {
                     assert!(!has_link || !has_row);

@@ -34,6 +34,7 @@ pub(super) async fn keep(setting: &Setting, key: &Key, endpoint: &Endpoint) -> R
         address: endpoint.address,
         identity: endpoint.identity,
         link: endpoint.wire.map(|wire| (wire.ifindex, wire.mac)),
+        mtu: endpoint.wire.and_then(|wire| wire.mtu),
     };
     let (folder, name) = (setting.folder.clone(), key.link.clone());
     pass().await;
@@ -49,7 +50,7 @@ pub(super) async fn plug(
 ) -> Result<Wire, Refusal> {
     keep(setting, key, endpoint).await?;
     let link = loader.ask(Plug(spec(setting, key, endpoint)?)).await??;
-    Ok(Wire { ifindex: link.ifindex, mac: link.mac })
+    Ok(Wire { ifindex: link.ifindex, mac: link.mac, mtu: Some(link.mtu) })
 }
 
 pub(super) async fn open(

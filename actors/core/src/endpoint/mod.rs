@@ -38,6 +38,8 @@ pub struct Wire {
     pub ifindex: u32,
     /// The pod's hardware address.
     pub mac: [u8; 6],
+    /// MTU of both ends, as they were made; none where that is not known any more.
+    pub mtu: Option<u32>,
 }
 
 /// One endpoint.

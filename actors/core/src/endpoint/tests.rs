@@ -2,7 +2,7 @@
 
 use super::*;
 
-const WIRE: Wire = Wire { ifindex: 7, mac: [2, 0, 0, 0, 0, 1] };
+const WIRE: Wire = Wire { ifindex: 7, mac: [2, 0, 0, 0, 0, 1], mtu: Some(1500) };
 
 fn pod() -> NamespacedName {
     NamespacedName::new("shop", "cart-0")

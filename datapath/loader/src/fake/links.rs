@@ -73,7 +73,7 @@ impl Links for FakeLinks {
     fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
         let ifindex = u32::from(spec.address);
         self.state().plugged.push((spec.host_interface.clone(), ifindex));
-        Ok(Link { ifindex, mac: [2; 6] })
+        Ok(Link { ifindex, mac: [2; 6], mtu: spec.mtu })
     }
 
     fn open(&self, _: &LinkSpec) -> Result<(), KernelError> {
