@@ -34,6 +34,11 @@ pub(crate) fn internal(problem: impl std::fmt::Display) -> Refusal {
     Refusal { kind: weft_api::FailureKind::Internal, message: problem.to_string() }
 }
 
+/// There is no room: so it stays until what is wanted changes, or the limits do.
+pub(crate) fn refused(problem: impl std::fmt::Display) -> Refusal {
+    Refusal { kind: weft_api::FailureKind::Refused, message: problem.to_string() }
+}
+
 /// Not now, perhaps later.
 pub(crate) fn try_again(problem: impl std::fmt::Display) -> Refusal {
     Refusal { kind: weft_api::FailureKind::TryAgain, message: problem.to_string() }

@@ -1,10 +1,11 @@
 //! The `Policy` actor: identities, policies and the classes of this node's endpoints.
 
 use crate::{
-    Refusal, internal,
+    Refusal,
     ipcache::{Ipcache, SetPrefixes, prefix_rows},
     mapsync::{ClassStep, ClassSync, FillClasses, ReadClasses, ReadRows, TableSync},
     published::Advance,
+    refused,
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, is_over, request},
     try_again,
 };
@@ -81,8 +82,8 @@ impl Policy {
         // All of a commit or nothing: what was in force stays so.
         let excess = steps.iter().find_map(|step| self.engine.excess(step, &self.room));
         if let Some(excess) = excess {
-            self.distrust(steps);
-            return Err(internal(excess));
+            self.engine.refuse();
+            return Err(refused(excess));
         }
         // Before the kernel can name them.
         self.publish_rules();
@@ -133,7 +134,7 @@ impl Policy {
         } else if self.classes.is_hungry() {
             let mut classes = self.engine.classes();
             let held = self.classes.ask(ReadClasses).await??;
-            // Of what was refused, what was in force goes on.
+            // What could not be written is said whole later; until then what is there goes on.
             classes.extend(held.into_iter().filter(|(class, _)| self.engine.distrusts(*class)));
             self.classes.ask(FillClasses(classes)).await??;
             self.classes.fed(life);

@@ -38,6 +38,8 @@ enum Change {
     Release(u32),
     Distrust(u32),
     DistrustPrefixes,
+    /// Commits, and is told that there is no room for it.
+    Refused,
     Commit,
 }
 
@@ -124,6 +126,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => number().prop_map(Change::Release),
         1 => number().prop_map(Change::Distrust),
         1 => Just(Change::DistrustPrefixes),
+        2 => Just(Change::Refused),
         5 => Just(Change::Commit),
     ]
 }
@@ -283,6 +286,10 @@ fn apply(engine: &mut Engine, said: &mut Said, change: &Change) {
         }
         Change::Distrust(number) => engine.distrust([*number]),
         Change::DistrustPrefixes => engine.distrust_prefixes(),
+        Change::Refused => {
+            engine.commit();
+            engine.refuse();
+        }
         Change::Commit => {}
     }
 }
@@ -321,6 +328,10 @@ proptest! {
         for change in changes.iter().chain([&Change::Commit]) {
             doubt |= matches!(change, Change::Distrust(_));
             apply(&mut engine, &mut said, change);
+            if matches!(change, Change::Refused) && !doubt {
+                prop_assert_eq!(&kernel.classes, &engine.classes());
+                prop_assert_eq!(&kernel.trie, engine.prefixes());
+            }
             if !matches!(change, Change::Commit) {
                 continue;
             }

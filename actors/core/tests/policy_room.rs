@@ -85,3 +85,30 @@ fn the_policy_that_names_most_prefixes_is_named() {
     let said = first_excess(&mut engine(policies()), &room(6)).unwrap();
     assert!(said.contains("would name 7 prefixes and may name 6: a/many names 5"), "{said}");
 }
+
+#[test]
+fn what_is_refused_leaves_no_trace_and_what_takes_its_place_needs_no_room_of_its_own() {
+    let blocks = |name: &str, blocks: std::ops::Range<u8>| {
+        let block =
+            |n: u8| IpBlock { cidr: format!("10.{n}.0.0/16").parse().unwrap(), except: Vec::new() };
+        let peers = Peers::Only(blocks.map(block).map(Peer::Block).collect());
+        policy(name, vec![Rule { peers, ports: Ports::All }])
+    };
+    let room = Room { class_entries: 1000, prefixes: 3 };
+    let mut engine = engine(vec![blocks("p", 0..3)]);
+    assert_eq!(first_excess(&mut engine, &room), None);
+    let before = (engine.classes(), engine.prefixes().clone());
+    engine.upsert_policy(blocks("more", 3..4));
+    for _ in 0..2 {
+        let said = first_excess(&mut engine, &room).unwrap();
+        assert!(said.contains("would name 4 prefixes and may name 3: a/p names 3"), "{said}");
+        engine.refuse();
+        assert_eq!((engine.classes(), engine.prefixes().clone()), before);
+    }
+    engine.delete_policy(&blocks("more", 0..0).id);
+    assert_eq!(engine.commit().steps, []);
+    // Three others in the place of three.
+    engine.upsert_policy(blocks("p", 10..13));
+    assert_eq!(first_excess(&mut engine, &room), None);
+    assert_eq!(engine.prefixes().len(), 3);
+}

@@ -1,7 +1,7 @@
 //! A commit: what is dirty is resolved anew, and what changed becomes steps in a safe order.
 
 use super::{
-    Changes, Dirty, Engine, Entries, Known, RULES_SPARE, Step,
+    Changes, Dirty, Engine, Entries, Known, RULES_SPARE, Step, Undo, Was,
     compile::{ByPeer, Compiler, Resolved, Rules},
     edits,
 };
@@ -18,6 +18,8 @@ impl Engine {
     /// Resolves what is dirty, and says what changed since the last time.
     pub fn commit(&mut self) -> Changes {
         self.drop_stale();
+        let (distrusted, trie) = (self.dirty.distrusted.clone(), self.dirty.trie);
+        self.undo = Undo { distrusted, trie, ..Undo::default() };
         let mut steps = Vec::new();
         // A new prefix is what the prefix around it was until now, for every class, before the trie names it.
         let added = self.number_prefixes(&mut steps);
@@ -69,6 +71,7 @@ impl Engine {
             .collect();
         for (prefix, number, parent) in numbered {
             self.trie.insert(prefix, number);
+            self.undo.added.insert(prefix);
             self.admit(prefix, number);
             let Some(parent) = parent else { continue };
             for (class, by_peer) in &mut self.realised {
@@ -77,8 +80,10 @@ impl Engine {
                     entries.iter().map(|(p, e)| (rekeyed(*p, number), *e)).collect();
                 let old = by_peer.insert(number, copies.clone()).unwrap_or_default();
                 edits.entry(*class).or_default().extend(edits::between(&old, &copies));
+                self.undo.classes.push((*class, Was::Peer(number, old)));
             }
         }
+        self.undo.returning = returning;
         edits.retain(|_, edits| !edits.is_empty());
         if !edits.is_empty() {
             steps.push(Step::Edit(edits));
@@ -93,14 +98,17 @@ impl Engine {
         let mut replaced = BTreeMap::new();
         for class in &dirty.classes {
             let Some(by_peer) = self.class(*class) else {
-                if self.realised.remove(class).is_some() || dirty.distrusted.contains(class) {
+                let was = self.realised.remove(class);
+                if was.is_some() || dirty.distrusted.contains(class) {
                     removed.insert(*class);
+                    self.undo.classes.push((*class, Was::Whole(was)));
                 }
                 continue;
             };
             if self.realised.get(class) != Some(&by_peer) {
                 replaced.insert(*class, flat(&by_peer));
-                self.realised.insert(*class, by_peer);
+                let was = self.realised.insert(*class, by_peer);
+                self.undo.classes.push((*class, Was::Whole(was)));
             }
         }
         let edited = self.realise_peers(&dirty);
@@ -125,6 +133,7 @@ impl Engine {
             for (peer, entries) in new {
                 let old = by_peer.remove(&peer).unwrap_or_default();
                 edits.extend(edits::between(&old, &entries));
+                self.undo.classes.push((*class, Was::Peer(peer, old)));
                 if !entries.is_empty() {
                     by_peer.insert(peer, entries);
                 }
@@ -150,6 +159,7 @@ impl Engine {
                 let deleted = edits::between(&gone, &Entries::new());
                 if !deleted.is_empty() {
                     edits.entry(*class).or_default().extend(deleted);
+                    self.undo.classes.push((*class, Was::Peer(*number, gone)));
                 }
             }
         }

@@ -63,6 +63,8 @@ pub struct Engine {
     /// Of those, what the next commit has to name once more.
     returning: BTreeMap<Ipv4Net, u32>,
     realised: BTreeMap<u32, ByPeer>,
+    /// How it was before the last commit.
+    undo: Undo,
     dirty: Dirty,
     stale: Option<Stale>,
     work: Work,
@@ -97,6 +99,27 @@ struct Dirty {
     distrusted: BTreeSet<u32>,
     /// Whether what the prefix trie holds is not known.
     trie: bool,
+}
+
+/// What a commit changed of what the kernel is to hold, so that one that is refused leaves no trace.
+#[derive(Clone, Debug, Default)]
+struct Undo {
+    /// Parts of classes, in the order in which they changed.
+    classes: Vec<(u32, Was)>,
+    /// Prefixes that came into the trie; those that went linger.
+    added: BTreeSet<Ipv4Net>,
+    returning: BTreeMap<Ipv4Net, u32>,
+    distrusted: BTreeSet<u32>,
+    trie: bool,
+}
+
+/// What a part of a class was.
+#[derive(Clone, Debug)]
+enum Was {
+    /// All of it; none where there was no such class.
+    Whole(Option<ByPeer>),
+    /// What it held for a peer.
+    Peer(u32, Entries),
 }
 
 /// What a snapshot has not said again yet.
@@ -270,6 +293,38 @@ impl Engine {
         self.dirty.trie = true;
         // They may still be there, so they come back like new ones, and go again after.
         self.returning.append(&mut self.lingering);
+    }
+
+    /// Nothing of the last commit was done, for want of room: the next one goes on from what was there before it.
+    pub fn refuse(&mut self) {
+        let undo = std::mem::take(&mut self.undo);
+        for (class, was) in undo.classes.into_iter().rev() {
+            self.dirty.classes.insert(class);
+            match was {
+                Was::Whole(Some(by_peer)) => drop(self.realised.insert(class, by_peer)),
+                Was::Whole(None) => drop(self.realised.remove(&class)),
+                Was::Peer(peer, entries) => {
+                    let Some(by_peer) = self.realised.get_mut(&class) else { continue };
+                    by_peer.remove(&peer);
+                    if !entries.is_empty() {
+                        by_peer.insert(peer, entries);
+                    }
+                }
+            }
+        }
+        for (prefix, number) in std::mem::take(&mut self.lingering) {
+            self.trie.insert(prefix, number);
+            self.admit(prefix, number);
+        }
+        // One that came back only to go again did both.
+        for prefix in undo.added {
+            if let Some(number) = self.trie.remove(&prefix) {
+                self.expel(prefix, number);
+            }
+        }
+        self.returning.extend(undo.returning);
+        self.dirty.distrusted.extend(undo.distrusted);
+        self.dirty.trie |= undo.trie;
     }
 
     /// What the kernel's prefix trie names, read back before the first commit: the numbers are kept.

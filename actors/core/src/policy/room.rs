@@ -61,7 +61,10 @@ impl fmt::Display for Excess {
                 if let Some((policy, prefixes)) = most {
                     write!(f, ": {policy} names {prefixes} of them")?;
                 }
-                write!(f, "; what was in force stays so. Name fewer blocks there")
+                write!(
+                    f,
+                    "; what was in force stays so. Name fewer blocks there, or raise --policy-prefixes"
+                )
             }
         }
     }
@@ -71,9 +74,10 @@ impl Engine {
     /// Why there is no room for a step of the last commit, if there is none.
     pub fn excess(&self, step: &Step, room: &Room) -> Option<Excess> {
         match step {
-            Step::Prefixes(prefixes) if prefixes.len() > room.prefixes => Some(Excess {
+            // What goes is still there while what comes is written: for that the trie has room.
+            Step::Prefixes(_) if self.named.len() > room.prefixes => Some(Excess {
                 what: What::Prefixes { most: self.names_most() },
-                wanted: prefixes.len(),
+                wanted: self.named.len(),
                 room: room.prefixes,
             }),
             Step::Prefixes(_) | Step::Remove(_) => None,
