@@ -122,14 +122,14 @@ impl Lab {
         lab
     }
 
-    /// Brings one up whose processes have a variable in their environment.
+    /// Brings one up whose processes have variables in their environment.
     #[track_caller]
-    pub fn up_with(test: &str, files: &[&str], variable: (&str, &str)) -> Self {
+    pub fn up_with(test: &str, files: &[&str], variables: &[(&str, &str)]) -> Self {
         let lab = Self::named(test);
         let mut arguments = vec!["up"];
         files.iter().for_each(|file| arguments.extend(["-f", file]));
         let mut command = Command::new(program("weft"));
-        command.args(lab.words(&arguments)).env(variable.0, variable.1);
+        command.args(lab.words(&arguments)).envs(variables.iter().copied());
         said(&arguments, &command.output().expect("run weft"));
         lab
     }

@@ -134,7 +134,7 @@ fn root_a_full_table_of_flows_is_counted_said_and_costs_no_connection() {
     let file = folder.path().join("pods.yaml");
     fs::write(&file, pods()).unwrap();
     let sizes = ("WEFT_AGENT_FLOW_ENTRIES", "8");
-    let lab = Lab::up_with("flowsfull", &[file.to_str().unwrap()], sizes);
+    let lab = Lab::up_with("flowsfull", &[file.to_str().unwrap()], &[sizes]);
     assert_eq!(map(&lab, "weft_flows4").capacity, 8);
     assert!(status(&lab, "node1").unwrap().notices.is_empty());
     let server = lab.pod("load/server1")["address"].as_str().unwrap().to_owned();
@@ -197,7 +197,7 @@ fn root_what_was_changed_behind_an_agents_back_is_mended_and_said() {
     let file = folder.path().join("pods.yaml");
     fs::write(&file, pods() + BLOCK).unwrap();
     let often = ("WEFT_AGENT_MAP_SWEEP", "1s");
-    let lab = Lab::up_with("meddled", &[file.to_str().unwrap()], often);
+    let lab = Lab::up_with("meddled", &[file.to_str().unwrap()], &[often]);
     let right = lab.probe(&[]);
     let tables = ["addresses4", "prefixes4", "endpoints", "classes"];
     let held = |lab: &Lab| tables.map(|table| dump(lab, table));

@@ -21,7 +21,7 @@ fn root_the_shop_talks_over_clsact_and_outlives_an_agent() {
         return;
     }
     let clsact = ("WEFT_AGENT_ATTACHMENT", "clsact");
-    let lab = Lab::up_with("clsact", &[&example("shop.yaml")], clsact);
+    let lab = Lab::up_with("clsact", &[&example("shop.yaml")], &[clsact]);
     let filters = lab
         .does(&["node", "exec", "node1", "--", "tc", "filter", "show", "dev", "eth0", "ingress"]);
     assert!(filters.contains("from_net"), "{filters}");

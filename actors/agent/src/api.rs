@@ -218,6 +218,7 @@ impl Api {
             healthy: problems.is_empty() && progress.realised == progress.received,
             received: progress.received.to_string(),
             realised: progress.realised.to_string(),
+            refused: progress.refused.map(|revision| revision.to_string()),
             epoch: progress.epoch,
             operator: progress.operator.map(|address| address.to_string()),
             actors,

@@ -1,10 +1,11 @@
 //! The `Ipcache` actor: who has an address, and where.
 
 use crate::{
-    Refusal, internal,
+    Refusal,
     loader::{Loader, SetRoutes},
     mapsync::{Change, Fill, TableSync},
     published::Advance,
+    refused,
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
     try_again,
 };
@@ -76,7 +77,7 @@ impl Ipcache {
         if !(self.spoke.published && self.spoke.local && self.spoke.prefixes) {
             return Ok(());
         }
-        self.core.fits(self.room).map_err(internal)?;
+        self.core.fits(self.room).map_err(refused)?;
         let edits = self.core.commit();
         // A route that another program's is in the way of is said, and keeps no address out of the tables.
         let mut routes = Ok(());

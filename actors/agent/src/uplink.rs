@@ -20,6 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{Instrument, Span, field::Empty};
+use weft_api::FailureKind;
 use weft_process::trace;
 use weft_types::{NodeName, Revision, TraceContext};
 use weft_wire::{
@@ -73,6 +74,8 @@ pub struct Progress {
     pub refusal: Option<String>,
     /// Why the newest revision is not realised, if it is not.
     pub problem: Option<String>,
+    /// The newest revision, if there is no room for it.
+    pub refused: Option<Revision>,
     /// Why what was published is not on this node's disk, if it is not.
     pub unkept: Option<String>,
 }
@@ -236,13 +239,14 @@ impl Uplink {
                         p.epochs.pop_first();
                         p.causes.pop_first();
                     }
-                    p.problem = None;
+                    (p.problem, p.refused) = (None, None);
                 });
                 self.answer(ToOperator::Acknowledge { revision, trace: trace::current() });
             }
             Err(error) => {
                 tracing::warn!(%revision, %error, "not realised yet");
-                self.setting.tell(|p| p.problem = Some(error.to_string()));
+                let refused = (error.kind == FailureKind::Refused).then_some(revision);
+                self.setting.tell(|p| (p.problem, p.refused) = (Some(error.to_string()), refused));
                 self.excuse(revision, error.to_string());
                 self.again(life);
             }

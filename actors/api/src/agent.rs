@@ -125,6 +125,10 @@ pub struct Status {
     pub received: String,
     /// Revision the kernel holds.
     pub realised: String,
+    /// The newest revision received, if there is no room for it here: the one before stays in force until what is wanted changes,
+    /// or the agent's limits do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The node's epoch.
     pub epoch: u64,
     /// The operator it is connected to; none when it is not.

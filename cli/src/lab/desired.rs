@@ -100,24 +100,37 @@ pub(crate) fn keep_known_namespaces(manifests: &mut Manifests, known: &[Object])
     });
 }
 
-/// A node, with what its agent says is wrong.
-fn why(lab: &Lab, node: &str) -> String {
-    let asked = lab
-        .nodes
-        .iter()
-        .find(|known| known.name == node)
-        .map(|known| ask(&Server::agent(lab, known), agent::Request::Status, Duration::ZERO));
-    match asked {
-        Some(Ok(agent::Answer::Status(status))) if !status.problems.is_empty() => {
-            format!("{node} ({})", status.problems.join("; "))
+/// A node whose kernel does not hold a revision.
+struct Behind {
+    /// Its name, with what its agent says is wrong.
+    words: String,
+    /// Whether it has no room for the revision, and waits for another.
+    refuses: bool,
+}
+
+impl Behind {
+    fn of(lab: &Lab, node: &str, revision: Revision) -> Self {
+        let asked =
+            lab.nodes.iter().find(|known| known.name == node).map(|known| {
+                ask(&Server::agent(lab, known), agent::Request::Status, Duration::ZERO)
+            });
+        match asked {
+            Some(Ok(agent::Answer::Status(status))) => {
+                let refused = status.refused.and_then(|refused| refused.parse::<Revision>().ok());
+                let words = match status.problems.as_slice() {
+                    [] => node.to_owned(),
+                    problems => format!("{node} ({})", problems.join("; ")),
+                };
+                Self { words, refuses: refused.is_some_and(|refused| refused >= revision) }
+            }
+            Some(Err(error)) => Self { words: format!("{node} ({error:#})"), refuses: false },
+            _ => Self { words: node.to_owned(), refuses: false },
         }
-        Some(Err(error)) => format!("{node} ({error:#})"),
-        _ => node.to_owned(),
     }
 }
 
 /// Waits until every node's kernel holds the newest revision there is now, which it gives back. What keeps it is
-/// said as soon as it takes long.
+/// said as soon as it takes long; that all who do not hold it refuse it, at once.
 pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
     let (mut begun, mut revision) = (Some(Instant::now()), None);
     let until = Instant::now() + PATIENCE;
@@ -130,26 +143,26 @@ pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
         if waited.enforced {
             return Ok(waited.revision);
         }
-        let behind = || {
-            let nodes: Vec<String> =
-                waited.behind.iter().map(|node| why(lab, &node.node)).collect();
-            nodes.join(", ")
-        };
-        if begun.take_if(|begun| begun.elapsed() > LONG).is_some() {
-            note!("waiting until revision {} is enforced on {}", waited.revision, behind());
+        let newest = waited.revision;
+        let behind = waited.behind.iter().map(|node| Behind::of(lab, &node.node, newest));
+        let behind: Vec<Behind> = behind.collect();
+        let nodes: Vec<&str> = behind.iter().map(|node| &*node.words).collect();
+        let nodes = nodes.join(", ");
+        if behind.iter().all(|node| node.refuses) {
+            bail!("revision {newest} is made, but finds no room on {nodes}")
         }
-        interrupt::check().with_context(|| {
-            format!("revision {} is made, but not known to be enforced", waited.revision)
-        })?;
+        if begun.take_if(|begun| begun.elapsed() > LONG).is_some() {
+            note!("waiting until revision {newest} is enforced on {nodes}");
+        }
+        interrupt::check()
+            .with_context(|| format!("revision {newest} is made, but not known to be enforced"))?;
         if Instant::now() >= until {
             bail!(
-                "revision {} is made, but after {} s not enforced on {}; `weft policy wait` waits on",
-                waited.revision,
+                "revision {newest} is made, but after {} s not enforced on {nodes}; `weft policy wait` waits on",
                 PATIENCE.as_secs(),
-                behind()
             )
         }
-        revision = Some(waited.revision);
+        revision = Some(newest);
     }
 }
 
