@@ -84,6 +84,9 @@ fn main() -> ExitCode {
     let outcome = span.in_scope(|| run(cli));
     drop(span);
     otlp::farewell();
+    if let Some(problem) = otlp::problem() {
+        output::note!("weft: warning: {problem}");
+    }
     output::exit_code(outcome)
 }
 

@@ -41,11 +41,21 @@ fn weft(variables: &[(&str, &str)], words: &[&str]) -> Output {
     output
 }
 
-/// A command that needs no lab, no root and nearly no time.
+/// A command that needs no lab, no root and nearly no time; how long it took.
 fn validates(variables: &[(&str, &str)]) -> Duration {
     let begun = Instant::now();
-    weft(variables, &["policy", "validate", "-f", &example("shop.yaml")]);
+    warned(variables);
     begun.elapsed()
+}
+
+/// What the same warns of.
+fn warned(variables: &[(&str, &str)]) -> String {
+    let output = weft(variables, &["policy", "validate", "-f", &example("shop.yaml")]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let (warned, rest): (Vec<_>, Vec<_>) =
+        said.lines().partition(|line| line.starts_with("weft: "));
+    assert_eq!(rest.len(), 1, "{said}");
+    warned.join("\n")
 }
 
 /// Waits until these spans are as they should be.
@@ -145,6 +155,30 @@ fn a_collector_that_is_away_costs_a_command_less_than_a_second() {
             assert!(with < limit, "{protocol} at {address}: {with:?}, else {without:?}");
         }
     }
+}
+
+#[test]
+fn a_collector_that_cannot_be_used_is_said_in_a_line_and_fails_no_command() {
+    let (there, silent) = (Collector::http(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let at = |address| format!("http://{address}");
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    assert_eq!(warned(&[]), "");
+    // Half a second may be too little, once.
+    assert!((0..5).any(|_| warned(&[(name, &at(there.address))]).is_empty()));
+    let silent = at(silent.local_addr().unwrap());
+    for endpoint in ["rubbish", "http://", &refusing.to_string(), &at(refusing), &silent] {
+        for protocol in ["http/protobuf", "grpc"] {
+            let said = warned(&[(name, endpoint), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)]);
+            let expected =
+                format!("weft: warning: no collector took the trace ({name}={endpoint}): ");
+            assert!(said.starts_with(&expected) && said.lines().count() == 1, "{protocol}: {said}");
+        }
+    }
+    // One that is not spoken, and one that is turned off.
+    let said = warned(&[(name, &at(there.address)), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]);
+    assert!(said.contains("http/json") && said.lines().count() == 1, "{said}");
+    assert_eq!(warned(&[(name, "rubbish"), ("OTEL_SDK_DISABLED", "true")]), "");
 }
 
 /// A lab whose processes send to this collector at once.

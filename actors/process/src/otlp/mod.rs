@@ -17,12 +17,7 @@ use opentelemetry_sdk::{
     trace::SdkTracerProvider,
 };
 use spans::Tracer;
-use std::{
-    env,
-    path::Path,
-    sync::{OnceLock, atomic::Ordering},
-    time::Duration,
-};
+use std::{env, path::Path, sync::OnceLock, time::Duration};
 use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::registry::LookupSpan;
@@ -30,7 +25,12 @@ use tracing_subscriber::registry::LookupSpan;
 /// How long a process that ends waits for its last spans to be taken.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// The variables that name a collector; the first one that does is heeded.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
+/// Why none could be sent at all, or not in the end.
+static PROBLEM: OnceLock<String> = OnceLock::new();
 
 /// Which process spans come from.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,16 @@ pub struct Service<'a> {
 
 /// What hands spans on, where the environment names a collector. `netns` is whence it is reached.
 pub(crate) fn start<S>(
+    service: Service<'_>,
+    netns: Option<&Path>,
+) -> Result<Option<OpenTelemetryLayer<S, Tracer>>, StartError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    begin(service, netns).inspect_err(|error| drop(PROBLEM.set(error.to_string())))
+}
+
+fn begin<S>(
     service: Service<'_>,
     netns: Option<&Path>,
 ) -> Result<Option<OpenTelemetryLayer<S, Tracer>>, StartError>
@@ -69,25 +79,37 @@ pub fn is_on() -> bool {
 
 /// How many spans a collector took, and how many were made and lost.
 pub fn counts() -> (u64, u64) {
-    (queue::SENT.load(Ordering::Relaxed), queue::LOST.load(Ordering::Relaxed))
+    queue::TALLY.counts()
 }
 
 /// Sends what waits, for half a second at most: the end of a process.
 pub fn farewell() {
-    if let Some(provider) = PROVIDER.get() {
-        // Either they are sent or it took too long: the process ends.
-        drop(provider.shutdown_with_timeout(FAREWELL));
+    let Some(provider) = PROVIDER.get() else { return };
+    // Either they are sent or it took too long: the process ends.
+    if provider.shutdown_with_timeout(FAREWELL).is_err() {
+        drop(PROBLEM.set(format!("no answer in {FAREWELL:?}")));
     }
+}
+
+/// Why a collector that the environment names did not take this process's spans, for who shows no log; known after [`farewell`].
+pub fn problem() -> Option<String> {
+    let why = PROBLEM.get().cloned().or_else(|| queue::TALLY.problem())?;
+    let (name, value) = named(|name| env::var(name).ok())?;
+    Some(format!("no collector took the trace ({name}={value}): {why}"))
+}
+
+/// The collector that the environment names, and by which variable.
+fn named(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let value = |name| variable(name).filter(|value| !value.trim().is_empty());
+    ENDPOINTS.into_iter().find_map(|name| Some((name, value(name)?)))
 }
 
 /// Whether the environment names a collector and nothing forbids to use it.
 fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
-    let named = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") || set("OTEL_EXPORTER_OTLP_ENDPOINT");
     let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"));
     // Of the exporters that this variable may name there is one here.
     let other = variable("OTEL_TRACES_EXPORTER").is_some_and(|it| !it.is_empty() && it != "otlp");
-    named && !disabled && !other
+    named(variable).is_some() && !disabled && !other
 }
 
 /// What this process is; what the environment says of it wins.
