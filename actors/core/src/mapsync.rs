@@ -24,18 +24,9 @@ impl Table {
 
     /// Some rows change. Nothing happens before the first [`Table::fill`]: a part says nothing of the whole.
     pub fn change(&mut self, edits: Edits) {
-        let Some(desired) = &mut self.desired else { return };
-        // Merging is of both sides' size, and a row of it costs a fraction of looking its place up.
-        let merges = edits.len() >= desired.len();
-        let mut kept = Vec::new();
-        for (key, value) in edits {
-            match value {
-                Some(value) if merges => kept.push((key, value)),
-                Some(value) => drop(desired.insert(key, value)),
-                None => drop(desired.remove(&key)),
-            }
+        if let Some(desired) = &mut self.desired {
+            edit(desired, edits);
         }
-        desired.append(&mut kept.into_iter().collect());
     }
 
     /// What is desired; none before the first fill.
@@ -65,6 +56,21 @@ impl Table {
     }
 }
 
+/// Makes edits of rows.
+fn edit<K: Ord, V>(rows: &mut BTreeMap<K, V>, edits: BTreeMap<K, Option<V>>) {
+    // Merging is of both sides' size, and a row of it costs a fraction of looking its place up.
+    let merges = edits.len() >= rows.len();
+    let mut kept = Vec::new();
+    for (key, value) in edits {
+        match value {
+            Some(value) if merges => kept.push((key, value)),
+            Some(value) => drop(rows.insert(key, value)),
+            None => drop(rows.remove(&key)),
+        }
+    }
+    rows.append(&mut kept.into_iter().collect());
+}
+
 /// From one table to another.
 pub fn difference(before: &Rows, after: &Rows) -> Edits {
     let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(*value));
@@ -78,6 +84,50 @@ pub fn difference(before: &Rows, after: &Rows) -> Edits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{cell::Cell, cmp::Ordering};
+
+    thread_local! {
+        /// How often two of [`Counted`] were compared.
+        static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// A key that tells how much is looked for.
+    #[derive(PartialEq, Eq)]
+    struct Counted(u32);
+
+    impl Ord for Counted {
+        fn cmp(&self, other: &Self) -> Ordering {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counted {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    /// How many comparisons it takes to add so many rows, each behind one of those that are there.
+    fn compared(held: u32, edits: u32) -> usize {
+        let mut rows: BTreeMap<_, _> = (0..held).map(|n| (Counted(2 * n), n)).collect();
+        let edits: BTreeMap<_, _> = (0..edits).map(|n| (Counted(2 * n + 1), Some(n))).collect();
+        let (length, before) = (rows.len() + edits.len(), COMPARED.get());
+        edit(&mut rows, edits);
+        let after = COMPARED.get();
+        assert_eq!(rows.len(), length);
+        after - before
+    }
+
+    #[test]
+    fn many_edits_are_merged_and_few_are_looked_up() {
+        const ROWS: u32 = 4_000;
+        // A place among so many takes more than ten.
+        let many = compared(ROWS, ROWS);
+        assert!(many < 5 * ROWS as usize, "{many} for as many edits as rows");
+        let few = compared(ROWS, 10);
+        assert!(few < 10 * 100, "{few} for ten edits");
+    }
 
     fn rows(pairs: &[(u8, u8)]) -> Rows {
         pairs.iter().map(|(key, value)| (vec![*key], vec![*value])).collect()
