@@ -307,6 +307,19 @@ fn root_filters_choose_and_formats_say_the_same() {
     assert_eq!(end(name), format!("{} {allowed_by} (UDP)", ends(ports[2], "->", 5353)));
     let node = format!(" [{}/node1]", live.lab.name);
     assert!(lines.iter().all(|line| line.contains(&node)), "{lines:#?}");
+    let source = format!("     SOURCE: live/client:{}", ports[0]);
+    for (format, begins) in [
+        ("dict", &*source),
+        ("tab", "TIMESTAMP  "),
+        ("table", "TIMESTAMP  "),
+        ("json", "{\"flow\":{"),
+        ("jsonpb", "{\"flow\":{"),
+    ] {
+        let words = format!("flows --lab {} --all -o {format} {all}", live.lab.name);
+        let output = weft(&words.split_whitespace().collect::<Vec<_>>());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.lines().any(|line| line.starts_with(begins)), "{format}: {text}");
+    }
 }
 
 fn identity(live: &Live, pod: &str) -> u64 {
@@ -556,6 +569,7 @@ fn root_metrics_rise_with_what_happens() {
     let pages = live.get("node1", "/metrics") + &live.get_at("net", 9963, "/metrics");
     let types = pages.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let later = [
+        "weft_bpf_map_full",
         "weft_datapath_notices",
         "weft_events_malformed",
         "weft_lost_events",
@@ -563,4 +577,3 @@ fn root_metrics_rise_with_what_happens() {
     ];
     assert_eq!(types.chain(later).collect::<BTreeSet<_>>(), described);
 }
-        "weft_bpf_map_full",
