@@ -69,6 +69,9 @@ enum Command {
     /// A whole cluster on this machine, without Kubernetes, Docker or images.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// The operators' group: who leads it, who is of it.
+    #[command(subcommand)]
+    Cluster(commands::cluster::Command),
     Completion(commands::completion::Arguments),
 }
 
@@ -119,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<output::Outcome> {
         Command::Flows(arguments) => commands::flows::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Lab(command) => lab::run(command, cli.log_format),
+        Command::Cluster(command) => commands::cluster::run(command),
         Command::Completion(arguments) => commands::completion::run(&arguments, Cli::command()),
     }
 }

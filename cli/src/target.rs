@@ -1,6 +1,7 @@
 //! Whom a command speaks to: the agents and operators of a lab, or of this node.
 
 use crate::lab::{
+    group,
     process::ProcessId,
     record::{self, Lab, Node, Operator},
 };
@@ -10,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use weft_api::transport::{CallError, Client, Options, Request};
+use weft_api::{
+    operator,
+    transport::{CallError, Client, Options, Request},
+};
 use weft_process::trace;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,8 +67,8 @@ impl Server {
     /// An operator of a lab.
     pub(crate) fn operator(lab: &Lab, operator: &Operator) -> Self {
         let start = format!("weft lab operator start --lab {}", lab.name);
-        let own =
-            Some(Own { process: operator.process, log: lab.dir().join("operator.log"), start });
+        let log = lab.dir().join(format!("{}.log", operator.file()));
+        let own = Some(Own { process: operator.process, log, start });
         Self { socket: operator.admin_socket.clone(), name: operator.name.clone(), own }
     }
 
@@ -118,16 +122,18 @@ impl Target {
         self.node.as_deref()
     }
 
-    /// The first operator.
+    /// The operator to ask: of several the one that most agents are connected to, for it knows most of them.
     pub(crate) fn operator(&self) -> Result<Server> {
+        fullest(self.operators()?)
+    }
+
+    /// All operators that are known here.
+    pub(crate) fn operators(&self) -> Result<Vec<Server>> {
         if let Some(dir) = self.this_machine()? {
-            return Ok(Server::here(dir.join("operator.sock")));
+            return Ok(vec![Server::here(dir.join("operator.sock"))]);
         }
         let lab = record::find(self.lab.as_deref())?;
-        let operator = lab.operators.first();
-        let operator = operator
-            .with_context(|| format!("find an operator of lab {}: it has none", lab.name))?;
-        Ok(Server::operator(&lab, operator))
+        Ok(group::servers(&lab))
     }
 
     /// The folder of this machine's sockets, when no lab is meant.
@@ -140,6 +146,18 @@ impl Target {
             }
         }
     }
+}
+
+/// Of several operators the one that most agents are connected to.
+pub(crate) fn fullest(operators: Vec<Server>) -> Result<Server> {
+    let agents = |server: &Server| match ask(server, operator::Request::Cluster, Duration::ZERO) {
+        Ok(operator::Answer::Cluster(cluster)) => Some(cluster.agents),
+        Ok(_) | Err(_) => None,
+    };
+    let several = operators.len() > 1;
+    // Of equals the first.
+    let fullest = operators.into_iter().rev().max_by_key(|s| several.then(|| agents(s)));
+    fullest.context("find an operator: the lab has none")
 }
 
 /// Asks one server; `work` is the time that the request itself may take.

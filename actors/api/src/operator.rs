@@ -33,6 +33,39 @@ pub enum Request {
     Identities,
     /// Every object of the desired state.
     Objects,
+    /// The operators' group, as this operator sees it.
+    Cluster,
+    /// Change the operators' group; the leader alone does.
+    Member(MemberChange),
+    /// Have another voter lead: this one, or who is furthest.
+    Transfer {
+        /// Its number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u64>,
+    },
+}
+
+/// A change of the operators' group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberChange {
+    /// A new member, which gets the log and does not vote yet.
+    Add {
+        /// Its number, never another's.
+        member: u64,
+        /// Where its peers reach it.
+        address: String,
+    },
+    /// A member that has the log votes from now on.
+    Promote {
+        /// Its number.
+        member: u64,
+    },
+    /// A member is none any more.
+    Remove {
+        /// Its number.
+        member: u64,
+    },
 }
 
 impl Request {
@@ -45,6 +78,9 @@ impl Request {
             Self::Status => "status",
             Self::Identities => "identities",
             Self::Objects => "objects",
+            Self::Cluster => "cluster",
+            Self::Member(_) => "member",
+            Self::Transfer { .. } => "transfer",
         }
     }
 }
@@ -68,6 +104,53 @@ pub enum Answer {
     Identities(Vec<crate::agent::IdentityRow>),
     /// To [`Request::Objects`].
     Objects(Vec<Object>),
+    /// To [`Request::Cluster`].
+    Cluster(Cluster),
+    /// To [`Request::Member`]: it is so. To [`Request::Transfer`]: it was asked for.
+    Done,
+}
+
+/// The operators' group, as one of them sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its name.
+    pub cluster: String,
+    /// Who says so.
+    pub member: u64,
+    /// What it is: `leader`, `elected`, `candidate`, `follower`.
+    pub role: String,
+    /// Who leads, as far as it knows.
+    pub leader: Option<u64>,
+    /// In which term.
+    pub term: u64,
+    /// The newest revision that it has applied.
+    pub revision: Revision,
+    /// The last entry of its log.
+    pub last: u64,
+    /// What is committed, as far as it knows.
+    pub committed: u64,
+    /// Whether it takes changes of the desired state.
+    pub serving: bool,
+    /// What the store said last when it did not do what it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_problem: Option<String>,
+    /// Agents that are connected to it.
+    pub agents: usize,
+    /// The members.
+    pub members: Vec<MemberRow>,
+}
+
+/// A member of the operators' group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// Its number.
+    pub member: u64,
+    /// Where its peers reach it.
+    pub address: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The last entry that it is known to have; the leader alone knows.
+    pub matched: Option<u64>,
 }
 
 /// How a wait ended.

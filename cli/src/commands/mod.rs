@@ -1,5 +1,6 @@
 //! Subcommands, one file each.
 
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod endpoint;
 pub(crate) mod flow_filters;

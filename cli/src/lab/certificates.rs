@@ -32,8 +32,8 @@ pub(crate) fn paths(dir: &Path, process: &str) -> Credentials {
     }
 }
 
-/// Makes an authority and a certificate for each (process, DNS name).
-pub(crate) fn make(dir: &Path, lab: &str, processes: &[(String, String)]) -> Result<()> {
+/// Makes an authority and a certificate for each process, with its DNS names.
+pub(crate) fn make(dir: &Path, lab: &str, processes: &[(String, Vec<String>)]) -> Result<()> {
     let keys = dir.join("keys");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys)?;
     let mut params = CertificateParams::default();
@@ -44,9 +44,11 @@ pub(crate) fn make(dir: &Path, lab: &str, processes: &[(String, String)]) -> Res
     let ca = params.self_signed(&ca_key)?;
     let issuer = Issuer::new(params, ca_key);
     write(&keys.join("ca.pem"), &ca.pem())?;
-    for (process, dns_name) in processes {
-        let mut params = CertificateParams::new(vec![dns_name.clone()])?;
-        params.distinguished_name.push(DnType::CommonName, dns_name.clone());
+    for (process, names) in processes {
+        let mut params = CertificateParams::new(names.clone())?;
+        if let Some(name) = names.first() {
+            params.distinguished_name.push(DnType::CommonName, name.clone());
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -1,7 +1,7 @@
 //! `weft lab apply` and `weft lab delete`: changes of a running lab.
 
 use super::{
-    desired, interrupt,
+    desired, group, interrupt,
     pods::{self, Commands},
     process,
     record::{Held, Lab},
@@ -69,7 +69,7 @@ fn filter_labels(lab: &mut Held, filter: &LabelFilter) -> Result<()> {
     lab.save()?;
     let processes: Vec<_> = lab.operators.iter().filter_map(|operator| operator.process).collect();
     process::end(&processes, Duration::from_secs(2))?;
-    start::operator(lab)
+    group::start(lab, None)
 }
 
 /// Arguments of `weft lab delete`.

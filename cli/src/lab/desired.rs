@@ -1,10 +1,11 @@
 //! What the operator is told of a lab, and asked about it.
 
-use super::{interrupt, record::Lab, start::PATIENCE};
+use super::{group, interrupt, record::Lab, start::PATIENCE};
 use crate::{
+    commands::cluster,
     manifests,
     output::note,
-    target::{Server, ask},
+    target::{Server, ask, fullest},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -14,7 +15,7 @@ use std::{
 };
 use weft_api::{
     agent,
-    operator::{Answer, Request},
+    operator::{Answer, Cluster, Request},
 };
 use weft_manifests::Manifests;
 use weft_types::{
@@ -132,7 +133,7 @@ impl Behind {
 /// Waits until every node's kernel holds the newest revision there is now, which it gives back. What keeps it is
 /// said as soon as it takes long; that all who do not hold it refuse it, at once.
 pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
-    let (mut begun, mut revision) = (Some(Instant::now()), None);
+    let (mut begun, mut revision) = (Some(Instant::now()), newest(lab)?);
     let until = Instant::now() + PATIENCE;
     loop {
         let request = Request::Wait { revision, timeout_ms: SLICE_MS, node: None };
@@ -166,8 +167,31 @@ pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
     }
 }
 
+/// What a wait is for: of several operators what the leader has, which others may not have yet.
+fn newest(lab: &Lab) -> Result<Option<Revision>> {
+    if lab.operators.len() < 2 {
+        return Ok(None);
+    }
+    Ok(Some(leader(lab)?.1.revision))
+}
+
+fn leader(lab: &Lab) -> Result<(Server, Cluster)> {
+    let mut leader = None;
+    let found = interrupt::poll(PATIENCE, || {
+        leader = cluster::leader_among(group::servers(lab)).ok();
+        Ok(leader.is_some())
+    })?;
+    leader.filter(|_| found).with_context(|| format!("no operator of lab {} leads", lab.name))
+}
+
+/// Asks the only operator; of several who leads, or for what agents hold the one that knows most of them.
 fn call(lab: &Lab, request: Request) -> Result<Answer> {
-    let operator = lab.operators.first().context("the lab has no operator")?;
-    ask(&Server::operator(lab, operator), request, PATIENCE * 2)
-        .with_context(|| format!("ask {} of lab {}", operator.name, lab.name))
+    let mut servers = group::servers(lab);
+    let server = match (servers.len(), &request) {
+        (0 | 1, _) => servers.pop().context("the lab has no operator")?,
+        (_, Request::Wait { .. }) => fullest(servers)?,
+        (_, _) => leader(lab)?.0,
+    };
+    ask(&server, request, PATIENCE * 2)
+        .with_context(|| format!("ask {} of lab {}", server.name, lab.name))
 }

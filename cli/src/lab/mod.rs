@@ -8,6 +8,7 @@ pub(crate) mod desired;
 mod down;
 mod echo;
 mod exec;
+pub(crate) mod group;
 mod interrupt;
 mod link;
 mod list;

@@ -1,13 +1,13 @@
 //! `weft lab agent`, `operator` and `node`: a lab's processes killed and started, commands on its nodes.
 
 use super::{
-    exec,
+    exec, group,
     process::ProcessId,
-    record::{Held, Lab},
+    record::{self, Held, Lab},
     start,
 };
 use crate::output::{Outcome, note};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use std::{path::Path, time::Duration};
 
@@ -51,17 +51,45 @@ impl Agents {
     }
 }
 
+/// Which operators.
+#[derive(clap::Args)]
+pub(crate) struct Operators {
+    #[command(flatten)]
+    lab: Which,
+    /// This operator, as operator2; all of them by default.
+    #[arg(long, value_name = "OPERATOR")]
+    operator: Option<String>,
+}
+
+impl Operators {
+    /// Whether one is meant.
+    fn means(&self, operator: &record::Operator) -> bool {
+        self.operator.as_ref().is_none_or(|name| *name == operator.name)
+    }
+
+    /// Refuses a name that none has.
+    fn check(&self, lab: &Lab) -> Result<()> {
+        let known: Vec<&str> = lab.operators.iter().map(|o| o.name.as_str()).collect();
+        match &self.operator {
+            Some(name) if !known.contains(&name.as_str()) => {
+                bail!("find operator {name} of lab {}: it has {}", lab.name, known.join(", "))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Subcommands of `weft lab operator`.
 #[derive(clap::Subcommand)]
 pub(crate) enum Operator {
     /// End the operator at once (SIGKILL), as a crash does; the fabric goes on.
     ///
     /// Example: weft lab operator kill
-    Kill(Which),
+    Kill(Operators),
     /// Start the operator after it ended; returns when it answers.
     ///
     /// Example: weft lab operator start
-    Start(Which),
+    Start(Operators),
 }
 
 /// Subcommands of `weft lab node`.
@@ -101,20 +129,23 @@ pub(crate) fn agent(command: &Agent) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Kills or starts the operator.
+/// Kills or starts operators.
 pub(crate) fn operator(command: &Operator) -> Result<Outcome> {
     match command {
         Operator::Kill(which) => {
-            let lab = Held::of(which.name.as_deref())?;
-            for operator in &lab.operators {
+            let lab = Held::of(which.lab.name.as_deref())?;
+            which.check(&lab)?;
+            for operator in lab.operators.iter().filter(|operator| which.means(operator)) {
                 kill(operator.process, &operator.name)?;
             }
         }
         Operator::Start(which) => {
-            let mut lab = Held::of(which.name.as_deref())?;
+            let mut lab = Held::of(which.lab.name.as_deref())?;
+            which.check(&lab)?;
             let dir = lab.dir();
-            start::operator(&mut lab).with_context(|| logs_in(&dir))?;
-            note!("serving: the operator");
+            let only = which.operator.as_deref();
+            group::start(&mut lab, only).with_context(|| logs_in(&dir))?;
+            note!("serving: {}", only.unwrap_or("the operator"));
         }
     }
     Ok(Outcome::Done)

@@ -29,6 +29,9 @@ pub(crate) struct Lab {
     pub(crate) name: String,
     /// Its operators.
     pub(crate) operators: Vec<Operator>,
+    /// The members of the etcd that they share, once started; none where the store is a file.
+    #[serde(default)]
+    pub(crate) etcd: Vec<Option<ProcessId>>,
     /// Its nodes.
     pub(crate) nodes: Vec<Node>,
     /// Its pods.
@@ -55,6 +58,14 @@ pub(crate) struct Operator {
     pub(crate) admin_socket: PathBuf,
     /// Its process, once started.
     pub(crate) process: Option<ProcessId>,
+}
+
+impl Operator {
+    /// How its files are called: `operator`, `operator2`.
+    pub(crate) fn file(&self) -> String {
+        let stem = self.admin_socket.file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
 }
 
 /// One node.

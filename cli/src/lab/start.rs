@@ -1,7 +1,7 @@
 //! Starting a lab's processes: `up` starts all of them, other commands those that ended.
 
 use super::{
-    certificates, contain, interrupt,
+    certificates, contain, group, interrupt,
     process::{self, ProcessId},
     record::{Held, Lab},
     serve,
@@ -22,10 +22,8 @@ use weft_process::otlp;
 
 /// The underlay's gateway; operators listen there. Labs do not share namespaces, so all may use it.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
-const OPERATOR_PORT: u16 = 4900;
-/// Where metrics are served in a node's and in the underlay's namespace: the ports that Cilium's have.
+/// Where metrics are served in a node's namespace: the port that Cilium's have.
 const AGENT_METRICS: &str = "127.0.0.1:9962";
-const OPERATOR_METRICS: &str = "127.0.0.1:9963";
 /// How variables begin that agents and operators read.
 const SETTINGS: [&str; 2] = ["WEFT_AGENT_", "WEFT_OPERATOR_"];
 /// How long a process may take until it serves: one that ended is not waited for, and a slow machine's kernel takes some
@@ -49,43 +47,16 @@ pub(crate) fn said() -> BTreeMap<String, String> {
 }
 
 /// What was said when the lab came up goes on, unless this environment says otherwise.
-fn settings(lab: &Lab) -> BTreeMap<String, String> {
+pub(crate) fn settings(lab: &Lab) -> BTreeMap<String, String> {
     let mut settings = lab.settings.clone();
     settings.extend(said());
     settings
 }
 
-/// Starts the operator unless it runs; returns when it answers.
-pub(crate) fn operator(lab: &mut Held) -> Result<()> {
-    let (dir, underlay, cluster) = (lab.dir(), lab.underlay(), lab.name.clone());
-    let (logs, labels) = (lab.log_flags.clone(), format!("--labels={}", lab.labels.join(" ")));
-    let settings = settings(lab);
-    let Some(operator) = lab.operators.first_mut() else { return Ok(()) };
-    let socket = operator.admin_socket.clone();
-    let mut command = Command::new(program("weft-operator")?);
-    command
-        .args(["--cluster", &cluster, "--listen", &format!("{GATEWAY}:{OPERATOR_PORT}")])
-        .arg("--state-dir")
-        .arg(dir.join("operator"))
-        .arg("--admin-socket")
-        .arg(&socket)
-        .args(["--metrics-listen", OPERATOR_METRICS])
-        .arg(labels)
-        .args(logs)
-        .envs(settings);
-    credentials(&mut command, &dir, "operator");
-    let process = match operator.process.filter(|process| process.runs()) {
-        Some(process) => process,
-        None => observed(&underlay, command, &dir.join("operator.log"))?,
-    };
-    operator.process = Some(process);
-    lab.save()?;
-    serving(&socket, process)
-}
-
 /// Starts the agents of these nodes, those that do not run; returns when all of them answer.
 pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
     let (dir, logs, settings) = (lab.dir(), lab.log_flags.clone(), settings(lab));
+    let operators = group::addresses(lab);
     for node in lab.nodes.iter_mut().filter(|node| nodes.contains(&node.name)) {
         if node.process.is_some_and(ProcessId::runs) {
             continue;
@@ -94,7 +65,7 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
         let mut command = Command::new(program("weft-agent")?);
         command
             .args(["--node", &node.name, "--node-address", &node.address.to_string()])
-            .args(["--operator", &format!("{GATEWAY}:{OPERATOR_PORT}")])
+            .args(["--operator", &operators])
             .arg("--run-dir")
             .arg(&folder)
             .arg("--state-dir")
@@ -161,7 +132,7 @@ pub(crate) fn commands(lab: &mut Held) -> Result<()> {
 
 /// Starts an agent or operator. Where the environment names a collector, its spans go there from the namespace that this command
 /// runs in: a node of a lab reaches nothing outside. The namespace is its standard input, which needs no path and ends with it.
-fn observed(namespace: &str, mut command: Command, log: &Path) -> Result<ProcessId> {
+pub(crate) fn observed(namespace: &str, mut command: Command, log: &Path) -> Result<ProcessId> {
     // The name that somebody gave this command is not the agents'.
     command.env_remove("OTEL_SERVICE_NAME");
     if !otlp::is_on() {
@@ -172,7 +143,7 @@ fn observed(namespace: &str, mut command: Command, log: &Path) -> Result<Process
     process::start_with(namespace, command, here.into(), log)
 }
 
-fn credentials(command: &mut Command, dir: &Path, process: &str) {
+pub(crate) fn credentials(command: &mut Command, dir: &Path, process: &str) {
     let keys = certificates::paths(dir, process);
     command
         .arg("--ca")
@@ -184,7 +155,7 @@ fn credentials(command: &mut Command, dir: &Path, process: &str) {
 }
 
 /// Waits until something listens at a socket.
-fn serving(socket: &Path, process: ProcessId) -> Result<()> {
+pub(crate) fn serving(socket: &Path, process: ProcessId) -> Result<()> {
     let serves = interrupt::poll(PATIENCE, || {
         if UnixStream::connect(socket).is_ok() {
             return Ok(true);

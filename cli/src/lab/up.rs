@@ -1,7 +1,7 @@
 //! `weft lab up`: namespaces, processes, pods, policies.
 
 use super::{
-    certificates, desired, down, interrupt, link, netns,
+    desired, down, group, interrupt, link, netns,
     pods::{self, Commands},
     process,
     record::{self, Held, Lab},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     manifests::Labels,
-    output::{Outcome, note, told},
+    output::{Outcome, Usage, note, told},
 };
 use anyhow::{Context, Result, anyhow};
 use nix::mount::{MsFlags, mount};
@@ -30,12 +30,12 @@ pub(crate) struct Arguments {
     /// How many nodes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=200))]
     nodes: u8,
-    /// How many operators; one is supported so far.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    /// How many operators; several are a group, which needs --store etcd.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=7))]
     operators: u8,
-    /// Where the operator keeps what must not be lost: file (etcd is not supported yet).
-    #[arg(long, default_value = "file", value_parser = store)]
-    store: String,
+    /// Where operators keep what must not be lost: a file of the only one, or an etcd, which several share.
+    #[arg(long, value_enum, default_value = "file")]
+    store: Store,
     /// How packets go from node to node: native routes (vxlan is not supported yet).
     #[arg(long, default_value = "native", value_parser = routing)]
     routing: String,
@@ -50,8 +50,13 @@ pub(crate) struct Arguments {
     log_level: String,
 }
 
-fn store(text: &str) -> Result<String, String> {
-    only(text, "file", ("etcd", "it comes with several operators, which need a store they share"))
+/// What operators keep in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Store {
+    /// A file.
+    File,
+    /// An etcd: one member, or three for several operators.
+    Etcd,
 }
 
 fn routing(text: &str) -> Result<String, String> {
@@ -79,7 +84,14 @@ pub(crate) fn run(arguments: &Arguments, log_format: Format) -> Result<Outcome> 
     let name = &arguments.name;
     let filter = arguments.labels.or(LabelFilter::default());
     let mut manifests = desired::read(&arguments.file, &filter)?;
-    let mut lab = plan(name, arguments.nodes);
+    if arguments.operators > 1 && arguments.store == Store::File {
+        let problem = format!(
+            "--operators {}: several operators need a store that they share; add --store etcd",
+            arguments.operators
+        );
+        return Err(Usage(problem).into());
+    }
+    let mut lab = plan(name, arguments.nodes, (arguments.operators, arguments.store));
     lab.labels = filter.added().to_vec();
     lab.log_flags =
         vec![format!("--log-format={log_format}"), format!("--log-level={}", arguments.log_level)];
@@ -118,7 +130,7 @@ fn logs(lab: &Lab) -> String {
 }
 
 /// What the lab will be made of.
-fn plan(name: &str, nodes: u8) -> Lab {
+fn plan(name: &str, nodes: u8, (operators, store): (u8, Store)) -> Lab {
     let dir = record::dir(name);
     let node = |number: u8| record::Node {
         name: format!("node{number}"),
@@ -132,11 +144,12 @@ fn plan(name: &str, nodes: u8) -> Lab {
     Lab {
         version: 1,
         name: name.to_owned(),
-        operators: vec![record::Operator {
-            name: "operator1".to_owned(),
-            admin_socket: dir.join("operator.sock"),
-            process: None,
-        }],
+        operators: group::plan(&dir, operators),
+        etcd: match (store, operators) {
+            (Store::File, _) => Vec::new(),
+            (Store::Etcd, 1) => vec![None],
+            (Store::Etcd, _) => vec![None; 3],
+        },
         nodes: (1..=nodes).map(node).collect(),
         pods: Vec::new(),
         server: None,
@@ -157,11 +170,12 @@ fn build(lab: &mut Held, manifests: Manifests) -> Result<()> {
     }));
     note!("making {} nodes", lab.nodes.len());
     underlay(lab)?;
-    let mut processes = vec![("operator".to_owned(), "operator.weft".to_owned())];
-    processes.extend(lab.nodes.iter().map(|n| (n.name.clone(), format!("{}.node.weft", n.name))));
-    certificates::make(&lab.dir(), &lab.name, &processes)?;
-    note!("starting the operator and {} agents", lab.nodes.len());
-    start::operator(lab)?;
+    group::certificates(lab)?;
+    match lab.operators.len() {
+        1 => note!("starting the operator and {} agents", lab.nodes.len()),
+        operators => note!("starting {operators} operators and {} agents", lab.nodes.len()),
+    }
+    group::start(lab, None)?;
     desired::submit(lab, objects)?;
     let nodes = start::all(lab);
     start::agents(lab, &nodes)?;

@@ -1,44 +1,58 @@
 //! The admin socket.
 
 use crate::{
-    allocator::Allocator,
     leader::Leader,
-    messages::{Adopt, AwaitRevision, Look, Prepare, Propose},
+    messages::{AwaitRevision, ChangeGroup, Desire, Look, Transfer, Trouble},
 };
 use actix::{Addr, MailboxError};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tracing::{Instrument, Span, debug_span, field::Empty};
+use std::time::Duration;
+use tokio::{sync::oneshot, time::timeout};
+use tracing::{Instrument, Span, debug_span};
 use weft_api::{
     Call, Failure, FailureKind,
-    operator::{Answer, Request},
+    operator::{Answer, MemberChange, Request},
 };
 use weft_process::trace;
-use weft_state::{CommandV1, EntryV1};
-use weft_types::{NodeName, Object, TraceContext};
+use weft_raft::{Change, MemberId};
+use weft_state::leadership;
+use weft_types::NodeName;
 
-/// Answers requests. Changes of the desired state go one after another: each is prepared on what the
-/// one before it left, written to the store, and only then proposed.
+/// What is left of a caller's time for the answer's way.
+const WAY: Duration = Duration::from_millis(200);
+
+/// Answers requests.
 #[derive(Clone)]
 pub struct Admin {
-    /// Who applies.
+    /// Who knows, and does.
     pub leader: Addr<Leader>,
-    /// Who writes the store.
-    pub allocator: Arc<Mutex<Allocator>>,
 }
 
 impl Admin {
     /// Answers one request.
     pub async fn answer(self, call: Call<Request>) -> Result<Answer, Failure> {
-        let cause = call.traceparent;
-        let span = trace::adopt(span(&call.request), cause);
+        let span = trace::adopt(span(&call.request), call.traceparent);
+        // A caller that says nothing of its time has as much as the store takes.
+        let patience = call.deadline_ms.map(Duration::from_millis);
+        let patience = patience.map(|all| all.saturating_sub(WAY.min(all / 2)));
+        let cause = trace::of(&span).or(call.traceparent);
         async move {
             match call.request {
-                Request::Apply { objects } => self.desire(objects, Vec::new(), cause).await,
-                Request::Delete { objects } => self.desire(Vec::new(), objects, cause).await,
+                Request::Apply { objects: put } => {
+                    let change = leadership::Change { put, remove: Vec::new() };
+                    self.desire(Desire { change, cause }, patience).await
+                }
+                Request::Delete { objects: remove } => {
+                    let change = leadership::Change { put: Vec::new(), remove };
+                    self.desire(Desire { change, cause }, patience).await
+                }
                 Request::Status => self.look(Look::Status).await,
                 Request::Identities => self.look(Look::Identities).await,
                 Request::Objects => self.look(Look::Objects).await,
+                Request::Cluster => self.look(Look::Cluster).await,
+                Request::Member(change) => self.change(change, patience).await,
+                Request::Transfer { to } => {
+                    self.leader.send(Transfer(to.map(MemberId))).await.map_err(gone)?
+                }
                 Request::Wait { revision, timeout_ms, node } => {
                     let (answer, waited) = oneshot::channel();
                     let timeout = Duration::from_millis(timeout_ms);
@@ -57,69 +71,54 @@ impl Admin {
         self.leader.send(look).await.map_err(gone)
     }
 
-    async fn desire(
+    async fn desire(&self, desire: Desire, patience: Option<Duration>) -> Result<Answer, Failure> {
+        let done = self.leader.send(desire);
+        let answer = match patience {
+            Some(patience) => match timeout(patience, done).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(self.late().await),
+            },
+            None => done.await,
+        }
+        .map_err(gone)??;
+        if let Answer::Accepted { revision, changed } = &answer {
+            tracing::info!(%revision, changed, "accepted");
+        }
+        Ok(answer)
+    }
+
+    async fn change(
         &self,
-        put: Vec<Object>,
-        remove: Vec<Object>,
-        cause: Option<TraceContext>,
+        change: MemberChange,
+        patience: Option<Duration>,
     ) -> Result<Answer, Failure> {
-        let allocator = self.mend(Arc::clone(&self.allocator).lock_owned().await).await?;
-        let prepare = self.leader.send(Prepare { put, remove });
-        let prepared = prepare.instrument(debug_span!("prepare")).await.map_err(gone)??;
-        let changed = prepared.put.len() + prepared.remove.len();
-        if changed == 0 {
-            return Ok(Answer::Accepted { revision: prepared.revision, changed });
-        }
-        let (mut allocator, command) = on_disk(allocator, move |allocator| {
-            let _inside = debug_span!("store.write", changed).entered();
-            let identities = allocator.record(&prepared.put, &prepared.remove, prepared.sets)?;
-            let (put, remove) = (prepared.put, prepared.remove);
-            Ok(CommandV1::Desire { put, remove, identities })
-        })
-        .await?;
-        let numbered = match &command {
-            CommandV1::Desire { identities, .. } => identities.clone(),
-            _ => Vec::new(),
+        let change = match change {
+            MemberChange::Add { member, address } => Change::AddLearner(MemberId(member), address),
+            MemberChange::Promote { member } => Change::Promote(MemberId(member)),
+            MemberChange::Remove { member } => Change::Remove(MemberId(member)),
         };
-        let propose = debug_span!("propose", revision = Empty);
-        let entry = EntryV1 { trace: trace::of(&propose).or(cause), command };
-        let proposed = self.leader.send(Propose(entry)).instrument(propose.clone()).await;
-        let revision = proposed.map_err(gone)??;
-        propose.record("revision", tracing::field::display(revision));
-        drop(propose);
-        allocator.settled(&numbered);
-        tracing::info!(%revision, changed, "accepted");
-        Ok(Answer::Accepted { revision, changed })
-    }
-
-    /// After a change that came to no end the log is brought to what the store holds.
-    async fn mend(&self, allocator: Locked) -> Result<Locked, Failure> {
-        if !allocator.is_torn() {
-            return Ok(allocator);
+        let done = self.leader.send(ChangeGroup(change));
+        let late = || {
+            Failure {
+            kind: FailureKind::TryAgain,
+            message: "change the operators' group: most of its voters do not answer; it may still be done".to_owned(),
         }
-        let (mut allocator, (identities, objects)) =
-            on_disk(allocator, |allocator| allocator.contents()).await?;
-        let numbered = identities.clone();
-        self.leader.send(Adopt { identities, objects }).await.map_err(gone)??;
-        allocator.settled(&numbered);
-        Ok(allocator)
+        };
+        match patience {
+            Some(patience) => timeout(patience, done).await.map_err(|_| late())?.map_err(gone)?,
+            None => done.await.map_err(gone)?,
+        }
     }
-}
 
-type Locked = OwnedMutexGuard<Allocator>;
-
-/// Runs what waits for a disk on a thread that may.
-async fn on_disk<T: Send + 'static>(
-    mut allocator: Locked,
-    work: impl FnOnce(&mut Allocator) -> Result<T, weft_store::StoreError> + Send + 'static,
-) -> Result<(Locked, T), Failure> {
-    let span = Span::current();
-    let done = tokio::task::spawn_blocking(move || {
-        let done = span.in_scope(|| work(&mut allocator));
-        (allocator, done)
-    });
-    let (allocator, done) = done.await.map_err(|error| internal(&error))?;
-    done.map(|done| (allocator, done)).map_err(|error| internal(&error))
+    /// Why nothing was answered in time.
+    async fn late(&self) -> Failure {
+        let why = self.leader.send(Trouble).await.ok().flatten();
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let message = format!(
+            "change the cluster: it was not done in time{why}; it may still be done, and asking again does no harm"
+        );
+        Failure { kind: FailureKind::TryAgain, message }
+    }
 }
 
 /// What is asked, as a span: a change is worth a line, a look is not.
@@ -133,15 +132,13 @@ fn span(request: &Request) -> Span {
             let revision = revision.map(tracing::field::display);
             debug_span!("admin", request = request_name, revision)
         }
-        Request::Status | Request::Identities | Request::Objects => {
+        Request::Member(_) | Request::Transfer { .. } => {
+            tracing::info_span!("admin", request = request_name)
+        }
+        Request::Status | Request::Identities | Request::Objects | Request::Cluster => {
             debug_span!("admin", request = request_name)
         }
     }
-}
-
-fn internal(error: &dyn std::fmt::Display) -> Failure {
-    let message = format!("change the cluster: {error}");
-    Failure { kind: FailureKind::Internal, message }
 }
 
 fn gone(_: MailboxError) -> Failure {

@@ -1,6 +1,6 @@
 //! What an operator is told when it starts.
 
-use crate::{admission, labels, leader, session};
+use crate::{admission, labels, leader, peers, session};
 use std::{net::SocketAddr, path::PathBuf};
 use weft_process::{logs, version::version};
 
@@ -27,7 +27,7 @@ pub struct Config {
     /// Certificate of the authority that signs agents and operators (PEM).
     #[arg(long)]
     pub ca: PathBuf,
-    /// This operator's certificate (PEM), for the name operator.weft.
+    /// This operator's certificate (PEM), for the name operator.weft, and for NUMBER.member.weft when it has peers.
     #[arg(long, visible_alias = "certificate")]
     pub cert: PathBuf,
     /// Its key (PEM).
@@ -36,6 +36,9 @@ pub struct Config {
     /// Where /metrics and /healthz are served, on loopback, as 127.0.0.1:9963; nowhere when absent.
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// The operators' group.
+    #[command(flatten)]
+    pub peers: peers::Config,
     /// Who may try to connect.
     #[command(flatten)]
     pub admission: admission::Config,

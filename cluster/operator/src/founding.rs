@@ -3,25 +3,22 @@
 use crate::{
     member::{Member, MemberError, Work},
     metrics::Metrics,
-    sequencer::{Committed, NotOrdered, Sequenced, SequencerError, Ticket, Writer},
+    peers,
+    sequencer::{Committed, Sequenced, SequencerError, Writer},
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
-use weft_raft::{Config, Group, MemberId, Role, Saved, Term};
-use weft_state::{ClusterState, CommandV1, EntryV1, Unreadable, adoption};
+use std::{path::PathBuf, sync::Arc};
+use weft_raft::{Body, Config, Group, MemberId, Role, Saved, Term};
+use weft_state::{ClusterState, Unreadable, adoption};
 use weft_store::{Fence, MemberDisk, Store, StoreError};
-use weft_types::{Delta, Identity, LabelSet, Revision};
+use weft_types::{Delta, Identity, Revision};
 
-/// A lone operator's number in its group.
-const MEMBER: MemberId = MemberId(1);
-/// What is proposed here; one thing at a time.
-const TICKET: Ticket = 0;
 /// The term of a group's first state; its first leader has the next.
 const FOUNDING: Term = 1;
 
 /// What an operator begins with.
 pub struct Founded {
-    /// The fence that this operator wrote.
-    pub fence: Fence,
+    /// The term in which this operator leads, if it is alone; else its group will say.
+    pub led: Option<Term>,
     /// The state after every entry.
     pub state: ClusterState,
     /// Its revision.
@@ -44,14 +41,6 @@ pub enum FoundingError {
     /// The group's member.
     #[error(transparent)]
     Member(#[from] MemberError),
-    /// Something that had to be in the log was not taken.
-    #[error("begin: {0}")]
-    Refused(#[from] NotOrdered),
-    /// The only voter of a group is its leader; so there are others.
-    #[error(
-        "begin: raft.redb is of a group in which this operator is not the only voter. Remove raft.redb, and the cluster is founded anew from the store"
-    )]
-    NotAlone,
     /// An older release's file.
     #[error(
         "begin: {0} is the log of an older release, which this one does not read. Remove it, and the cluster is founded anew from the store: no number changes, and agents follow"
@@ -77,6 +66,16 @@ pub enum FoundingError {
         /// The store's; 0 when it holds no cluster.
         store: u16,
     },
+    /// The disk is another operator's.
+    #[error(
+        "begin as member {asked}: raft.redb is member {found}'s; start with --member {found}, or give this one a folder of its own"
+    )]
+    OtherMember {
+        /// The number on the command line.
+        asked: MemberId,
+        /// Whose the disk is.
+        found: MemberId,
+    },
     /// The log lacks something that was published.
     #[error(
         "begin with raft.redb, which knows term {log}, and a store that was written in term {store}: raft.redb is an older copy. Put the newer one back; or remove it, and the cluster is founded anew from the store"
@@ -95,6 +94,11 @@ pub enum FoundingError {
         /// The number.
         number: Identity,
     },
+    /// There is no group to be a member of.
+    #[error(
+        "join the operators' group: the store holds no cluster yet. Start the operator that founds it first, or have this one ask the same store (--etcd)"
+    )]
+    NothingToJoin,
     /// Generations are 16 bits.
     #[error("found the cluster anew: there is no generation after {0}")]
     NoGeneration(u16),
@@ -109,12 +113,13 @@ impl From<SequencerError> for FoundingError {
     }
 }
 
-/// Opens a cluster, founds one, or founds one anew from its store when the log is lost; this operator leads it then. What
-/// the store has beyond the log is adopted: it was written by a change that did not come to its end.
+/// Opens a cluster, founds one, founds one anew from its store when the log is lost, or begins to be a member of the group
+/// that there is. An operator that is alone leads then; what it does with the store is [`crate::leading`]'s.
 pub fn begin(
     store: &mut dyn Store,
     mut disk: Box<dyn MemberDisk>,
     cluster: &str,
+    peers: &peers::Config,
     metrics: Arc<Metrics>,
 ) -> Result<(Founded, Writer), FoundingError> {
     let before = match store.founded()? {
@@ -123,24 +128,24 @@ pub fn begin(
         }
         founded => founded.map(|(_, fence)| fence),
     };
-    let before = match (before, disk.owner()?) {
-        (before, None) => found(store, &mut *disk, cluster, before)?,
+    let asked = peers.id();
+    let fence = match (before, disk.owner()?) {
+        (_, Some((_, found))) if found != asked => {
+            return Err(FoundingError::OtherMember { asked, found });
+        }
         (Some(fence), Some((log, _))) if log == fence.generation => fence,
         (fence, Some((log, _))) => {
             let store = fence.map_or(0, |fence| fence.generation);
             return Err(FoundingError::Apart { log, store });
         }
+        (Some(fence), None) if peers.join => {
+            disk.found((fence.generation, asked), &Saved::default())?;
+            fence
+        }
+        (None, None) if peers.join => return Err(FoundingError::NothingToJoin),
+        (before, None) => found(store, &mut *disk, (cluster, peers), before)?,
     };
-    let (mut founded, mut writer) = recover(disk, before, metrics)?;
-    let term = founded.lead(&mut writer)?;
-    founded.fence = Fence { term, round: 0, ..before };
-    store.raise(cluster, Some(before), founded.fence)?;
-    let (identities, objects) = (store.identities()?, store.objects()?);
-    nothing_is_missing(&founded.state, &identities)?;
-    if let Some(command) = adoption(&founded.state, identities, objects) {
-        founded.append(&mut writer, command)?;
-    }
-    Ok((founded, writer))
+    recover(disk, (cluster, fence), peers.id(), metrics)
 }
 
 /// A new group, whose first state is what the store holds; the fence that the store has then. The store is told first:
@@ -148,7 +153,7 @@ pub fn begin(
 fn found(
     store: &mut dyn Store,
     disk: &mut dyn MemberDisk,
-    cluster: &str,
+    (cluster, peers): (&str, &peers::Config),
     before: Option<Fence>,
 ) -> Result<Fence, FoundingError> {
     let lost = before.map_or(0, |fence| fence.generation);
@@ -159,72 +164,66 @@ fn found(
     if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
         state.apply(&command);
     }
-    // It has no peers who would have to reach it.
-    let group = Group::of_voters([(MEMBER, String::new())]);
-    disk.found((generation, MEMBER), &Saved::founding(group, state.encode()?.into()))?;
+    let group = Group::of_voters([(peers.id(), peers.address())]);
+    disk.found((generation, peers.id()), &Saved::founding(group, state.encode()?.into()))?;
     Ok(fence)
 }
 
-fn config(life: u64) -> Config {
-    Config::new(MEMBER, life, MEMBER.0)
-}
-
-/// The member in another life, and the state of its snapshot; before anything is written.
+/// The member in another life, and as far as it knows what is committed; nothing is written if it cannot be.
 fn recover(
     mut disk: Box<dyn MemberDisk>,
-    fence: Fence,
+    (cluster, fence): (&str, Fence),
+    member: MemberId,
     metrics: Arc<Metrics>,
 ) -> Result<(Founded, Writer), FoundingError> {
     let saved = disk.recover()?.unwrap_or_default();
-    if saved.vote.term < fence.term {
+    let alone = is_alone(&saved, member);
+    if alone && saved.vote.term < fence.term {
         return Err(FoundingError::OldLog { log: saved.vote.term, store: fence.term });
     }
-    let founded = Founded {
-        fence,
-        state: ClusterState::decode(&saved.snapshot.state)?,
+    let mut founded = Founded {
+        led: None,
+        state: match saved.snapshot.index {
+            0 => ClusterState::new(cluster),
+            _ => ClusterState::decode(&saved.snapshot.state)?,
+        },
         revision: Revision::new(fence.generation, saved.snapshot.index),
         replayed: Vec::new(),
         log_bytes: 0,
     };
-    let member = Member::new(config(disk.begin_life()?), fence.generation, saved)?;
-    Ok((founded, Writer::new(member, disk, metrics)))
+    let config = Config::new(member, disk.begin_life()?, member.0);
+    let member = Member::new(config, fence.generation, saved)?;
+    let mut writer = Writer::new(member, disk, metrics);
+    founded.tick(&mut writer)?;
+    // A lone voter needs nobody to lead, and no time.
+    for _ in 0..2 * config.election_ticks {
+        if alone && founded.led.is_none() {
+            founded.tick(&mut writer)?;
+        }
+    }
+    Ok((founded, writer))
+}
+
+/// Whether nobody else was ever of its group, since the snapshot.
+fn is_alone(saved: &Saved, member: MemberId) -> bool {
+    let changes = saved.entries.iter().any(|entry| matches!(entry.body, Body::Change(..)));
+    saved.snapshot.group.members.keys().eq([&member]) && !changes
 }
 
 impl Founded {
-    /// Adds an entry, durable when this returns.
-    pub fn append(&mut self, writer: &mut Writer, command: CommandV1) -> Result<(), FoundingError> {
-        let work = Work::Propose(TICKET, EntryV1 { trace: None, command });
-        self.carry_out(writer, work).map(drop)
-    }
-
-    /// Has the member lead, with everything that was committed before in the state: a lone voter needs nobody for that,
-    /// and no time.
-    fn lead(&mut self, writer: &mut Writer) -> Result<Term, FoundingError> {
-        for _ in 0..2 * config(0).election_ticks {
-            if let Some((Role::Leader, term)) = self.carry_out(writer, Work::Tick)? {
-                return Ok(term);
-            }
-        }
-        Err(FoundingError::NotAlone)
-    }
-
-    /// What the member has become by it, if anything.
-    fn carry_out(
-        &mut self,
-        writer: &mut Writer,
-        work: Work,
-    ) -> Result<Option<(Role, Term)>, FoundingError> {
-        let mut all = Vec::new();
-        writer.carry_out(vec![work], |told| all.push(told))?;
-        let mut turned = None;
-        for told in all {
-            match told {
-                Sequenced::Committed(entries) => entries.into_iter().for_each(|e| self.take(e)),
-                Sequenced::Refused(_, why) => return Err(why.into()),
-                Sequenced::Role(role, term) => turned = Some((role, term)),
-            }
-        }
-        Ok(turned)
+    fn tick(&mut self, writer: &mut Writer) -> Result<(), FoundingError> {
+        let mut committed = Vec::new();
+        writer.carry_out(vec![Work::Tick], |told| match told {
+            Sequenced::Committed(entries) => committed.extend(entries),
+            Sequenced::Role(Role::Leader, term) => self.led = Some(term),
+            // Nothing is proposed here, and nobody is heard.
+            Sequenced::Role(..)
+            | Sequenced::Refused(..)
+            | Sequenced::Restored(..)
+            | Sequenced::SnapshotWanted => {}
+        })?;
+        committed.into_iter().for_each(|entry| self.take(entry));
+        Ok(())
     }
 
     fn take(&mut self, committed: Committed) {
@@ -233,16 +232,5 @@ impl Founded {
         self.revision = revision;
         self.log_bytes += size;
         self.replayed.push((revision, deltas));
-    }
-}
-
-fn nothing_is_missing(
-    state: &ClusterState,
-    stored: &[(Identity, LabelSet)],
-) -> Result<(), FoundingError> {
-    let stored: BTreeMap<Identity, &LabelSet> = stored.iter().map(|(n, l)| (*n, l)).collect();
-    match state.identities().iter().find(|(labels, n)| stored.get(n) != Some(labels)) {
-        Some((_, number)) => Err(FoundingError::OldStore { number: *number }),
-        None => Ok(()),
     }
 }

@@ -1,30 +1,40 @@
 //! The leader: applies what is committed, publishes what that changes, counts who holds what.
 //!
-//! It is the only one who applies, and it never waits for a disk: proposals go to the [`Sequencer`]'s thread.
+//! It is the only one who applies, and it never waits for a disk: proposals go to the [`Sequencer`]'s thread, questions to
+//! the store's.
+
+mod group;
+mod sessions;
 
 use crate::{
     founding::Founded,
-    history::{History, Next, Snapshot},
-    messages::{
-        Adopt, Applied, AwaitRevision, Heard, Join, Joined, Look, Prepare, Prepared, Propose, Pull,
-        Pulled, Said,
-    },
+    history::{History, Snapshot},
+    leading::{Leading, Order},
+    messages::{Applied, AwaitRevision, Desire, Look, StoreTold, Trouble},
     metrics::Metrics,
     progress::Progress,
-    sequencer::{Committed, NotOrdered, Sequenced, Sequencer, Ticket},
+    sequencer::{Committed, NotOrdered, Proposed, Sequenced, Sequencer, Ticket},
 };
 use actix::prelude::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
 use bytesize::ByteSize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
+use tracing::{Span, field::Empty};
 use weft_api::{
     Failure, FailureKind,
     agent::IdentityRow,
     operator::{Answer, Status, Waited},
 };
 use weft_process::trace;
-use weft_state::{ClusterState, CommandV1, EntryV1, adoption};
-use weft_types::{Delta, Node, NodeName, Revision};
+use weft_raft::{Role, Term};
+use weft_state::{
+    ClusterState, EntryV1,
+    leadership::{self, Event},
+};
+use weft_types::{NodeName, Revision};
+
+/// How often a leader looks whether the store has answered.
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// What the leader is told.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -53,9 +63,22 @@ pub struct Tip {
 
 type Verdict = oneshot::Sender<Result<Revision, Failure>>;
 
+/// Who waits for a proposal's end.
+enum Pending {
+    /// A node, for its word.
+    Word(NodeName, Verdict),
+    /// The leader's part in the store, for a change.
+    Change(leadership::Ticket, Span),
+    /// Whoever changes the group.
+    Group(oneshot::Sender<Result<(), Failure>>),
+}
+
 /// The leader.
 pub struct Leader {
     sequencer: Box<dyn Sequencer>,
+    leading: Leading,
+    /// The term in which it led when it began, if it did.
+    led: Option<Term>,
     state: ClusterState,
     history: History,
     snapshot: Option<Arc<Snapshot>>,
@@ -63,14 +86,18 @@ pub struct Leader {
     progress: Progress<oneshot::Sender<Waited>>,
     /// What ends each session when it is dropped.
     sessions: BTreeMap<NodeName, oneshot::Sender<()>>,
-    pending: BTreeMap<Ticket, (Option<NodeName>, Verdict)>,
-    /// Proposals under way of each node.
+    pending: BTreeMap<Ticket, Pending>,
+    /// Words under way of each node.
     under_way: BTreeMap<NodeName, usize>,
     next_ticket: Ticket,
     log_bytes: usize,
     snapshot_bytes: usize,
+    /// The group, as the member sees it.
+    group: watch::Receiver<weft_raft::Status>,
     metrics: Arc<Metrics>,
     config: Config,
+    /// What kind it is: `file`, `etcd`.
+    store: &'static str,
 }
 
 impl Leader {
@@ -78,8 +105,9 @@ impl Leader {
     pub fn new(
         founded: Founded,
         sequencer: Box<dyn Sequencer>,
-        metrics: Arc<Metrics>,
-        config: Config,
+        leading: Leading,
+        group: watch::Receiver<weft_raft::Status>,
+        (metrics, config, store): (Arc<Metrics>, Config, &'static str),
     ) -> (Self, watch::Receiver<Tip>) {
         let before = founded.replayed.first().map_or(founded.revision, |(first, _)| {
             Revision::new(first.generation(), first.index() - 1)
@@ -92,6 +120,8 @@ impl Leader {
         let (tip, watched) = watch::channel(newest);
         let leader = Self {
             sequencer,
+            leading,
+            led: founded.led,
             state: founded.state,
             history,
             snapshot: None,
@@ -103,8 +133,10 @@ impl Leader {
             next_ticket: 0,
             log_bytes: founded.log_bytes,
             snapshot_bytes: 0,
+            group,
             metrics,
             config,
+            store,
         };
         leader.count();
         (leader, watched)
@@ -114,80 +146,98 @@ impl Leader {
         self.history.newest()
     }
 
-    /// Queues a command. One that would change nothing needs no entry, unless something of the same
-    /// speaker is under way that it may undo.
-    fn propose(
-        &mut self,
-        speaker: Option<NodeName>,
-        entry: EntryV1,
-    ) -> oneshot::Receiver<Result<Revision, Failure>> {
-        let (verdict, told) = oneshot::channel();
-        let alone = speaker.as_ref().is_none_or(|node| !self.under_way.contains_key(node));
-        if alone && !self.state.would_change(&entry.command) {
-            drop(verdict.send(Ok(self.newest())));
-            return told;
-        }
+    /// Queues a command; false when there is no room.
+    fn propose(&mut self, entry: EntryV1, only_in: Option<Term>, pending: Pending) -> bool {
         self.next_ticket += 1;
-        if self.sequencer.propose(self.next_ticket, entry) {
-            if let Some(node) = &speaker {
-                *self.under_way.entry(node.clone()).or_default() += 1;
-            }
-            self.pending.insert(self.next_ticket, (speaker, verdict));
-        } else {
-            let message = "change the cluster: too much waits for the log; try again".to_owned();
-            drop(verdict.send(Err(Failure { kind: FailureKind::TryAgain, message })));
+        let proposed = Proposed { ticket: self.next_ticket, entry, only_in };
+        let queued = self.sequencer.propose(proposed);
+        if queued {
+            self.pending.insert(self.next_ticket, pending);
         }
-        told
+        queued
     }
 
     fn resolve(&mut self, ticket: Ticket, outcome: Result<Revision, Failure>) {
-        let Some((speaker, verdict)) = self.pending.remove(&ticket) else { return };
-        if let Some(node) = speaker {
-            match self.under_way.get_mut(&node) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => _ = self.under_way.remove(&node),
+        match self.pending.remove(&ticket) {
+            Some(Pending::Word(node, verdict)) => self.answer_word(&node, verdict, outcome),
+            Some(Pending::Change(ticket, span)) => {
+                if let Ok(revision) = &outcome {
+                    span.record("revision", tracing::field::display(revision));
+                }
+                drop(span);
+                self.lead(match outcome {
+                    Ok(_) => Event::Ordered(ticket),
+                    Err(_) => Event::Refused(ticket),
+                });
+            }
+            Some(Pending::Group(answer)) => drop(answer.send(outcome.map(drop))),
+            None => {}
+        }
+    }
+
+    /// One step of its part in the store, and all that follows.
+    fn lead(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            for order in self.leading.step(&self.state, self.newest(), event) {
+                next = self.order(order).or(next);
             }
         }
-        // Whoever asked may be gone.
-        drop(verdict.send(outcome));
+    }
+
+    /// Puts a change in order; the event that it cannot be.
+    fn order(&mut self, order: Order) -> Option<Event> {
+        let Order { ticket, term, command, cause } = order;
+        let span = tracing::debug_span!(parent: None, "propose", revision = Empty);
+        let span = trace::adopt(span, cause);
+        let entry = EntryV1 { trace: trace::of(&span).or(cause), command };
+        let queued = self.propose(entry, Some(term), Pending::Change(ticket, span));
+        (!queued).then_some(Event::Refused(ticket))
     }
 
     fn apply(&mut self, committed: Committed) {
         let Committed { revision, ticket, size, entry } = committed;
         let Some(EntryV1 { trace: cause, command }) = entry else {
             // Agents are at a new revision, and that is nobody's doing.
-            return self.history.push(revision, Vec::new(), None);
+            self.history.push(revision, Vec::new(), None);
+            if let Some(ticket) = ticket {
+                self.resolve(ticket, Ok(revision));
+            }
+            return;
         };
         let span = trace::adopt(tracing::debug_span!("commit", %revision), cause);
-        let _inside = span.enter();
+        let inside = span.enter();
         let deltas = self.state.apply(&command);
         self.ask_again(&deltas);
         tracing::info!(deltas = deltas.len(), "committed");
         // What agents do about it is this commit's doing.
         self.history.push(revision, deltas, trace::of(&span).or(cause));
+        drop(inside);
         self.log_bytes += size;
         if let Some(ticket) = ticket {
             self.resolve(ticket, Ok(revision));
         }
     }
 
-    /// What a node said before it was registered, or before its prefixes changed, was not taken: its
-    /// session ends, so that its agent tells all of it again.
-    fn ask_again(&mut self, deltas: &[Delta]) {
-        for delta in deltas {
-            if let Delta::NodeUpsert(Node { name, .. }) | Delta::NodeDelete(name) = delta {
-                self.progress.expel(name);
-                self.sessions.remove(name);
-                self.progress.nodes_changed();
-            }
+    /// A leader's snapshot takes the place of the state. Sessions begin anew: their agents tell all again.
+    fn restore(&mut self, revision: Revision, state: ClusterState) {
+        self.state = state;
+        self.history = History::new(revision, bytes(self.config.history_size));
+        (self.snapshot, self.log_bytes) = (None, 0);
+        for node in std::mem::take(&mut self.sessions).into_keys() {
+            self.progress.expel(&node);
         }
+        self.progress.nodes_changed();
     }
 
     /// The cost of a snapshot is that of the entries it replaces.
-    fn compact(&mut self) {
-        if self.log_bytes < bytes(self.config.log_size).max(self.snapshot_bytes) {
-            return;
+    fn compact_when_due(&mut self) {
+        if self.log_bytes >= bytes(self.config.log_size).max(self.snapshot_bytes) {
+            self.compact();
         }
+    }
+
+    fn compact(&mut self) {
         match self.state.encode() {
             Ok(snapshot) => {
                 self.snapshot_bytes = snapshot.len();
@@ -196,6 +246,13 @@ impl Leader {
             Err(error) => tracing::error!("compact the log: {error}"),
         }
         self.log_bytes = 0;
+    }
+
+    /// Everyone who watches is told.
+    fn publish(&mut self) {
+        let (newest, floor) = (self.newest(), self.history.floor());
+        self.tip.send_replace(Tip { newest, floor });
+        self.settle();
     }
 
     fn settle(&mut self) {
@@ -211,27 +268,11 @@ impl Leader {
         self.metrics.waiters.set(gauge(self.progress.waiters()));
     }
 
-    /// The newest snapshot that can be gone on from; made when there is none.
-    fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
-        let usable = self.snapshot.take().filter(|s| s.revision >= self.history.floor());
-        let made = || Snapshot::new(self.newest(), self.state.snapshot()).map(Arc::new);
-        match usable.map_or_else(made, Ok) {
-            Ok(snapshot) => {
-                self.snapshot = Some(Arc::clone(&snapshot));
-                Some(snapshot)
-            }
-            Err(error) => {
-                tracing::error!("make a snapshot: {error}");
-                None
-            }
-        }
-    }
-
     fn status(&self) -> Status {
         Status {
             version: weft_process::version::short(),
             revision: self.newest(),
-            store: "file".to_owned(),
+            store: self.store.to_owned(),
             nodes: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
             identities: self.state.identities().len(),
             workloads: self.state.workloads().len(),
@@ -243,44 +284,47 @@ impl Leader {
 
 impl Actor for Leader {
     type Context = Context<Self>;
-}
 
-impl Handler<Prepare> for Leader {
-    type Result = Result<Prepared, Failure>;
-
-    fn handle(&mut self, change: Prepare, _: &mut Self::Context) -> Self::Result {
-        let (put, remove) = self.state.effective(&change.put, &change.remove);
-        self.state.check(&put, &remove).map_err(|conflict| Failure {
-            kind: FailureKind::Invalid,
-            message: conflict.to_string(),
-        })?;
-        let sets = self.state.unnumbered(&put, &remove);
-        Ok(Prepared { put, remove, sets, revision: self.newest() })
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(term) = self.led {
+            self.lead(Event::Led(term));
+        }
+        ctx.run_interval(TICK, |leader, _| leader.lead(Event::Tick));
     }
 }
 
-impl Handler<Propose> for Leader {
-    type Result = ResponseFuture<Result<Revision, Failure>>;
+impl Handler<Desire> for Leader {
+    type Result = ResponseFuture<Result<Answer, Failure>>;
 
-    fn handle(&mut self, proposal: Propose, _: &mut Self::Context) -> Self::Result {
-        Box::pin(verdict(self.propose(None, proposal.0)))
+    fn handle(&mut self, desire: Desire, _: &mut Self::Context) -> Self::Result {
+        let (event, answer) = self.leading.ask(&self.state, desire.change, desire.cause);
+        self.lead(event);
+        Box::pin(async {
+            let accepted = answer.await.map_err(|_| stopping())??;
+            Ok(Answer::Accepted { revision: accepted.revision, changed: accepted.changed })
+        })
     }
 }
 
-impl Handler<Adopt> for Leader {
-    type Result = ResponseFuture<Result<Revision, Failure>>;
+impl Handler<StoreTold> for Leader {
+    type Result = ();
 
-    fn handle(&mut self, stored: Adopt, _: &mut Self::Context) -> Self::Result {
-        let nothing = CommandV1::Desire { put: vec![], remove: vec![], identities: vec![] };
-        let command = adoption(&self.state, stored.identities, stored.objects).unwrap_or(nothing);
-        Box::pin(verdict(self.propose(None, EntryV1 { trace: None, command })))
+    fn handle(&mut self, StoreTold(told): StoreTold, _: &mut Self::Context) {
+        let event = self.leading.hear(told);
+        self.lead(event);
     }
 }
 
-async fn verdict(told: oneshot::Receiver<Result<Revision, Failure>>) -> Result<Revision, Failure> {
-    let stopping =
-        Failure { kind: FailureKind::TryAgain, message: "the operator is stopping".to_owned() };
-    told.await.unwrap_or(Err(stopping))
+impl Handler<Trouble> for Leader {
+    type Result = Option<String>;
+
+    fn handle(&mut self, _: Trouble, _: &mut Self::Context) -> Self::Result {
+        self.leading.trouble().map(ToString::to_string)
+    }
+}
+
+fn stopping() -> Failure {
+    Failure { kind: FailureKind::TryAgain, message: "the operator is stopping".to_owned() }
 }
 
 impl Handler<Applied> for Leader {
@@ -290,21 +334,29 @@ impl Handler<Applied> for Leader {
         match applied.0 {
             Sequenced::Committed(entries) => {
                 entries.into_iter().for_each(|entry| self.apply(entry));
-                let (newest, floor) = (self.newest(), self.history.floor());
-                self.tip.send_replace(Tip { newest, floor });
-                self.compact();
-                self.settle();
+                self.compact_when_due();
+                self.publish();
             }
+            Sequenced::Restored(revision, state) => {
+                self.restore(revision, *state);
+                self.publish();
+            }
+            Sequenced::SnapshotWanted => self.compact(),
             Sequenced::Refused(ticket, why) => {
                 let kind = match why {
                     NotOrdered::Refused(_) => FailureKind::TryAgain,
                     NotOrdered::Unencodable(_) => FailureKind::Internal,
                 };
-                let message = format!("change the cluster: {why}");
+                let what = match self.pending.get(&ticket) {
+                    Some(Pending::Group(_)) => "change the operators' group",
+                    _ => "change the cluster",
+                };
+                let message = format!("{what}: {why}");
                 self.resolve(ticket, Err(Failure { kind, message }));
             }
-            // A lone operator leads from before it serves to its end.
-            Sequenced::Role(..) => {}
+            Sequenced::Role(Role::Leader, term) => self.lead(Event::Led(term)),
+            Sequenced::Role(Role::Elected, _) => {}
+            Sequenced::Role(Role::Follower(_) | Role::Candidate, _) => self.lead(Event::Deposed),
         }
     }
 }
@@ -317,6 +369,7 @@ impl Handler<Look> for Leader {
         MessageResult(match look {
             Look::Status => Answer::Status(self.status()),
             Look::Objects => Answer::Objects(state.objects().collect()),
+            Look::Cluster => Answer::Cluster(self.cluster()),
             Look::Identities => {
                 let row = |(labels, number): (&weft_types::LabelSet, &weft_types::Identity)| {
                     let labels = labels.iter().map(|label| label.to_string()).collect();
@@ -352,86 +405,4 @@ impl Handler<AwaitRevision> for Leader {
 /// Whoever asked may be gone; then nobody needs the answer.
 fn answer_all(answers: impl IntoIterator<Item = (oneshot::Sender<Waited>, Waited)>) {
     answers.into_iter().for_each(|(answer, waited)| drop(answer.send(waited)));
-}
-
-impl Handler<Join> for Leader {
-    type Result = Result<Joined, String>;
-
-    fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
-        let revision = self.newest();
-        let session = self
-            .progress
-            .join(&join.node, join.held, revision)
-            .map_err(|refusal| refusal.to_string())?;
-        tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
-        let (end, over) = oneshot::channel();
-        self.sessions.insert(join.node, end);
-        self.settle();
-        let cluster = self.state.cluster().to_owned();
-        Ok(Joined { session, cluster, revision, held: join.held, over })
-    }
-}
-
-impl Handler<Pull> for Leader {
-    type Result = Option<Pulled>;
-
-    fn handle(&mut self, pull: Pull, _: &mut Self::Context) -> Self::Result {
-        if !self.progress.is_current(&pull.node, pull.session) {
-            return None;
-        }
-        let next = match pull.sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
-            Next::Snapshot => return self.snapshot().map(Pulled::Snapshot),
-            next => next,
-        };
-        if let Next::Push(frame, revision) = &next {
-            let span = tracing::debug_span!("push", node = %pull.node, %revision);
-            let span = trace::adopt(span, self.history.cause(*revision));
-            span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
-        }
-        Some(Pulled::Next(next))
-    }
-}
-
-impl Handler<Heard> for Leader {
-    type Result = ResponseFuture<Result<(), Failure>>;
-
-    fn handle(&mut self, heard: Heard, _: &mut Self::Context) -> Self::Result {
-        let Heard { node, session, said } = heard;
-        if !self.progress.is_current(&node, session) {
-            return Box::pin(async { Ok(()) });
-        }
-        let (command, trace) = match said {
-            Said::Holds(revision, trace) => {
-                let span = tracing::debug_span!("acknowledge", %node, %revision);
-                let span = trace::adopt(span, trace.or_else(|| self.history.cause(revision)));
-                span.in_scope(|| tracing::debug!("the node's kernel holds it"));
-                self.progress.acknowledge(&node, revision, self.newest());
-                self.settle();
-                return Box::pin(async { Ok(()) });
-            }
-            Said::Behind(revision, reason) => {
-                tracing::warn!(%node, %revision, reason, "the node's kernel does not take it");
-                self.progress.refuse(&node, revision, &reason);
-                return Box::pin(async { Ok(()) });
-            }
-            Said::Left => {
-                self.progress.leave(&node, session);
-                self.sessions.remove(&node);
-                self.count();
-                return Box::pin(async { Ok(()) });
-            }
-            Said::Plugged { pod, address, trace } => {
-                if !self.state.may_plug(&node, address) {
-                    tracing::warn!(%node, %pod, %address,
-                        "not taken: a node speaks only for addresses of its own prefixes");
-                    return Box::pin(async { Ok(()) });
-                }
-                (CommandV1::Plug(node.clone(), pod, address), trace)
-            }
-            Said::Unplugged(address, trace) => (CommandV1::Unplug(node.clone(), address), trace),
-            Said::Endpoints(addresses) => (CommandV1::EndpointsAre(node.clone(), addresses), None),
-        };
-        let told = self.propose(Some(node), EntryV1 { trace, command });
-        Box::pin(async { verdict(told).await.map(drop) })
-    }
 }

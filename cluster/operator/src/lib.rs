@@ -2,16 +2,18 @@
 
 pub mod admin;
 pub mod admission;
-pub mod allocator;
 pub mod config;
 pub mod founding;
 pub mod history;
+pub mod keeper;
 pub mod labels;
 pub mod leader;
+pub mod leading;
 pub mod member;
 pub mod messages;
 pub mod metrics;
 pub mod operator;
+pub mod peers;
 pub mod progress;
 pub mod sequencer;
 pub mod session;

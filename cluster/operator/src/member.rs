@@ -3,26 +3,39 @@
 //! | what happens | what is written | what is told |
 //! |---|---|---|
 //! | time passes | a vote, when it stands for election; of a lone voter its first entry too | nothing |
-//! | commands are proposed | their entries, all at once | those that are not taken |
+//! | commands are proposed | at the leader their entries, all at once | those that are not taken |
+//! | a peer speaks | votes, entries, a leader's snapshot | what is committed, as far as it is on this disk |
 //! | the state is given | the state, in the place of entries | nothing |
 //! | writes are on the disk | nothing: what is committed is known by the entries | what they commit, and its role |
 //!
-//! So whatever was proposed together is durable by one write.
+//! So whatever was proposed together is durable by one write. What is to be sent may leave at once, before what is to be
+//! written: the node keeps what vouches for a write.
 
-use crate::sequencer::{Committed, NotOrdered, Sequenced, Ticket};
-use weft_raft::{Applied, Config, Input, Node, NodeError, Output, Proposal, Saved, Write};
-use weft_state::{EntryV1, Unreadable, decode_entry, encode_entry};
+use crate::sequencer::{Committed, NotOrdered, Proposed, Sequenced, Ticket};
+use weft_raft::{
+    Applied, Change, Config, Envelope, Input, MemberId, Node, NodeError, Output, Proposal, Saved,
+    Status, Write,
+};
+use weft_state::{ClusterState, Unreadable, decode_entry, encode_entry};
 use weft_types::Revision;
 
 /// What a member is to do.
 #[derive(Debug)]
 pub enum Work {
     /// Put a command in order.
-    Propose(Ticket, EntryV1),
+    Propose(Proposed),
     /// Have the encoded state after a revision stand for the entries up to it.
     Compact(Revision, Vec<u8>),
     /// A tick's time passed.
     Tick,
+    /// A peer spoke, whose certificate names who the envelope is from.
+    Hear(Envelope),
+    /// What was last sent to a peer may not have arrived.
+    Unreachable(MemberId),
+    /// Change the group; the leader alone does.
+    Change(Ticket, Change),
+    /// Let another voter lead: this one, or who is furthest.
+    Transfer(Option<MemberId>),
 }
 
 /// What follows.
@@ -30,6 +43,8 @@ pub enum Work {
 pub struct Turn {
     /// To be written, all or nothing; then [`Member::persisted`] of the last one's number.
     pub writes: Vec<Write>,
+    /// To be sent, before or after the writes; what is lost is made up for.
+    pub messages: Vec<Envelope>,
     /// To be told, in this order; none of it waits for the writes.
     pub told: Vec<Sequenced>,
 }
@@ -40,7 +55,7 @@ pub enum MemberError {
     /// Consensus.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// An entry that is committed cannot be understood.
+    /// An entry that is committed, or a leader's snapshot, cannot be understood.
     #[error("apply log entry {index}: {problem}")]
     Entry {
         /// Its place.
@@ -48,22 +63,21 @@ pub enum MemberError {
         /// What is wrong with it.
         problem: Unreadable,
     },
-    /// There is nobody whose snapshot it could be.
-    #[error("apply a leader's snapshot of entry {0}: this operator's group has no other member")]
-    Snapshot(u64),
 }
 
 /// The member.
 pub struct Member {
     node: Node,
     generation: u16,
+    /// A peer needs the state to go on.
+    snapshot_wanted: bool,
 }
 
 impl Member {
     /// One with what was on its disk, of a cluster that was founded so many times. The state of the snapshot is what
     /// comes before everything that it tells.
     pub fn new(config: Config, generation: u16, saved: Saved) -> Result<Self, MemberError> {
-        Ok(Self { node: Node::new(config, saved)?, generation })
+        Ok(Self { node: Node::new(config, saved)?, generation, snapshot_wanted: false })
     }
 
     /// Does some work. What is proposed in it shares its writes.
@@ -71,14 +85,25 @@ impl Member {
         let (mut turn, mut proposals) = (Turn::default(), Vec::new());
         for work in work {
             match work {
-                Work::Propose(ticket, entry) => match encode_entry(&entry) {
-                    Ok(command) => proposals.push(Proposal { ticket, command, only_in: None }),
+                Work::Propose(Proposed { ticket, entry, only_in }) => match encode_entry(&entry) {
+                    Ok(command) => proposals.push(Proposal { ticket, command, only_in }),
                     Err(error) => turn.refuse(ticket, error.into()),
                 },
                 Work::Compact(through, state) => {
                     self.step(Input::Compact(through.index(), state.into()), &mut turn)?;
                 }
-                Work::Tick => self.step(Input::Tick, &mut turn)?,
+                Work::Tick => {
+                    self.step(Input::Tick, &mut turn)?;
+                    // Once a tick: it takes a while.
+                    let wanted = self.snapshot_wanted.then_some(Sequenced::SnapshotWanted);
+                    turn.told.extend(wanted);
+                }
+                Work::Hear(envelope) => self.step(Input::Message(envelope), &mut turn)?,
+                Work::Unreachable(member) => self.step(Input::Unreachable(member), &mut turn)?,
+                Work::Change(ticket, change) => {
+                    self.step(Input::Change(ticket, change), &mut turn)?;
+                }
+                Work::Transfer(to) => self.step(Input::Transfer(to), &mut turn)?,
             }
         }
         if !proposals.is_empty() {
@@ -94,31 +119,46 @@ impl Member {
         Ok(turn)
     }
 
+    /// For people and programs that look.
+    pub fn status(&self) -> Status {
+        self.node.status()
+    }
+
     fn step(&mut self, input: Input, turn: &mut Turn) -> Result<(), MemberError> {
-        // It has no peers: there are no messages, no changes of the group, and nobody wants a snapshot.
-        let Output { writes, applied, refused, role, .. } = self.node.step(input)?;
+        let output = self.node.step(input)?;
+        // Who is of the group is in the status; nothing is read by way of the log so far.
+        let Output { writes, messages, applied, refused, role, snapshot_wanted, .. } = output;
         turn.writes.extend(writes);
+        turn.messages.extend(messages);
         for applied in applied {
-            turn.commit(self.committed(applied)?);
+            self.apply(applied, turn)?;
         }
         refused.into_iter().for_each(|(ticket, refusal)| turn.refuse(ticket, refusal.into()));
         turn.told.extend(role.map(|(role, term)| Sequenced::Role(role, term)));
+        self.snapshot_wanted = snapshot_wanted;
         Ok(())
     }
 
-    fn committed(&self, applied: Applied) -> Result<Committed, MemberError> {
+    fn apply(&self, applied: Applied, turn: &mut Turn) -> Result<(), MemberError> {
         let revision = |index| Revision::new(self.generation, index);
         match applied {
             Applied::Command(weft_raft::Committed { index, ticket, command, .. }) => {
                 let unreadable = |problem| MemberError::Entry { index, problem };
                 let entry = Some(decode_entry(&command).map_err(unreadable)?);
-                Ok(Committed { revision: revision(index), ticket, size: command.len(), entry })
+                let (revision, size) = (revision(index), command.len());
+                turn.commit(Committed { revision, ticket, size, entry });
             }
-            Applied::Noop(index) | Applied::Change(index, _) => {
-                Ok(Committed { revision: revision(index), ticket: None, size: 0, entry: None })
+            Applied::Noop(index) => turn.commit(Committed::of_the_group(revision(index), None)),
+            Applied::Change(index, ticket) => {
+                turn.commit(Committed::of_the_group(revision(index), ticket));
             }
-            Applied::State(index, _) => Err(MemberError::Snapshot(index)),
+            Applied::State(index, state) => {
+                let unreadable = |problem| MemberError::Entry { index, problem };
+                let state = ClusterState::decode(&state).map_err(unreadable)?;
+                turn.told.push(Sequenced::Restored(revision(index), Box::new(state)));
+            }
         }
+        Ok(())
     }
 }
 
@@ -139,7 +179,7 @@ impl Turn {
 mod tests {
     use super::*;
     use weft_raft::{Group, MemberId, Role};
-    use weft_state::{ClusterState, CommandV1};
+    use weft_state::{ClusterState, CommandV1, EntryV1};
     use weft_types::NodeName;
 
     fn begun(saved: Saved) -> Member {
@@ -151,10 +191,9 @@ mod tests {
         Saved::founding(Group::of_voters([(MemberId(1), String::new())]), state.into())
     }
 
-    fn unplug(number: u64) -> Work {
-        let node = NodeName(format!("node{number}"));
-        let command = CommandV1::Unplug(node, [10, 244, 0, 1].into());
-        Work::Propose(number, EntryV1 { trace: None, command })
+    fn unplug(ticket: Ticket) -> Work {
+        let command = CommandV1::Unplug(NodeName("node1".to_owned()), [10, 244, 0, 1].into());
+        Work::Propose(Proposed { ticket, entry: EntryV1 { trace: None, command }, only_in: None })
     }
 
     /// Writes that it made, and what it told, with each turn.

@@ -2,6 +2,7 @@
 
 use crate::{
     history::{Next, Snapshot},
+    keeper::Told,
     progress::SessionId,
     sequencer::Sequenced,
 };
@@ -12,46 +13,29 @@ use weft_api::{
     Failure,
     operator::{Answer, Waited},
 };
-use weft_state::EntryV1;
-use weft_types::{Identity, LabelSet, NamespacedName, NodeName, Object, Revision, TraceContext};
+use weft_raft::{Change, MemberId};
+use weft_state::leadership;
+use weft_types::{NamespacedName, NodeName, Revision, TraceContext};
 
-/// What of a change is new, and what it needs before it can be proposed.
+/// Change what sources want; answered by [`Answer::Accepted`] when it is applied, however long the store takes.
 #[derive(Message)]
-#[rtype(result = "Result<Prepared, Failure>")]
-pub struct Prepare {
-    /// Objects to add or replace.
-    pub put: Vec<Object>,
-    /// Objects to remove.
-    pub remove: Vec<Object>,
+#[rtype(result = "Result<Answer, Failure>")]
+pub struct Desire {
+    /// What.
+    pub change: leadership::Change,
+    /// The call.
+    pub cause: Option<TraceContext>,
 }
 
-/// A change without what is so already.
-#[derive(Debug)]
-pub struct Prepared {
-    /// Objects to add or replace.
-    pub put: Vec<Object>,
-    /// Objects to remove.
-    pub remove: Vec<Object>,
-    /// Label sets that need a number.
-    pub sets: std::collections::BTreeSet<LabelSet>,
-    /// The newest revision, in which everything else is.
-    pub revision: Revision,
-}
-
-/// Puts a command in order; answered when it is applied.
+/// What the store said.
 #[derive(Message)]
-#[rtype(result = "Result<Revision, Failure>")]
-pub struct Propose(pub EntryV1);
+#[rtype(result = "()")]
+pub struct StoreTold(pub Told);
 
-/// Brings the state to what the store holds, after a change that came to no end.
+/// Why the store does not do what it is asked, when that is so.
 #[derive(Message)]
-#[rtype(result = "Result<Revision, Failure>")]
-pub struct Adopt {
-    /// Every number in the store.
-    pub identities: Vec<(Identity, LabelSet)>,
-    /// Every object in it.
-    pub objects: Vec<Object>,
-}
+#[rtype(result = "Option<String>")]
+pub struct Trouble;
 
 /// What the sequencer's stream brings.
 #[derive(Message)]
@@ -68,7 +52,19 @@ pub enum Look {
     Identities,
     /// Every object.
     Objects,
+    /// The group.
+    Cluster,
 }
+
+/// Change the group; answered when that is committed.
+#[derive(Message)]
+#[rtype(result = "Result<Answer, Failure>")]
+pub struct ChangeGroup(pub Change);
+
+/// Have another voter lead: this one, or who is furthest.
+#[derive(Message)]
+#[rtype(result = "Result<Answer, Failure>")]
+pub struct Transfer(pub Option<MemberId>);
 
 /// Tell when every node holds a revision, or what is missing when the time is over.
 #[derive(Message)]

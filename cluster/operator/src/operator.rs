@@ -3,37 +3,51 @@
 use crate::{
     admin::Admin,
     admission::{self, Admission},
-    allocator::Allocator,
     config::Config,
     founding::{self, FoundingError},
-    labels,
+    keeper::{Keeper, Told},
     leader::Leader,
-    messages::Applied,
+    leading::{Leading, Standing},
+    messages::{Applied, StoreTold, Transfer},
     metrics::Metrics,
-    sequencer::{GroupSequencer, Sequenced},
+    peers::{Listener, Router, Who},
+    sequencer::{GroupSequencer, Inbox, Sequenced},
     session::{self, Sessions},
 };
 use actix::{Actor, Addr};
 use anyhow::Context;
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, mpsc::UnboundedReceiver, watch},
+    sync::{
+        mpsc::{self, UnboundedReceiver},
+        watch,
+    },
+    task::JoinHandle,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use weft_api::{
     health::Health,
     transport::{Limits, Response, Server},
 };
+use weft_raft::{Envelope, Role, Status};
 use weft_store::{EtcdStore, FileDisk, FileStore, MemberDisk, Store};
 use weft_wire::tls::Identity;
 
+/// Messages of the member that wait to be sent on their ways.
+const OUTBOX: usize = 4096;
+
+/// Time that another member has to begin to lead: an election's.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// An operator that is about to serve.
 pub struct Operator {
-    leader: Leader,
+    leader: Addr<Leader>,
     tip: watch::Receiver<crate::leader::Tip>,
-    stream: UnboundedReceiver<Sequenced>,
-    allocator: Allocator,
+    standing: watch::Receiver<Standing>,
+    group: watch::Receiver<Status>,
+    hearing: JoinHandle<&'static str>,
     metrics: Arc<Metrics>,
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -69,15 +83,15 @@ impl Operator {
         }
         let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
         let metrics = Arc::new(Metrics::default());
-        let (mut founded, mut writer) =
-            founding::begin(&mut *store, disk, &config.cluster, Arc::clone(&metrics))?;
+        let (founded, mut writer) = founding::begin(
+            &mut *store,
+            disk,
+            &config.cluster,
+            &config.peers,
+            Arc::clone(&metrics),
+        )?;
         tracing::info!(cluster = %config.cluster, revision = %founded.revision,
-            term = founded.fence.term, "the cluster's state is read");
-        let mut allocator = Allocator::new(store, founded.fence, Arc::clone(&metrics))?;
-        labels::apply(&config.labels, &mut founded, &mut allocator, &mut writer)?;
-        let (sequencer, stream) = GroupSequencer::start(writer)?;
-        let (leader, tip) =
-            Leader::new(founded, Box::new(sequencer), Arc::clone(&metrics), config.leader);
+            term = founded.led, "the cluster's state is read");
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("listen at {}", config.listen))?;
@@ -87,12 +101,39 @@ impl Operator {
         };
         let admin = Server::bind(&config.admin_socket, Limits::default())?;
         let acceptor = identity.acceptor()?;
+        let (keeper, told) = Keeper::start(store, config.cluster.clone(), Arc::clone(&metrics))?;
+        let (generation, alone) = (founded.revision.generation(), founded.led.is_some());
+        let (messages, outgoing) = mpsc::channel(OUTBOX);
+        let status = writer.connect(messages);
+        let (sequencer, stream) = GroupSequencer::start(writer)?;
+        let inbox = sequencer.inbox();
+        Self::meet(config, &identity, (generation, inbox, &metrics), (outgoing, status.clone()))
+            .await?;
+        let labels = config.labels.labels.clone();
+        let (leading, standing) = Leading::new(&config.cluster, generation, labels, keeper);
+        let kind = if config.etcd.is_empty() { "file" } else { "etcd" };
+        let told_with = (Arc::clone(&metrics), config.leader, kind);
+        let (leader, tip) =
+            Leader::new(founded, Box::new(sequencer), leading, status.clone(), told_with);
+        let leader = leader.start();
+        let mut hearing = actix::spawn(hear(stream, told, leader.clone()));
+        let mut stands = standing.clone();
+        // An agent must not meet an operator that has yet to adopt what the store holds: it may be ahead of that.
+        tokio::select! {
+            stood = stands.wait_for(|standing| !alone || *standing != Standing::Waiting) => {
+                if let Standing::Broken(why) = &*stood? {
+                    anyhow::bail!("{why}");
+                }
+            }
+            ended = &mut hearing => anyhow::bail!("{}", ended?),
+        }
         let (sessions, admission) = (config.sessions, config.admission);
         Ok(Self {
             leader,
             tip,
-            stream,
-            allocator,
+            standing,
+            group: status,
+            hearing,
             metrics,
             listener,
             acceptor,
@@ -101,6 +142,34 @@ impl Operator {
             sessions,
             admission,
         })
+    }
+
+    /// Has the member speak with its peers, if it may have any.
+    async fn meet(
+        config: &Config,
+        identity: &Identity,
+        (generation, inbox, metrics): (u16, Inbox, &Arc<Metrics>),
+        (outgoing, status): (mpsc::Receiver<Envelope>, watch::Receiver<Status>),
+    ) -> anyhow::Result<()> {
+        let Some(address) = config.peers.peer_listen else { return Ok(()) };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listen for peers at {address}"))?;
+        let who = Who {
+            cluster: config.cluster.clone(),
+            generation,
+            member: config.peers.id(),
+            address: config.peers.address(),
+            connector: identity.connector()?,
+            acceptor: identity.acceptor()?,
+        };
+        let (introductions, introduced) = mpsc::channel(OUTBOX);
+        let router = Router::new(who.clone(), inbox.clone());
+        actix::spawn(router.run(outgoing, status, introduced));
+        let admission = Admission::new(Arc::clone(metrics), config.admission);
+        let heard = Listener { who, inbox, introductions, admission };
+        actix::spawn(heard.run(listener));
+        Ok(())
     }
 
     /// Where agents connect.
@@ -115,9 +184,8 @@ impl Operator {
 
     /// Serves until it is told to stop; that any part of it ended is an error.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let leader = self.leader.start();
-        // One place applies what is committed, whoever proposed it.
-        let applying = actix::spawn(apply(self.stream, leader.clone()));
+        let leader = self.leader;
+        let mut standing = self.standing;
         let sessions = Sessions {
             acceptor: self.acceptor,
             leader: leader.clone(),
@@ -127,8 +195,8 @@ impl Operator {
             config: self.sessions,
         };
         let sessions = actix::spawn(sessions.serve(self.listener));
-        let admin =
-            Admin { leader: leader.clone(), allocator: Arc::new(Mutex::new(self.allocator)) };
+        let handed = leader.clone();
+        let admin = Admin { leader };
         let admin = actix::spawn(self.admin.serve(move |call| {
             let answer = admin.clone().answer(call);
             async move { Response::from(answer.await) }
@@ -141,8 +209,17 @@ impl Operator {
             }
         };
         tokio::select! {
-            () = stop => Ok(()),
-            ended = applying => anyhow::bail!("the log ended: {ended:?}; see the error before this"),
+            () = stop => {
+                hand_over(&handed, self.group).await;
+                Ok(())
+            }
+            ended = self.hearing => anyhow::bail!("{}", ended?),
+            broken = standing.wait_for(|standing| matches!(standing, Standing::Broken(_))) => {
+                match &*broken? {
+                    Standing::Broken(why) => anyhow::bail!("{why}"),
+                    Standing::Waiting | Standing::Serving => Ok(()),
+                }
+            }
             ended = sessions => anyhow::bail!("serving agents ended: {ended:?}"),
             ended = admin => anyhow::bail!("serving the admin socket ended: {ended:?}"),
             ended = actix::spawn(health) => anyhow::bail!("serving metrics ended: {ended:?}"),
@@ -150,10 +227,35 @@ impl Operator {
     }
 }
 
-async fn apply(mut stream: UnboundedReceiver<Sequenced>, leader: Addr<Leader>) {
-    while let Some(sequenced) = stream.recv().await {
-        if leader.send(Applied(sequenced)).await.is_err() {
-            return;
+/// Before it ends, a leader has another lead, so that nobody has to find out that it is gone.
+async fn hand_over(leader: &Addr<Leader>, mut group: watch::Receiver<Status>) {
+    let others = group.borrow().group.voters().count() > 1;
+    if others && matches!(leader.send(Transfer(None)).await, Ok(Ok(_))) {
+        let handed = group.wait_for(|status| !matches!(status.role, Role::Leader | Role::Elected));
+        // Whoever does not take it is found out.
+        drop(timeout(HAND_OVER, handed).await);
+    }
+}
+
+/// Tells the leader what is committed, whoever proposed it, and what the store says; why that ended.
+async fn hear(
+    mut stream: UnboundedReceiver<Sequenced>,
+    mut told: UnboundedReceiver<Told>,
+    leader: Addr<Leader>,
+) -> &'static str {
+    loop {
+        let heard = tokio::select! {
+            sequenced = stream.recv() => match sequenced {
+                Some(sequenced) => leader.send(Applied(sequenced)).await,
+                None => return "the log ended; see the error before this",
+            },
+            told = told.recv() => match told {
+                Some(told) => leader.send(StoreTold(told)).await,
+                None => return "the store's thread ended; see the error before this",
+            },
+        };
+        if heard.is_err() {
+            return "the leader ended; see the error before this";
         }
     }
 }

@@ -13,17 +13,20 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc,
+        Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{
+    mpsc::{self, UnboundedReceiver, UnboundedSender, unbounded_channel},
+    watch,
+};
 use tracing::{Span, field::Empty};
 use weft_process::trace;
-use weft_raft::{Disk, Refusal, Role, Term, Write};
-use weft_state::{EntryV1, Unreadable};
+use weft_raft::{Change, Disk, Envelope, MemberId, Refusal, Role, Status, Term, Write};
+use weft_state::{ClusterState, EntryV1, Unreadable};
 use weft_store::StoreError;
 use weft_types::Revision;
 
@@ -41,12 +44,27 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What a proposer knows its command by.
 pub type Ticket = u64;
 
+/// A command to order.
+#[derive(Debug)]
+pub struct Proposed {
+    /// What its end is told by.
+    pub ticket: Ticket,
+    /// The command.
+    pub entry: EntryV1,
+    /// When set, this operator must lead in this very term.
+    pub only_in: Option<Term>,
+}
+
 /// Orders commands.
 pub trait Sequencer {
     /// Queues a command; what becomes of it comes with the stream. False when the queue is full.
-    fn propose(&self, ticket: Ticket, entry: EntryV1) -> bool;
+    fn propose(&self, proposed: Proposed) -> bool;
     /// Gives the encoded state at a revision, which replaces the entries up to it.
     fn compact(&self, through: Revision, snapshot: Vec<u8>);
+    /// Queues a change of the group; what becomes of it comes with the stream. False when the queue is full.
+    fn change(&self, ticket: Ticket, change: Change) -> bool;
+    /// Has another voter lead: this one, or who is furthest.
+    fn transfer(&self, to: Option<MemberId>);
 }
 
 /// What comes back.
@@ -56,8 +74,12 @@ pub enum Sequenced {
     Committed(Vec<Committed>),
     /// A command that is not ordered.
     Refused(Ticket, NotOrdered),
+    /// The state after a revision, in the place of what there was: a leader sent it.
+    Restored(Revision, Box<ClusterState>),
     /// What this operator is in its group, in which term.
     Role(Role, Term),
+    /// A peer needs the state, to be given by [`Sequencer::compact`].
+    SnapshotWanted,
 }
 
 /// A durable entry.
@@ -71,6 +93,13 @@ pub struct Committed {
     pub size: usize,
     /// The command; none of an entry that is the group's own, after which the state is what it was.
     pub entry: Option<EntryV1>,
+}
+
+impl Committed {
+    /// An entry after which the state is what it was.
+    pub(crate) const fn of_the_group(revision: Revision, ticket: Option<Ticket>) -> Self {
+        Self { revision, ticket, size: 0, entry: None }
+    }
 }
 
 /// Why a command is not ordered.
@@ -95,9 +124,19 @@ pub enum SequencerError {
     Member(#[from] MemberError),
 }
 
+/// Where a member's messages go, and where others see how it is.
+pub struct Outbox {
+    /// To peers. What finds no room is dropped, which consensus makes up for.
+    pub messages: mpsc::Sender<Envelope>,
+    /// Renewed with every tick, and whenever something is told.
+    pub status: watch::Sender<Status>,
+}
+
 /// The member with its disk.
 pub struct Writer {
     member: Member,
+    /// None before it has peers, or while nobody looks.
+    outbox: Option<Outbox>,
     disk: Box<dyn Disk<Error = StoreError> + Send>,
     metrics: Arc<Metrics>,
     /// From the proposal to the commit.
@@ -111,7 +150,14 @@ impl Writer {
         disk: Box<dyn Disk<Error = StoreError> + Send>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { member, disk, metrics, spans: BTreeMap::new() }
+        Self { member, outbox: None, disk, metrics, spans: BTreeMap::new() }
+    }
+
+    /// Who sends its messages from now on; and how it is.
+    pub fn connect(&mut self, messages: mpsc::Sender<Envelope>) -> watch::Receiver<Status> {
+        let (status, watched) = watch::channel(self.member.status());
+        self.outbox = Some(Outbox { messages, status });
+        watched
     }
 
     /// Does some work, and all that follows of it. An error is that nothing is known of the disk any more.
@@ -123,6 +169,12 @@ impl Writer {
         work.iter().for_each(|work| self.begin(work));
         let mut turn = self.member.take(work)?;
         loop {
+            if let Some(outbox) = &self.outbox {
+                turn.messages.into_iter().for_each(|m| drop(outbox.messages.try_send(m)));
+            }
+            if !turn.told.is_empty() {
+                self.show();
+            }
             for told in turn.told {
                 self.end(&told);
                 tell(told);
@@ -151,7 +203,7 @@ impl Writer {
     }
 
     fn begin(&mut self, work: &Work) {
-        if let Work::Propose(ticket, entry) = work {
+        if let Work::Propose(Proposed { ticket, entry, .. }) = work {
             let span = tracing::debug_span!("log.append", revision = Empty);
             self.spans.insert(*ticket, trace::adopt(span, entry.trace));
         }
@@ -168,6 +220,8 @@ impl Writer {
             }
             Sequenced::Refused(ticket, _) => drop(self.spans.remove(ticket)),
             Sequenced::Role(role, term) => tracing::info!(?role, term, "in the operators' group"),
+            Sequenced::Restored(revision, _) => tracing::info!(%revision, "a leader's snapshot"),
+            Sequenced::SnapshotWanted => {}
         }
     }
 
@@ -182,7 +236,8 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             work.extend(inbox.try_iter().take(GROUP - work.len()));
-            if Instant::now() >= due {
+            let ticks = Instant::now() >= due;
+            if ticks {
                 work.push(Work::Tick);
                 due = Instant::now() + TICK;
             }
@@ -191,6 +246,21 @@ impl Writer {
                 tracing::error!("the log cannot go on: {error}");
                 return;
             }
+            if ticks {
+                self.show();
+            }
+        }
+    }
+
+    /// Whoever looks sees how the member is, before what it tells is acted on.
+    fn show(&self) {
+        if let Some(outbox) = &self.outbox {
+            let status = self.member.status();
+            outbox.status.send_if_modified(|known| {
+                let modified = *known != status;
+                *known = status;
+                modified
+            });
         }
     }
 }
@@ -198,8 +268,21 @@ impl Writer {
 /// A member on a thread of its own.
 #[derive(Debug)]
 pub struct GroupSequencer {
-    work: Option<SyncSender<Work>>,
+    work: Option<Arc<SyncSender<Work>>>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// Where peers' words go; what finds no room is dropped, which consensus makes up for.
+#[derive(Clone, Debug)]
+pub struct Inbox(Weak<SyncSender<Work>>);
+
+impl Inbox {
+    /// Hands on what a peer said, or what became of a connection to it.
+    pub fn offer(&self, work: Work) {
+        if let Some(queue) = self.0.upgrade() {
+            drop(queue.try_send(work));
+        }
+    }
 }
 
 impl GroupSequencer {
@@ -210,7 +293,12 @@ impl GroupSequencer {
         let thread = thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(&inbox, &tell))?;
-        Ok((Self { work: Some(work), thread: Some(thread) }, stream))
+        Ok((Self { work: Some(Arc::new(work)), thread: Some(thread) }, stream))
+    }
+
+    /// Where peers' words go. It does not keep the thread.
+    pub fn inbox(&self) -> Inbox {
+        Inbox(self.work.as_ref().map(Arc::downgrade).unwrap_or_default())
     }
 
     fn offer(&self, work: Work) -> bool {
@@ -230,13 +318,22 @@ impl Drop for GroupSequencer {
 }
 
 impl Sequencer for GroupSequencer {
-    fn propose(&self, ticket: Ticket, entry: EntryV1) -> bool {
-        self.offer(Work::Propose(ticket, entry))
+    fn propose(&self, proposed: Proposed) -> bool {
+        self.offer(Work::Propose(proposed))
     }
 
     fn compact(&self, through: Revision, snapshot: Vec<u8>) {
         // With a full queue it is done another time.
         self.offer(Work::Compact(through, snapshot));
+    }
+
+    fn change(&self, ticket: Ticket, change: Change) -> bool {
+        self.offer(Work::Change(ticket, change))
+    }
+
+    fn transfer(&self, to: Option<MemberId>) {
+        // With a full queue whoever wants it asks again.
+        self.offer(Work::Transfer(to));
     }
 }
 
@@ -276,9 +373,9 @@ mod tests {
         }
     }
 
-    fn unplug(number: u64) -> EntryV1 {
-        let node = NodeName(format!("node{number}"));
-        EntryV1 { trace: None, command: CommandV1::Unplug(node, [10, 244, 0, 1].into()) }
+    fn unplug(ticket: Ticket) -> Proposed {
+        let command = CommandV1::Unplug(NodeName("node1".to_owned()), [10, 244, 0, 1].into());
+        Proposed { ticket, entry: EntryV1 { trace: None, command }, only_in: None }
     }
 
     fn committed(stream: &mut UnboundedReceiver<Sequenced>, count: usize) -> Vec<Ticket> {
@@ -287,7 +384,7 @@ mod tests {
             match stream.blocking_recv().expect("it goes on") {
                 Sequenced::Committed(all) => tickets.extend(all.iter().filter_map(|e| e.ticket)),
                 Sequenced::Role(..) => {}
-                Sequenced::Refused(ticket, why) => panic!("{ticket}: {why}"),
+                other => panic!("{other:?}"),
             }
         }
         tickets
@@ -313,7 +410,7 @@ mod tests {
         *gate.lock().expect("no panic") = Some(closed);
         let (sequencer, mut stream) = GroupSequencer::start(writer).expect("a thread");
         // The first is on its way to the disk, alone or with some of the others, when these come.
-        (1..=500).for_each(|ticket| assert!(sequencer.propose(ticket, unplug(ticket))));
+        (1..=500).for_each(|ticket| assert!(sequencer.propose(unplug(ticket))));
         open.send(()).expect("it waits");
         open.send(()).expect("it waits");
         assert_eq!(committed(&mut stream, 500), (1..=500).collect::<Vec<_>>());
@@ -322,7 +419,7 @@ mod tests {
         // One by one, each is one write: that it is committed costs none.
         let before = writes.load(Ordering::SeqCst);
         for ticket in 501..=600 {
-            assert!(sequencer.propose(ticket, unplug(ticket)));
+            assert!(sequencer.propose(unplug(ticket)));
             assert_eq!(committed(&mut stream, 1), [ticket]);
         }
         assert_eq!(writes.load(Ordering::SeqCst) - before, 100);

@@ -6,8 +6,8 @@ mod real_etcd;
 mod support;
 
 use real_etcd::{Etcd, eventually};
-use std::collections::BTreeMap;
-use support::{Running, World, node, pod};
+use std::{collections::BTreeMap, time::Duration};
+use support::{Running, World, ask_within, node, pod};
 use weft_api::operator::{Answer, Request};
 use weft_operator::config::Config;
 
@@ -55,9 +55,12 @@ fn without_etcd_nothing_is_acknowledged_and_what_was_is_there() {
     let (revision, _) = operator.apply(vec![node(1), pod("web-0", "web", 1)]);
     let before = identities(&operator);
     etcd.kill(0);
-    let refused = operator.ask(Request::Apply { objects: vec![pod("new-0", "new", 1)] });
+    let request = Request::Apply { objects: vec![pod("new-0", "new", 1)] };
+    let refused = ask_within(&operator.socket, request, Duration::from_secs(7));
     let why = refused.unwrap_err().message;
-    assert!(why.contains("change the cluster: read back what was written: "), "{why}");
+    // The write, or what was read after it.
+    assert!(why.contains("change the cluster: it was not done in time: "), "{why}");
+    assert!(why.contains("write to the store: ") || why.contains("read the fence: "), "{why}");
     // What is there is served on.
     assert_eq!((operator.revision(), identities(&operator)), (revision, before.clone()));
     etcd.start(0);

@@ -65,6 +65,7 @@ fn victim() {
         cert: dir.join("keys/operator.weft.pem"),
         key: dir.join("keys/operator.weft.key"),
         metrics_listen: None,
+        peers: weft_process::config::defaults(),
         labels: weft_process::config::defaults(),
         sessions: weft_process::config::defaults(),
         admission: weft_process::config::defaults(),

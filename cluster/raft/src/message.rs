@@ -119,6 +119,50 @@ pub struct RaftMessage {
     pub entries: Vec<Entry>,
 }
 
+/// What whoever connects says first. These bytes are the same in every version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The highest version it speaks.
+    pub version: u8,
+    /// The cluster.
+    pub cluster: String,
+    /// Which life of the cluster its log is of.
+    pub generation: u16,
+    /// Who it is; its certificate names it too.
+    pub from: MemberId,
+    /// Whom it takes the other side for.
+    pub to: MemberId,
+    /// Where it is reached, for one that does not know its group yet.
+    pub address: String,
+}
+
+/// What is answered to a [`Hello`]. These bytes are the same in every version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Messages may follow, of this version.
+    Welcome(u8),
+    /// None may; and why.
+    Refused(String),
+}
+
+impl Hello {
+    /// What a member of the same cluster and generation answers.
+    pub fn answer(&self, cluster: &str, generation: u16, member: MemberId) -> Answer {
+        let why = if self.cluster != cluster {
+            format!("this operator is of cluster {cluster}, not {}", self.cluster)
+        } else if self.generation != generation {
+            format!("this operator's log is of generation {generation}, not {}", self.generation)
+        } else if self.to != member {
+            format!("this operator is member {member}, not {}", self.to)
+        } else if self.version == 0 {
+            "there is no version 0".to_owned()
+        } else {
+            return Answer::Welcome(self.version.min(PEER_VERSION));
+        };
+        Answer::Refused(why)
+    }
+}
+
 /// Bytes that are no message of this version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {

@@ -9,9 +9,10 @@
 
 use std::fmt::Write;
 use weft_raft::{
-    Body, Change, Chunk, Entry, Envelope, Group, Kind, Malformed, MemberId, Origin, PEER_VERSION,
-    PeerMessage, RaftMessage, decode, encode,
+    Answer, Body, Change, Chunk, Entry, Envelope, Group, Hello, Kind, Malformed, MemberId, Origin,
+    PEER_VERSION, PeerMessage, RaftMessage, decode, encode,
 };
+use weft_types::codec;
 
 fn samples() -> Vec<(&'static str, PeerMessage)> {
     let origin = Origin { member: MemberId(2), life: 7, sequence: 300 };
@@ -57,13 +58,39 @@ fn samples() -> Vec<(&'static str, PeerMessage)> {
     ]
 }
 
+fn hello() -> Hello {
+    Hello {
+        version: PEER_VERSION,
+        cluster: "blue".to_owned(),
+        generation: 2,
+        from: MemberId(1),
+        to: MemberId(2),
+        address: "10.0.0.1:4901".to_owned(),
+    }
+}
+
+fn bytes_of(message: &impl serde::Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_into(message, &mut bytes).unwrap();
+    bytes
+}
+
 #[test]
 fn the_bytes_of_messages_are_these() {
     let mut text = format!("version {PEER_VERSION}\n");
-    for (name, message) in samples() {
-        let envelope = Envelope { from: MemberId(1), to: MemberId(2), message };
-        let bytes = encode(&envelope).unwrap();
-        assert_eq!(decode(&bytes).unwrap(), envelope);
+    let mut samples: Vec<(&str, Vec<u8>)> = samples()
+        .into_iter()
+        .map(|(name, message)| {
+            let envelope = Envelope { from: MemberId(1), to: MemberId(2), message };
+            let bytes = encode(&envelope).unwrap();
+            assert_eq!(decode(&bytes).unwrap(), envelope);
+            (name, bytes)
+        })
+        .collect();
+    samples.push(("hello", bytes_of(&hello())));
+    samples.push(("welcome", bytes_of(&Answer::Welcome(1))));
+    samples.push(("refused", bytes_of(&Answer::Refused("no".to_owned()))));
+    for (name, bytes) in samples {
         let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
             write!(hex, "{byte:02x}").unwrap();
             hex
@@ -87,5 +114,24 @@ fn what_is_no_message_is_an_error() {
         for length in 1..bytes.len() {
             assert!(decode(&bytes[..length]).is_err(), "cut at {length}");
         }
+    }
+}
+
+#[test]
+fn the_lower_version_is_spoken_and_strangers_are_told_why_not() {
+    let answer = |hello: &Hello| hello.answer("blue", 2, MemberId(2));
+    for version in [1, 2, 9] {
+        let welcome = Answer::Welcome(PEER_VERSION.min(version));
+        assert_eq!(answer(&Hello { version, ..hello() }), welcome);
+    }
+    let strangers = [
+        (Hello { cluster: "red".to_owned(), ..hello() }, "cluster blue, not red"),
+        (Hello { generation: 1, ..hello() }, "generation 2, not 1"),
+        (Hello { to: MemberId(3), ..hello() }, "member 2, not 3"),
+        (Hello { version: 0, ..hello() }, "version 0"),
+    ];
+    for (hello, why) in strangers {
+        let Answer::Refused(said) = answer(&hello) else { panic!("{why}") };
+        assert!(said.contains(why), "{said}");
     }
 }

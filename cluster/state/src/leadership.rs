@@ -16,7 +16,7 @@ pub use messages::{
 use crate::{ClusterState, CommandV1, adoption};
 use numbers::Numbers;
 use std::collections::VecDeque;
-use weft_types::{Batch, Fence, Identity, LabelSet, Object};
+use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object};
 
 /// How far a leader is. Everything that goes wrong leads back to `Reading`, after a pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,10 +43,19 @@ enum Phase {
     Broken(Fault),
 }
 
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Other objects.
+    Objects(Change),
+    /// Other labels that make identities.
+    Labels(LabelFilter),
+}
+
 /// A change under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Under {
-    requests: Vec<(RequestId, Change)>,
+    requests: Vec<(RequestId, Wish)>,
     command: CommandV1,
     batches: VecDeque<Batch>,
 }
@@ -60,7 +69,7 @@ pub struct Leadership {
     phase: Phase,
     term: u64,
     numbers: Numbers,
-    waiting: VecDeque<(RequestId, Change)>,
+    waiting: VecDeque<(RequestId, Wish)>,
     operation: Operation,
     ticket: Ticket,
     /// Ticks that the store was waited for.
@@ -87,6 +96,22 @@ impl Leadership {
     /// Whether changes are taken.
     pub fn is_serving(&self) -> bool {
         matches!(self.phase, Phase::Serving(_) | Phase::Writing(..) | Phase::Ordering(..))
+    }
+
+    /// Whose change is on its way to the store or the log.
+    pub fn under_way(&self) -> impl Iterator<Item = RequestId> + '_ {
+        let under = match &self.phase {
+            Phase::Writing(_, under) | Phase::Ordering(_, under, _) => Some(under),
+            Phase::Idle
+            | Phase::Pausing(_)
+            | Phase::Reading
+            | Phase::Raising(_)
+            | Phase::Listing(_)
+            | Phase::Adopting(..)
+            | Phase::Serving(_)
+            | Phase::Broken(_) => None,
+        };
+        under.into_iter().flat_map(|under| under.requests.iter().map(|(request, _)| *request))
     }
 
     /// What is wrong with the store for good.
@@ -116,7 +141,12 @@ impl Leadership {
             }
             Event::Led(_) => {}
             Event::Deposed => self.leave(&mut effects),
-            Event::Asked(request, change) => self.asked(request, change, &mut effects),
+            Event::Asked(request, change) => {
+                self.asked(request, Wish::Objects(change), &mut effects);
+            }
+            Event::Filter(request, filter) => {
+                self.asked(request, Wish::Labels(filter), &mut effects);
+            }
             Event::Stored(operation, answer) if operation == self.operation => {
                 self.waited = 0;
                 // No other answer to this is listened to.
@@ -132,13 +162,13 @@ impl Leadership {
         effects
     }
 
-    fn asked(&mut self, request: RequestId, change: Change, effects: &mut Vec<Effect>) {
+    fn asked(&mut self, request: RequestId, wish: Wish, effects: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Idle | Phase::Broken(_)) {
             effects.push(Effect::Answer(request, Verdict::NotLeading));
         } else if self.waiting.len() >= self.limits.waiting {
             effects.push(Effect::Answer(request, Verdict::Busy));
         } else {
-            self.waiting.push_back((request, change));
+            self.waiting.push_back((request, wish));
         }
     }
 

@@ -13,7 +13,7 @@ use weft_state::{
     leadership::{Ask, Change, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict},
 };
 use weft_types::{
-    Fence, Identity, LabelSet, NamespacedName, NodeName, Object,
+    Fence, Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object,
     object::{Namespace, Pod},
 };
 
@@ -296,6 +296,49 @@ fn more_than_a_transaction_takes_goes_in_several_numbers_first() {
     let proposal = world.proposal();
     world.order(&proposal);
     assert_eq!(world.answers(), [(1, Verdict::Done)]);
+}
+
+#[test]
+fn another_filter_of_labels_has_its_numbers_in_the_store_first_and_a_command_of_its_own() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let filter: LabelFilter = "!app".parse().unwrap();
+    // It waits its turn, and what is wanted after it does not go before it.
+    world.step(Event::Filter(2, filter.clone()));
+    world.step(Event::Asked(3, put(&[pod("b", "db")])));
+    assert_eq!(world.leader.under_way().collect::<Vec<_>>(), [1]);
+    let (operation, _) = world.ask();
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    world.state.apply(&proposal.2);
+    world.step(Event::Ordered(proposal.0));
+    let effects = std::mem::take(&mut world.effects);
+    let [Effect::Answer(1, Verdict::Done), Effect::Store(operation, Ask::Write(_, batch))] =
+        effects.as_slice()
+    else {
+        panic!("{effects:?}")
+    };
+    let numbers: Vec<u32> = batch.identities.iter().map(|(number, _)| number.0).collect();
+    assert_eq!((numbers, batch.put.len()), (vec![257], 0), "the set without the label");
+    assert_eq!(world.leader.under_way().collect::<Vec<_>>(), [2]);
+    world.step(Event::Stored(*operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    assert!(matches!(&proposal.2, CommandV1::FilterLabels { .. }));
+    world.state.apply(&proposal.2);
+    assert_eq!(world.state.labels(), &filter);
+    world.step(Event::Ordered(proposal.0));
+    let effects = std::mem::take(&mut world.effects);
+    assert_eq!(effects[0], Effect::Answer(2, Verdict::Done));
+    let Effect::Store(operation, Ask::Write(_, batch)) = &effects[1] else { panic!("{effects:?}") };
+    assert_eq!((batch.identities.len(), batch.put.len()), (0, 1), "it has that set's number");
+    world.step(Event::Stored(*operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    world.order(&proposal);
+    assert_eq!(world.answers(), [(3, Verdict::Done)]);
+    // The same again is so already.
+    world.step(Event::Filter(4, filter));
+    assert_eq!(world.answers(), [(4, Verdict::Done)]);
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use crate::{
     MemberDisk, StoreError, failed,
-    table::{begin_read, begin_write, body, commit, decode, encode, get, open, put, versioned},
+    table::{File, body, decode, encode, get, put, versioned},
     unreadable,
 };
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
-use std::path::{Path, PathBuf};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use std::path::Path;
 use weft_raft::{
     Disk, Entry, Group, Index, MemberId, Saved, SavedSnapshot, Term, Truncate, Vote, Write,
 };
@@ -21,58 +21,31 @@ const OWNER: &str = "owner";
 
 /// A redb file; a transaction that returned is on the disk.
 #[derive(Debug)]
-pub struct FileDisk {
-    path: PathBuf,
-    /// None after an error: redb takes nothing more then, until the file is opened anew.
-    database: Option<Database>,
-}
+pub struct FileDisk(File);
 
 impl FileDisk {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_owned(), database: Some(opened(path)?) })
+        let file = File::open(path, "open the member's log", |write| {
+            write.open_table(MEMBER)?;
+            write.open_table(ENTRIES).map(drop)
+        });
+        Ok(Self(file?))
     }
-
-    fn database(&self, action: &'static str) -> Result<&Database, StoreError> {
-        self.database.as_ref().ok_or_else(|| failed(action, "the file was closed after an error"))
-    }
-
-    /// Runs a transaction, durable when this returns.
-    fn transact<T>(
-        &mut self,
-        action: &'static str,
-        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => opened(&self.path)?,
-        };
-        let write = begin_write(&database, action)?;
-        let done = work(&write)?;
-        commit(write, action)?;
-        self.database = Some(database);
-        Ok(done)
-    }
-}
-
-fn opened(path: &Path) -> Result<Database, StoreError> {
-    open(path, "open the member's log", |write| {
-        write.open_table(MEMBER)?;
-        write.open_table(ENTRIES).map(drop)
-    })
 }
 
 impl MemberDisk for FileDisk {
     fn owner(&self) -> Result<Option<(u16, MemberId)>, StoreError> {
         let action = "read whose the log is";
-        let read = begin_read(self.database(action)?, action)?;
-        let member = read.open_table(MEMBER).map_err(|e| failed(action, e))?;
-        get(&member, action, OWNER)
+        self.0.read(action, |read| {
+            let member = read.open_table(MEMBER).map_err(|e| failed(action, e))?;
+            get(&member, action, OWNER)
+        })
     }
 
     fn found(&mut self, owner: (u16, MemberId), saved: &Saved) -> Result<(), StoreError> {
         let action = "found the log";
-        self.transact(action, |transaction| {
+        self.0.write(action, |transaction| {
             take(transaction, action, &saved.as_write())?;
             let mut member = transaction.open_table(MEMBER).map_err(|e| failed(action, e))?;
             put(&mut member, action, OWNER, &encode(OWNER, &owner)?)
@@ -81,7 +54,7 @@ impl MemberDisk for FileDisk {
 
     fn begin_life(&mut self) -> Result<u64, StoreError> {
         let action = "begin another life of the member";
-        self.transact(action, |transaction| {
+        self.0.write(action, |transaction| {
             let mut member = transaction.open_table(MEMBER).map_err(|e| failed(action, e))?;
             let before: u64 = get(&member, action, LIFE)?.unwrap_or(0);
             put(&mut member, action, LIFE, &encode(LIFE, &(before + 1))?)?;
@@ -94,37 +67,40 @@ impl Disk for FileDisk {
     type Error = StoreError;
 
     fn recover(&self) -> Result<Option<Saved>, StoreError> {
-        let action = "read the member's log";
-        let read = begin_read(self.database(action)?, action)?;
-        let member = read.open_table(MEMBER).map_err(|e| failed(action, e))?;
-        let Some(vote) = get::<Vote>(&member, action, VOTE)? else { return Ok(None) };
-        let head: Option<(Index, Term, Group)> = get(&member, action, SNAPSHOT)?;
-        let (index, term, group) = head.unwrap_or_default();
-        let state = member.get(STATE).map_err(|e| failed(action, e))?;
-        let state = match &state {
-            Some(value) => body(STATE, value.value())?.into(),
-            None => [].into(),
-        };
-        let table = read.open_table(ENTRIES).map_err(|e| failed(action, e))?;
-        let mut entries: Vec<Entry> = Vec::new();
-        for record in table.iter().map_err(|e| failed(action, e))? {
-            let (at, value) = record.map_err(|e| failed(action, e))?;
-            let what = format!("log entry {}", at.value());
-            let entry: Entry = decode(&what, value.value())?;
-            if entry.index != at.value() {
-                return Err(unreadable(what, format!("it says that it is entry {}", entry.index)));
-            }
-            entries.push(entry);
-        }
-        Ok(Some(Saved { vote, snapshot: SavedSnapshot { index, term, group, state }, entries }))
+        self.0.read("read the member's log", saved)
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let action = "write the member's log";
-        self.transact(action, |transaction| {
+        self.0.write(action, |transaction| {
             writes.iter().try_for_each(|write| take(transaction, action, write))
         })
     }
+}
+
+fn saved(read: &ReadTransaction) -> Result<Option<Saved>, StoreError> {
+    let action = "read the member's log";
+    let member = read.open_table(MEMBER).map_err(|e| failed(action, e))?;
+    let Some(vote) = get::<Vote>(&member, action, VOTE)? else { return Ok(None) };
+    let head: Option<(Index, Term, Group)> = get(&member, action, SNAPSHOT)?;
+    let (index, term, group) = head.unwrap_or_default();
+    let state = member.get(STATE).map_err(|e| failed(action, e))?;
+    let state = match &state {
+        Some(value) => body(STATE, value.value())?.into(),
+        None => [].into(),
+    };
+    let table = read.open_table(ENTRIES).map_err(|e| failed(action, e))?;
+    let mut entries: Vec<Entry> = Vec::new();
+    for record in table.iter().map_err(|e| failed(action, e))? {
+        let (at, value) = record.map_err(|e| failed(action, e))?;
+        let what = format!("log entry {}", at.value());
+        let entry: Entry = decode(&what, value.value())?;
+        if entry.index != at.value() {
+            return Err(unreadable(what, format!("it says that it is entry {}", entry.index)));
+        }
+        entries.push(entry);
+    }
+    Ok(Some(Saved { vote, snapshot: SavedSnapshot { index, term, group, state }, entries }))
 }
 
 fn take(

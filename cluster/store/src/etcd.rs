@@ -227,35 +227,6 @@ impl Store for EtcdStore {
         }
         Ok(())
     }
-
-    fn holds(&self, batch: &Batch) -> Result<bool, StoreError> {
-        let mut wanted = Vec::new();
-        for pair in &batch.identities {
-            let name = identity_key(pair.0);
-            wanted.push((self.key(&name), Some(encode(&name, pair)?)));
-        }
-        for object in &batch.put {
-            let name = object_key(&object.key());
-            wanted.push((self.key(&name), Some(encode(&name, object)?)));
-        }
-        for key in &batch.remove {
-            wanted.push((self.key(&object_key(key)), None));
-        }
-        for some in wanted.chunks(MOST_OPERATIONS) {
-            let gets: Vec<TxnOp> =
-                some.iter().map(|(key, _)| TxnOp::get(key.clone(), None)).collect();
-            let answer = self.read("read back what was written", Txn::new().and_then(gets))?;
-            let found: Vec<KeyValue> = records(&answer).collect();
-            let there = some.iter().all(|(key, value)| {
-                let found = found.iter().find(|record| record.key() == key.as_bytes());
-                found.map(KeyValue::value) == value.as_deref()
-            });
-            if !there {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
 }
 
 fn fenced(action: &'static str, expected: Option<Fence>, found: Option<Fence>) -> StoreError {

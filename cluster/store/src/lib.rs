@@ -37,8 +37,6 @@ pub trait Store: Send {
     fn objects(&self) -> Result<Vec<Object>, StoreError>;
     /// Writes a batch, if the fence is still this one.
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError>;
-    /// Reads back whether a batch is there; for when [`StoreError::Ambiguous`] was the answer.
-    fn holds(&self, batch: &Batch) -> Result<bool, StoreError>;
 }
 
 /// What an operator needs of its own disk, beside its part of the log.
@@ -62,7 +60,7 @@ pub enum StoreError {
         /// What went wrong.
         problem: String,
     },
-    /// It failed, and the change is there or it is not: read back before anything else.
+    /// It failed, and the change is there, or it is not, or it will be: another fence, then a look, is before anything else.
     #[error("{action}: {problem}; whether it was done is not known")]
     Ambiguous {
         /// What was attempted.

@@ -93,11 +93,4 @@ impl Store for MemoryStore {
         self.objects.extend(batch.put.iter().map(|object| (object.key(), object.clone())));
         Ok(())
     }
-
-    fn holds(&self, batch: &Batch) -> Result<bool, StoreError> {
-        let mut identities = batch.identities.iter();
-        Ok(identities.all(|(number, labels)| self.identities.get(number) == Some(labels))
-            && batch.put.iter().all(|object| self.objects.get(&object.key()) == Some(object))
-            && !batch.remove.iter().any(|key| self.objects.contains_key(key)))
-    }
 }

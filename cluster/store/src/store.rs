@@ -5,9 +5,9 @@ use crate::{
     keys::{
         CLUSTER, FENCE, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key, object_key,
     },
-    table::{begin_read, begin_write, commit, decode, encode, get, open, put},
+    table::{File, decode, encode, get, put},
 };
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use weft_types::{Identity, LabelSet, Object};
@@ -16,15 +16,13 @@ const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("weft");
 
 /// A redb file; a transaction that returned is on the disk.
 #[derive(Debug)]
-pub struct FileStore {
-    database: Database,
-}
+pub struct FileStore(File);
 
 impl FileStore {
     /// Opens the file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = open(path, "open the store", |write| write.open_table(TABLE).map(drop))?;
-        Ok(Self { database })
+        let tables = |write: &WriteTransaction| write.open_table(TABLE).map(drop);
+        Ok(Self(File::open(path, "open the store", tables)?))
     }
 
     fn list<T: DeserializeOwned>(
@@ -32,27 +30,29 @@ impl FileStore {
         action: &'static str,
         prefix: &str,
     ) -> Result<Vec<(String, T)>, StoreError> {
-        let read = begin_read(&self.database, action)?;
-        let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
-        let mut all = Vec::new();
-        for record in table.range(prefix..).map_err(|e| failed(action, e))? {
-            let (key, value) = record.map_err(|e| failed(action, e))?;
-            if !key.value().starts_with(prefix) {
-                break;
+        self.0.read(action, |read| {
+            let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
+            let mut all = Vec::new();
+            for record in table.range(prefix..).map_err(|e| failed(action, e))? {
+                let (key, value) = record.map_err(|e| failed(action, e))?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                all.push((key.value().to_owned(), decode(key.value(), value.value())?));
             }
-            all.push((key.value().to_owned(), decode(key.value(), value.value())?));
-        }
-        Ok(all)
+            Ok(all)
+        })
     }
 }
 
 impl Store for FileStore {
     fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
         let action = "read the fence";
-        let read = begin_read(&self.database, action)?;
-        let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
-        let cluster: Option<String> = get(&table, action, CLUSTER)?;
-        Ok(cluster.zip(fence(&table, action)?))
+        self.0.read(action, |read| {
+            let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
+            let cluster: Option<String> = get(&table, action, CLUSTER)?;
+            Ok(cluster.zip(fence(&table, action)?))
+        })
     }
 
     fn raise(
@@ -62,14 +62,12 @@ impl Store for FileStore {
         after: Fence,
     ) -> Result<(), StoreError> {
         let action = "raise the fence";
-        let write = begin_write(&self.database, action)?;
-        {
+        self.0.write(action, |write| {
             let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
             compare(&table, action, before)?;
             put(&mut table, action, CLUSTER, &encode(CLUSTER, &cluster)?)?;
-            put(&mut table, action, FENCE, &encode_fence(after)?)?;
-        }
-        commit(write, action)
+            put(&mut table, action, FENCE, &encode_fence(after)?)
+        })
     }
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
@@ -84,8 +82,7 @@ impl Store for FileStore {
 
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
         let action = "write to the store";
-        let write = begin_write(&self.database, action)?;
-        {
+        self.0.write(action, |write| {
             let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
             compare(&table, action, Some(fence))?;
             for pair in &batch.identities {
@@ -103,30 +100,8 @@ impl Store for FileStore {
                 let key = object_key(&object.key());
                 put(&mut table, action, &key, &encode(&key, object)?)?;
             }
-        }
-        commit(write, action)
-    }
-
-    fn holds(&self, batch: &Batch) -> Result<bool, StoreError> {
-        let action = "read back what was written";
-        let read = begin_read(&self.database, action)?;
-        let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
-        for pair in &batch.identities {
-            if get(&table, action, &identity_key(pair.0))?.as_ref() != Some(pair) {
-                return Ok(false);
-            }
-        }
-        for object in &batch.put {
-            if get(&table, action, &object_key(&object.key()))?.as_ref() != Some(object) {
-                return Ok(false);
-            }
-        }
-        for key in &batch.remove {
-            if table.get(object_key(key).as_str()).map_err(|e| failed(action, e))?.is_some() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            Ok(())
+        })
     }
 }
 

@@ -5,21 +5,87 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableError, WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::path::Path;
+use std::{
+    cell::RefCell,
+    fmt,
+    path::{Path, PathBuf},
+};
 use weft_types::codec;
 
 /// Version byte before every value.
 const VERSION: u8 = 1;
 
-/// Opens the file, or makes an empty one; with these tables.
-pub(crate) fn open(
-    path: &Path,
+/// A file with tables. It is opened anew after an error: redb takes nothing more then.
+pub(crate) struct File {
+    path: PathBuf,
     action: &'static str,
-    tables: impl FnOnce(&WriteTransaction) -> Result<(), TableError>,
-) -> Result<Database, StoreError> {
+    tables: Tables,
+    database: RefCell<Option<Database>>,
+}
+
+/// What makes the tables of a file.
+type Tables = fn(&WriteTransaction) -> Result<(), TableError>;
+
+impl File {
+    /// Opens the file, or makes an empty one; with these tables.
+    pub(crate) fn open(
+        path: &Path,
+        action: &'static str,
+        tables: Tables,
+    ) -> Result<Self, StoreError> {
+        let database = RefCell::new(Some(opened(path, action, tables)?));
+        Ok(Self { path: path.to_owned(), action, tables, database })
+    }
+
+    /// Looks at one moment of it.
+    pub(crate) fn read<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| work(&database.begin_read().map_err(|error| failed(action, error))?))
+    }
+
+    /// Changes it, all or nothing; durable when this returns.
+    pub(crate) fn write<T>(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| {
+            let write = database.begin_write().map_err(|error| failed(action, error))?;
+            let done = work(&write)?;
+            commit(write, action)?;
+            Ok(done)
+        })
+    }
+
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => opened(&self.path, self.action, self.tables)?,
+        };
+        let done = work(&database);
+        if !matches!(done, Err(StoreError::Failed { .. } | StoreError::Ambiguous { .. })) {
+            self.database.replace(Some(database));
+        }
+        done
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn opened(path: &Path, action: &'static str, tables: Tables) -> Result<Database, StoreError> {
     let database = Database::create(path)
         .map_err(|error| failed(action, format!("{}: {error}", path.display())))?;
-    let write = begin_write(&database, action)?;
+    let write = database.begin_write().map_err(|error| failed(action, error))?;
     tables(&write).map_err(|error| failed(action, error))?;
     commit(write, action)?;
     Ok(database)
@@ -45,22 +111,8 @@ pub(crate) fn put(
     table.insert(key, value).map(drop).map_err(|error| failed(action, error))
 }
 
-pub(crate) fn begin_read(
-    database: &Database,
-    action: &'static str,
-) -> Result<ReadTransaction, StoreError> {
-    database.begin_read().map_err(|error| failed(action, error))
-}
-
-pub(crate) fn begin_write(
-    database: &Database,
-    action: &'static str,
-) -> Result<WriteTransaction, StoreError> {
-    database.begin_write().map_err(|error| failed(action, error))
-}
-
 /// From here on a failure leaves open whether it was done.
-pub(crate) fn commit(write: WriteTransaction, action: &'static str) -> Result<(), StoreError> {
+fn commit(write: WriteTransaction, action: &'static str) -> Result<(), StoreError> {
     let ambiguous =
         |error: redb::CommitError| StoreError::Ambiguous { action, problem: error.to_string() };
     write.commit().map_err(ambiguous)

@@ -6,7 +6,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::{error::Error, path::Path, sync::Arc};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use weft_types::NodeName;
 use x509_parser::{
@@ -18,6 +18,9 @@ use x509_parser::{
 pub const OPERATOR_NAME: &str = "operator.weft";
 /// What follows a node's name in its agent's certificate.
 pub const NODE_SUFFIX: &str = ".node.weft";
+
+/// What follows a member's number in its operator's certificate: with it one may be a peer of the operators' group.
+pub const MEMBER_SUFFIX: &str = ".member.weft";
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,9 @@ pub enum TlsError {
     /// The peer's certificate names no node.
     #[error("the peer's certificate names no node (a DNS name ending in {NODE_SUFFIX})")]
     NoNode,
+    /// The peer's certificate names no member of a group.
+    #[error("the peer's certificate names no member (a DNS name as 1{MEMBER_SUFFIX})")]
+    NoMember,
 }
 
 /// What is wrong with whose certificate, when that is why a session failed.
@@ -116,32 +122,53 @@ pub async fn connect(
     address: std::net::SocketAddr,
     connector: &TlsConnector,
 ) -> Result<client::TlsStream<TcpStream>, TlsError> {
+    connect_to(address, OPERATOR_NAME, connector).await
+}
+
+/// Connects to a member of the operators' group: to this one, or not at all.
+pub async fn connect_to_member(
+    address: &str,
+    member: u64,
+    connector: &TlsConnector,
+) -> Result<client::TlsStream<TcpStream>, TlsError> {
+    connect_to(address, &format!("{member}{MEMBER_SUFFIX}"), connector).await
+}
+
+async fn connect_to(
+    address: impl ToSocketAddrs,
+    name: &str,
+    connector: &TlsConnector,
+) -> Result<client::TlsStream<TcpStream>, TlsError> {
     let stream = TcpStream::connect(address).await.map_err(TlsError::Connect)?;
     stream.set_nodelay(true)?;
-    let name = ServerName::try_from(OPERATOR_NAME).map_err(std::io::Error::other)?;
+    let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
     Ok(connector.connect(name, stream).await?)
 }
 
 /// The node that an accepted session may speak for.
 pub fn node_of(stream: &server::TlsStream<TcpStream>) -> Result<NodeName, TlsError> {
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .ok_or(TlsError::NoNode)?;
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| TlsError::NoNode)?;
-    let names = parsed.subject_alternative_name().ok().flatten().ok_or(TlsError::NoNode)?;
-    names
-        .value
-        .general_names
-        .iter()
-        .find_map(|name| match name {
-            GeneralName::DNSName(name) => name.strip_suffix(NODE_SUFFIX),
-            _ => None,
-        })
-        .map(|name| NodeName(name.to_owned()))
-        .ok_or(TlsError::NoNode)
+    let name = certified(stream, |name| name.strip_suffix(NODE_SUFFIX).map(str::to_owned));
+    name.map(NodeName).ok_or(TlsError::NoNode)
+}
+
+/// The member of the operators' group that an accepted connection is of.
+pub fn member_of(stream: &server::TlsStream<TcpStream>) -> Result<u64, TlsError> {
+    let number = |name: &str| name.strip_suffix(MEMBER_SUFFIX)?.parse().ok();
+    certified(stream, number).ok_or(TlsError::NoMember)
+}
+
+/// The first of the DNS names in the peer's certificate that is something.
+fn certified<T>(
+    stream: &server::TlsStream<TcpStream>,
+    read: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok().flatten()?;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) => read(name),
+        _ => None,
+    })
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

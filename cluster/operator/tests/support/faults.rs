@@ -41,6 +41,11 @@ impl Faults {
         *self.plan.lock().unwrap() = Some((call, after, fault));
     }
 
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        *self.plan.lock().unwrap() = None;
+    }
+
     pub async fn operator(&self, config: &Config) -> anyhow::Result<Operator> {
         // A real etcd fails by itself.
         if !config.etcd.is_empty() {
@@ -125,10 +130,6 @@ impl<T: Store> Store for Faulty<T> {
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
         let inner = &mut self.inner;
         self.faults.run(Call::StoreWrite, || inner.write(fence, batch))
-    }
-
-    fn holds(&self, batch: &Batch) -> Result<bool, StoreError> {
-        self.inner.holds(batch)
     }
 }
 

@@ -25,7 +25,7 @@ use weft_api::{
     operator::{Answer, Request, Waited},
     transport::{CallError, Client, Options},
 };
-use weft_operator::config::Config;
+use weft_operator::{config::Config, operator::Operator};
 use weft_types::{
     Delta, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy, Revision, Selector,
     delta::DeltaKey,
@@ -64,12 +64,19 @@ impl Authority {
 
     /// (CA, certificate, key) of whoever has this DNS name.
     pub fn issue(&self, name: &str) -> (PathBuf, PathBuf, PathBuf) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.issue_also(name, &[])
+    }
+
+    /// The same of whoever has other names too.
+    pub fn issue_also(&self, name: &str, also: &[&str]) -> (PathBuf, PathBuf, PathBuf) {
+        let names = [&[name], also].concat().into_iter().map(str::to_owned);
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let at = |kind: &str| self.dir.join(format!("{name}.{kind}"));
+        let file = also.first().unwrap_or(&name);
+        let at = |kind: &str| self.dir.join(format!("{file}.{kind}"));
         std::fs::write(at("pem"), certificate.pem()).unwrap();
         std::fs::write(at("key"), key.serialize_pem()).unwrap();
         (self.dir.join("ca.pem"), at("pem"), at("key"))
@@ -87,6 +94,7 @@ pub struct Running {
     pub metrics: Option<SocketAddr>,
     pub socket: PathBuf,
     stop: Option<oneshot::Sender<()>>,
+    kill: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
 }
 
@@ -98,19 +106,35 @@ impl Running {
 
     /// The same over a store and a disk that fail as they are told.
     pub fn start_with(config: Config, faults: Faults) -> anyhow::Result<Self> {
+        Self::start_by(config, move |config| async move { faults.operator(&config).await })
+    }
+
+    /// The same, put together by somebody.
+    pub fn start_by<F>(
+        config: Config,
+        make: impl FnOnce(Config) -> F + Send + 'static,
+    ) -> anyhow::Result<Self>
+    where
+        F: Future<Output = anyhow::Result<Operator>>,
+    {
         let (stop, stopped) = oneshot::channel();
+        let (kill, killed) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let socket = config.admin_socket.clone();
         let thread = thread::spawn(move || {
             actix::System::new().block_on(async move {
-                let operator = faults.operator(&config).await?;
+                let operator = make(config).await?;
                 tell.send((operator.listens_at()?, operator.metrics_at())).unwrap();
-                operator.run(async move { drop(stopped.await) }).await
+                tokio::select! {
+                    ended = operator.run(async move { drop(stopped.await) }) => ended,
+                    Ok(()) = killed => Ok(()),
+                }
             })
         });
         match told.recv() {
             Ok((address, metrics)) => {
-                Ok(Self { address, metrics, socket, stop: Some(stop), thread: Some(thread) })
+                let (stop, kill, thread) = (Some(stop), Some(kill), Some(thread));
+                Ok(Self { address, metrics, socket, stop, kill, thread })
             }
             Err(_) => Err(thread.join().unwrap().unwrap_err()),
         }
@@ -155,6 +179,12 @@ impl Running {
         self.end().unwrap();
     }
 
+    /// Ends it without a word to its peers.
+    pub fn kill(mut self) {
+        self.kill.take().unwrap().send(()).unwrap();
+        self.end().unwrap();
+    }
+
     /// Why it ended, by itself.
     pub fn ended(mut self) -> String {
         let ended = self.thread.take().unwrap().join().unwrap();
@@ -183,8 +213,13 @@ pub fn get(address: SocketAddr, path: &str) -> String {
 }
 
 pub fn ask(socket: &Path, request: Request) -> Result<Answer, Failure> {
+    ask_within(socket, request, PATIENCE)
+}
+
+/// The same of someone who does not wait so long.
+pub fn ask_within(socket: &Path, request: Request, time: Duration) -> Result<Answer, Failure> {
     let mut client = Client::connect(socket, PATIENCE).unwrap();
-    client.call(request, Options::within(PATIENCE)).map_err(|error| match error {
+    client.call(request, Options::within(time)).map_err(|error| match error {
         CallError::Failed(failure) => failure,
         other => panic!("{other}"),
     })
@@ -232,6 +267,7 @@ impl World {
             cert,
             key,
             metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
+            peers: weft_process::config::defaults(),
             labels: weft_process::config::defaults(),
             sessions: weft_process::config::defaults(),
             admission: weft_process::config::defaults(),

@@ -1,7 +1,7 @@
 //! What a leader is told, and what it wants done.
 
 use crate::CommandV1;
-use weft_types::{Batch, Fence, Identity, LabelSet, Object};
+use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object};
 
 /// What a request is answered by.
 pub type RequestId = u64;
@@ -47,6 +47,8 @@ pub enum Event {
     Deposed,
     /// Somebody wants a change.
     Asked(RequestId, Change),
+    /// Other labels of pods are to make identities.
+    Filter(RequestId, LabelFilter),
     /// The store answered.
     Stored(Operation, Result<Stored, Trouble>),
     /// A proposal is committed, and in the state.

@@ -1,0 +1,231 @@
+//! `weft cluster`: the operators' group, who is of it and who leads it.
+
+use crate::{
+    output::{self, Format, Outcome, note},
+    target::{Server, Target, ask},
+};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::time::Duration;
+use weft_api::operator::{Answer, Cluster, MemberChange, Request};
+
+/// What a change of the group may take: it is in most members' logs then.
+const WORK: Duration = Duration::from_secs(10);
+
+/// Subcommands of `weft cluster`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Every operator: what it is, how far its log is, what its store says; exit 1 when nobody leads or one does not answer.
+    ///
+    /// Example: weft cluster status -o json
+    Status(Arguments),
+    /// Who is of the operators' group.
+    #[command(subcommand)]
+    Member(Member),
+    /// Have another operator lead: before its machine is taken down, say.
+    ///
+    /// Example: weft cluster transfer --to 2
+    Transfer {
+        #[command(flatten)]
+        target: Target,
+        /// Its number; whoever's log is furthest when absent.
+        #[arg(long, value_name = "NUMBER")]
+        to: Option<u64>,
+    },
+}
+
+/// Subcommands of `weft cluster member`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Member {
+    /// The members, as the leader knows them.
+    ///
+    /// Example: weft cluster member list -o json
+    List(Arguments),
+    /// Add an operator, which gets the log and does not vote yet. Then start it with --member NUMBER --join.
+    ///
+    /// Example: weft cluster member add 4 10.0.0.4:4901
+    Add {
+        #[command(flatten)]
+        target: Target,
+        /// Its number, which no member ever had.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        number: u64,
+        /// Where its peers reach it (its --peer-address).
+        address: String,
+    },
+    /// Have a member vote that has the log by now.
+    ///
+    /// Example: weft cluster member promote 4
+    Promote(Numbered),
+    /// Take a member out, as one whose disk is lost.
+    ///
+    /// Example: weft cluster member remove 1
+    Remove(Numbered),
+}
+
+/// Whom a listing asks and for whom it is.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    /// For people or for programs.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// A member.
+#[derive(clap::Args)]
+pub(crate) struct Numbered {
+    #[command(flatten)]
+    target: Target,
+    /// Its number.
+    number: u64,
+}
+
+/// Runs one.
+pub(crate) fn run(command: Command) -> Result<Outcome> {
+    match command {
+        Command::Status(arguments) => status(&arguments),
+        Command::Member(Member::List(arguments)) => list(&arguments),
+        Command::Member(Member::Add { target, number: member, address }) => {
+            change(&target, MemberChange::Add { member, address })
+        }
+        Command::Member(Member::Promote(Numbered { target, number: member })) => {
+            change(&target, MemberChange::Promote { member })
+        }
+        Command::Member(Member::Remove(Numbered { target, number: member })) => {
+            change(&target, MemberChange::Remove { member })
+        }
+        Command::Transfer { target, to } => {
+            done(&leader(&target)?.0, Request::Transfer { to })?;
+            note!("another operator was asked to lead; `weft cluster status` shows when it does");
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// An operator in `weft cluster status`.
+#[derive(Serialize)]
+struct Row {
+    operator: String,
+    #[serde(flatten)]
+    cluster: Option<Cluster>,
+    problem: Option<String>,
+}
+
+fn status(arguments: &Arguments) -> Result<Outcome> {
+    let rows: Vec<Row> = arguments
+        .target
+        .operators()?
+        .iter()
+        .map(|server| {
+            let (cluster, problem) = match seen(server) {
+                Ok(cluster) => (Some(cluster), None),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            Row { operator: server.name.clone(), cluster, problem }
+        })
+        .collect();
+    let headings =
+        ["OPERATOR", "MEMBER", "ROLE", "TERM", "REVISION", "LAST", "COMMITTED", "AGENTS", "STORE"];
+    output::rows(arguments.output, headings, &rows, cells)?;
+    let all_answer = rows.iter().all(|row| row.cluster.is_some());
+    let led = rows.iter().any(|row| row.cluster.as_ref().is_some_and(|cluster| cluster.serving));
+    Ok(if all_answer && led { Outcome::Done } else { Outcome::No })
+}
+
+fn cells(row: &Row) -> [String; 9] {
+    let Some(seen) = &row.cluster else {
+        let problem = row.problem.clone().unwrap_or_default();
+        let mut cells = [const { String::new() }; 9];
+        [cells[0], cells[2], cells[8]] = [row.operator.clone(), "away".to_owned(), problem];
+        return cells;
+    };
+    [
+        row.operator.clone(),
+        seen.member.to_string(),
+        seen.role.clone(),
+        seen.term.to_string(),
+        seen.revision.to_string(),
+        seen.last.to_string(),
+        seen.committed.to_string(),
+        seen.agents.to_string(),
+        match (&seen.store_problem, seen.serving) {
+            (Some(problem), _) => problem.clone(),
+            (None, true) => "ok".to_owned(),
+            (None, false) => String::new(),
+        },
+    ]
+}
+
+/// A member in `weft cluster member list`.
+#[derive(Serialize)]
+struct MemberRow {
+    member: u64,
+    address: String,
+    role: &'static str,
+    leads: bool,
+    /// Entries that it is not known to have.
+    lag: Option<u64>,
+}
+
+fn list(arguments: &Arguments) -> Result<Outcome> {
+    let (_, seen) = leader(&arguments.target)?;
+    let rows: Vec<MemberRow> = seen
+        .members
+        .iter()
+        .map(|member| MemberRow {
+            member: member.member,
+            address: member.address.clone(),
+            role: if member.voter { "voter" } else { "learner" },
+            leads: seen.leader == Some(member.member),
+            lag: member.matched.map(|matched| seen.last.saturating_sub(matched)),
+        })
+        .collect();
+    output::rows(arguments.output, ["MEMBER", "ADDRESS", "ROLE", "LEADS", "LAG"], &rows, |row| {
+        [
+            row.member.to_string(),
+            row.address.clone(),
+            row.role.to_owned(),
+            if row.leads { "yes" } else { "" }.to_owned(),
+            row.lag.map(|lag| lag.to_string()).unwrap_or_default(),
+        ]
+    })
+}
+
+fn change(target: &Target, change: MemberChange) -> Result<Outcome> {
+    done(&leader(target)?.0, Request::Member(change))?;
+    Ok(Outcome::Done)
+}
+
+fn done(leader: &Server, request: Request) -> Result<()> {
+    match ask(leader, request, WORK).with_context(|| format!("ask {}", leader.name))? {
+        Answer::Done => Ok(()),
+        other => bail!("{} answered {other:?}; is it of another version?", leader.name),
+    }
+}
+
+/// How one operator sees the group.
+fn seen(server: &Server) -> Result<Cluster> {
+    match ask(server, Request::Cluster, Duration::ZERO)? {
+        Answer::Cluster(cluster) => Ok(cluster),
+        other => bail!("{} answered {other:?}; is it of another version?", server.name),
+    }
+}
+
+fn leader(target: &Target) -> Result<(Server, Cluster)> {
+    leader_among(target.operators()?)
+}
+
+/// Who of these leads, and how it sees the group.
+pub(crate) fn leader_among(servers: Vec<Server>) -> Result<(Server, Cluster)> {
+    let mut problems = Vec::new();
+    for server in servers {
+        match seen(&server) {
+            Ok(cluster) if cluster.role == "leader" => return Ok((server, cluster)),
+            Ok(cluster) => problems.push(format!("{} is {}", server.name, cluster.role)),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    bail!("find the operator that leads: {}", problems.join("; "))
+}

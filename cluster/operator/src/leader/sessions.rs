@@ -1,0 +1,174 @@
+//! Agents' sessions, as the leader serves them: who joins, what each is sent, what each says.
+
+use super::{Leader, Pending, Verdict};
+use crate::{
+    history::{Next, Snapshot},
+    messages::{Heard, Join, Joined, Pull, Pulled, Said},
+};
+use actix::prelude::{Handler, ResponseFuture};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use weft_api::{Failure, FailureKind};
+use weft_process::trace;
+use weft_state::{CommandV1, EntryV1};
+use weft_types::{Delta, Node, NodeName, Revision};
+
+impl Leader {
+    /// Queues what a node says. What would change nothing needs no entry, unless something that it said before is under way
+    /// that it may undo.
+    fn take_word(
+        &mut self,
+        node: NodeName,
+        entry: EntryV1,
+    ) -> oneshot::Receiver<Result<Revision, Failure>> {
+        let (verdict, told) = oneshot::channel();
+        if !self.under_way.contains_key(&node) && !self.state.would_change(&entry.command) {
+            drop(verdict.send(Ok(self.newest())));
+            return told;
+        }
+        *self.under_way.entry(node.clone()).or_default() += 1;
+        // Without room the verdict is dropped, which is an answer too.
+        if !self.propose(entry, None, Pending::Word(node.clone(), verdict)) {
+            self.word_ended(&node);
+        }
+        told
+    }
+
+    pub(super) fn answer_word(
+        &mut self,
+        node: &NodeName,
+        verdict: Verdict,
+        outcome: Result<Revision, Failure>,
+    ) {
+        self.word_ended(node);
+        // Whoever asked may be gone.
+        drop(verdict.send(outcome));
+    }
+
+    fn word_ended(&mut self, node: &NodeName) {
+        match self.under_way.get_mut(node) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = self.under_way.remove(node),
+        }
+    }
+
+    /// What a node said before it was registered, or before its prefixes changed, was not taken: its
+    /// session ends, so that its agent tells all of it again.
+    pub(super) fn ask_again(&mut self, deltas: &[Delta]) {
+        for delta in deltas {
+            if let Delta::NodeUpsert(Node { name, .. }) | Delta::NodeDelete(name) = delta {
+                self.progress.expel(name);
+                self.sessions.remove(name);
+                self.progress.nodes_changed();
+            }
+        }
+    }
+
+    /// The newest snapshot that can be gone on from; made when there is none.
+    fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        let usable = self.snapshot.take().filter(|s| s.revision >= self.history.floor());
+        let made = || Snapshot::new(self.newest(), self.state.snapshot()).map(Arc::new);
+        match usable.map_or_else(made, Ok) {
+            Ok(snapshot) => {
+                self.snapshot = Some(Arc::clone(&snapshot));
+                Some(snapshot)
+            }
+            Err(error) => {
+                tracing::error!("make a snapshot: {error}");
+                None
+            }
+        }
+    }
+}
+
+fn no_room() -> Failure {
+    let message = "change the cluster: too much waits for the log; try again".to_owned();
+    Failure { kind: FailureKind::TryAgain, message }
+}
+
+impl Handler<Join> for Leader {
+    type Result = Result<Joined, String>;
+
+    fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
+        let revision = self.newest();
+        let session = self.progress.join(&join.node, join.held, revision).map_err(|ahead| {
+            match self.group.borrow().group.members.len() {
+                0 | 1 => ahead.to_string(),
+                // Another member may have told it what is on its way to this one.
+                _ => {
+                    format!("this operator has revision {revision} so far, not yet {}", ahead.held)
+                }
+            }
+        })?;
+        tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
+        let (end, over) = oneshot::channel();
+        self.sessions.insert(join.node, end);
+        self.settle();
+        let cluster = self.state.cluster().to_owned();
+        Ok(Joined { session, cluster, revision, held: join.held, over })
+    }
+}
+
+impl Handler<Pull> for Leader {
+    type Result = Option<Pulled>;
+
+    fn handle(&mut self, pull: Pull, _: &mut Self::Context) -> Self::Result {
+        if !self.progress.is_current(&pull.node, pull.session) {
+            return None;
+        }
+        let next = match pull.sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
+            Next::Snapshot => return self.snapshot().map(Pulled::Snapshot),
+            next => next,
+        };
+        if let Next::Push(frame, revision) = &next {
+            let span = tracing::debug_span!("push", node = %pull.node, %revision);
+            let span = trace::adopt(span, self.history.cause(*revision));
+            span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
+        }
+        Some(Pulled::Next(next))
+    }
+}
+
+impl Handler<Heard> for Leader {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, heard: Heard, _: &mut Self::Context) -> Self::Result {
+        let Heard { node, session, said } = heard;
+        if !self.progress.is_current(&node, session) {
+            return Box::pin(async { Ok(()) });
+        }
+        let (command, trace) = match said {
+            Said::Holds(revision, trace) => {
+                let span = tracing::debug_span!("acknowledge", %node, %revision);
+                let span = trace::adopt(span, trace.or_else(|| self.history.cause(revision)));
+                span.in_scope(|| tracing::debug!("the node's kernel holds it"));
+                self.progress.acknowledge(&node, revision, self.newest());
+                self.settle();
+                return Box::pin(async { Ok(()) });
+            }
+            Said::Behind(revision, reason) => {
+                tracing::warn!(%node, %revision, reason, "the node's kernel does not take it");
+                self.progress.refuse(&node, revision, &reason);
+                return Box::pin(async { Ok(()) });
+            }
+            Said::Left => {
+                self.progress.leave(&node, session);
+                self.sessions.remove(&node);
+                self.count();
+                return Box::pin(async { Ok(()) });
+            }
+            Said::Plugged { pod, address, trace } => {
+                if !self.state.may_plug(&node, address) {
+                    tracing::warn!(%node, %pod, %address,
+                        "not taken: a node speaks only for addresses of its own prefixes");
+                    return Box::pin(async { Ok(()) });
+                }
+                (CommandV1::Plug(node.clone(), pod, address), trace)
+            }
+            Said::Unplugged(address, trace) => (CommandV1::Unplug(node.clone(), address), trace),
+            Said::Endpoints(addresses) => (CommandV1::EndpointsAre(node.clone(), addresses), None),
+        };
+        let told = self.take_word(node, EntryV1 { trace, command });
+        Box::pin(async { told.await.unwrap_or_else(|_| Err(no_room())).map(drop) })
+    }
+}

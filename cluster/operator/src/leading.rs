@@ -1,0 +1,264 @@
+//! What a leader wants of the store and of the log; and who asked for it.
+
+use crate::{
+    founding::FoundingError,
+    keeper::{Keeper, Question, Told},
+};
+use std::collections::BTreeMap;
+use tokio::sync::{oneshot, watch};
+use weft_api::{Failure, FailureKind};
+use weft_state::{
+    ClusterState, CommandV1,
+    leadership::{
+        Change, Effect, Event, Fault, Leadership, Limits, RequestId, Ticket, Trouble, Verdict,
+    },
+};
+use weft_store::StoreError;
+use weft_types::{LabelFilter, Revision, TraceContext};
+
+/// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, and half a second
+/// before one that failed is asked again. A store splits what is more than its own transactions take.
+const LIMITS: Limits = Limits { waiting: 16 << 10, transaction: 1024, patience: 300, pause: 5 };
+
+/// The leader's own request: to filter labels as it was told.
+const FILTER: RequestId = 0;
+
+/// What was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The revision that holds it.
+    pub revision: Revision,
+    /// Objects that were added, changed or removed.
+    pub changed: usize,
+}
+
+/// How far a leader is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Others lead, or the store was not heard yet.
+    Waiting,
+    /// It takes changes.
+    Serving,
+    /// It never will: the store is not this cluster's, or cannot be understood.
+    Broken(String),
+}
+
+/// What is to be put in order.
+#[derive(Debug)]
+pub struct Order {
+    /// What its end is told by.
+    pub ticket: Ticket,
+    /// The term in which it may be ordered.
+    pub term: u64,
+    /// The command.
+    pub command: CommandV1,
+    /// The call that it is part of.
+    pub cause: Option<TraceContext>,
+}
+
+/// Where the labels are that make identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filtering {
+    /// As in the state, which may differ.
+    Unknown,
+    /// Asked for.
+    Asked,
+    /// As they should be, or they cannot be.
+    Settled,
+}
+
+struct Asker {
+    changed: usize,
+    cause: Option<TraceContext>,
+    answer: oneshot::Sender<Result<Accepted, Failure>>,
+}
+
+/// The leader's part in the store, with its shell.
+pub struct Leading {
+    cluster: String,
+    leadership: Leadership,
+    keeper: Keeper,
+    labels: LabelFilter,
+    filtering: Filtering,
+    askers: BTreeMap<RequestId, Asker>,
+    last: RequestId,
+    /// What the store said last when it did not do what it was asked, until it does something.
+    trouble: Option<StoreError>,
+    standing: watch::Sender<Standing>,
+}
+
+impl Leading {
+    /// Of a cluster of a generation, in which these labels make identities; and how far it is.
+    pub fn new(
+        cluster: &str,
+        generation: u16,
+        labels: LabelFilter,
+        keeper: Keeper,
+    ) -> (Self, watch::Receiver<Standing>) {
+        let (standing, watched) = watch::channel(Standing::Waiting);
+        let leading = Self {
+            cluster: cluster.to_owned(),
+            leadership: Leadership::new(cluster, generation, LIMITS),
+            keeper,
+            labels,
+            filtering: Filtering::Unknown,
+            askers: BTreeMap::new(),
+            last: FILTER,
+            trouble: None,
+            standing,
+        };
+        (leading, watched)
+    }
+
+    /// Somebody wants a change: the event that says so, and where the answer comes.
+    pub fn ask(
+        &mut self,
+        state: &ClusterState,
+        change: Change,
+        cause: Option<TraceContext>,
+    ) -> (Event, oneshot::Receiver<Result<Accepted, Failure>>) {
+        let (put, remove) = state.effective(&change.put, &change.remove);
+        let (answer, answered) = oneshot::channel();
+        self.last += 1;
+        self.askers.insert(self.last, Asker { changed: put.len() + remove.len(), cause, answer });
+        (Event::Asked(self.last, change), answered)
+    }
+
+    /// The store's word, as an event.
+    pub fn hear(&mut self, told: Told) -> Event {
+        let answer = told.answer.map_err(|error| {
+            tracing::warn!("{error}");
+            let trouble = trouble(&error);
+            self.trouble = Some(error);
+            trouble
+        });
+        Event::Stored(told.operation, answer)
+    }
+
+    /// What the store said last when it did not do what it was asked.
+    pub fn trouble(&self) -> Option<&StoreError> {
+        self.trouble.as_ref()
+    }
+
+    /// Whether changes are taken.
+    pub fn is_serving(&self) -> bool {
+        *self.standing.borrow() == Standing::Serving
+    }
+
+    /// Goes on by an event; what is to be ordered. `newest` is the revision of `state`.
+    pub fn step(&mut self, state: &ClusterState, newest: Revision, event: Event) -> Vec<Order> {
+        if matches!(event, Event::Led(_) | Event::Deposed) {
+            self.filtering = Filtering::Unknown;
+        }
+        let mut orders = Vec::new();
+        self.carry_out(state, newest, event, &mut orders);
+        if self.leadership.is_serving() && self.filtering == Filtering::Unknown {
+            self.filtering = Filtering::Asked;
+            let event = Event::Filter(FILTER, self.labels.clone());
+            self.carry_out(state, newest, event, &mut orders);
+        }
+        let standing = match (self.broken(), self.filtering) {
+            (Some(why), _) => Standing::Broken(why),
+            (None, Filtering::Settled) if self.leadership.is_serving() => Standing::Serving,
+            (None, _) => Standing::Waiting,
+        };
+        self.standing.send_if_modified(|known| {
+            let modified = *known != standing;
+            *known = standing;
+            modified
+        });
+        orders
+    }
+
+    fn carry_out(
+        &mut self,
+        state: &ClusterState,
+        newest: Revision,
+        event: Event,
+        orders: &mut Vec<Order>,
+    ) {
+        for effect in self.leadership.step(state, event) {
+            match effect {
+                Effect::Store(operation, ask) => {
+                    self.keeper.ask(Question { operation, ask, cause: self.cause() });
+                }
+                Effect::Propose(ticket, term, command) => {
+                    orders.push(Order { ticket, term, command, cause: self.cause() });
+                }
+                Effect::Answer(FILTER, verdict) => self.filtered(verdict),
+                Effect::Answer(request, verdict) => self.answer(request, verdict, newest),
+            }
+        }
+    }
+
+    /// Why this store will never do.
+    fn broken(&self) -> Option<String> {
+        match (self.leadership.fault(), &self.trouble) {
+            (Some(fault), _) => Some(FoundingError::of(fault, &self.cluster).to_string()),
+            (None, Some(unreadable @ StoreError::Unreadable { .. })) => {
+                Some(unreadable.to_string())
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// Of what shares a transaction, the first cause that there is.
+    fn cause(&self) -> Option<TraceContext> {
+        self.leadership.under_way().find_map(|request| self.askers.get(&request)?.cause)
+    }
+
+    fn filtered(&mut self, verdict: Verdict) {
+        self.filtering = match verdict {
+            Verdict::Done => Filtering::Settled,
+            Verdict::Invalid(problem) => {
+                tracing::error!("filter labels anew: {problem}; they stay as they were");
+                Filtering::Settled
+            }
+            Verdict::NotLeading | Verdict::Busy => Filtering::Unknown,
+        };
+    }
+
+    fn answer(&mut self, request: RequestId, verdict: Verdict, revision: Revision) {
+        let Some(Asker { changed, answer, .. }) = self.askers.remove(&request) else { return };
+        let failed = |kind, message: String| Err(Failure { kind, message });
+        let again = |why: &str| {
+            failed(FailureKind::TryAgain, format!("change the cluster: {why}; try again"))
+        };
+        let outcome = match verdict {
+            Verdict::Done => {
+                self.trouble = None;
+                Ok(Accepted { revision, changed })
+            }
+            Verdict::Invalid(message) => failed(FailureKind::Invalid, message),
+            Verdict::NotLeading => match self.broken() {
+                Some(why) => failed(FailureKind::Internal, format!("change the cluster: {why}")),
+                None => again("another operator leads"),
+            },
+            Verdict::Busy => again("too much waits for the store"),
+        };
+        // Whoever asked may be gone.
+        drop(answer.send(outcome));
+    }
+}
+
+fn trouble(error: &StoreError) -> Trouble {
+    match error {
+        StoreError::Ambiguous { .. } => Trouble::Ambiguous,
+        StoreError::Fenced { .. } => Trouble::Fenced,
+        StoreError::Taken { .. } => Trouble::Taken,
+        StoreError::Failed { .. } | StoreError::Unreadable { .. } => Trouble::Failed,
+    }
+}
+
+impl FoundingError {
+    /// A store that turned out to be the wrong one.
+    fn of(fault: &Fault, cluster: &str) -> Self {
+        match fault {
+            Fault::OtherCluster(found) => {
+                Self::OtherCluster { asked: cluster.to_owned(), found: found.clone() }
+            }
+            Fault::Apart { store, log } => Self::Apart { log: *log, store: *store },
+            Fault::OldStore(number) => Self::OldStore { number: *number },
+        }
+    }
+}

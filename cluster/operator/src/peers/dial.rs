@@ -1,0 +1,111 @@
+//! The connection to one peer: made, greeted and made again, for what is to be said to it.
+
+use super::{PATIENCE, PeerError, Who, read, write};
+use crate::{member::Work, sequencer::Inbox};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_rustls::client::TlsStream;
+use weft_raft::{Answer, Envelope, Hello, MemberId, PEER_VERSION, encode};
+use weft_types::codec;
+use weft_wire::tls::connect_to_member;
+
+/// Before the second attempt; twice as long each time, up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(50);
+/// Shorter than an election takes.
+const LONGEST: Duration = Duration::from_millis(400);
+/// Bytes of an answer to a greeting.
+const ANSWER_MAX: usize = 4096;
+
+/// Says what comes to a peer, as long as anything can come.
+pub(super) async fn run(
+    who: Who,
+    member: MemberId,
+    address: String,
+    mut queue: mpsc::Receiver<Envelope>,
+    inbox: Inbox,
+) {
+    let (mut pause, mut told) = (FIRST, String::new());
+    loop {
+        let ended = match greet(&who, member, &address).await {
+            Ok(stream) => {
+                tracing::info!(%member, address, "connected to a peer");
+                (pause, told) = (FIRST, String::new());
+                // What waited for the connection is of a time that is over.
+                while queue.try_recv().is_ok() {}
+                speak(stream, &mut queue).await
+            }
+            Err(error) => Err(error),
+        };
+        let Err(why) = ended else { return };
+        let why = why.to_string();
+        if why != told {
+            tracing::warn!(%member, address, "not connected to a peer: {why}");
+            told = why;
+        }
+        inbox.offer(Work::Unreachable(member));
+        sleep(pause).await;
+        pause = (2 * pause).min(LONGEST);
+    }
+}
+
+async fn greet(
+    who: &Who,
+    member: MemberId,
+    address: &str,
+) -> Result<TlsStream<TcpStream>, PeerError> {
+    let greeted = async {
+        let mut stream = connect_to_member(address, member.0, &who.connector).await?;
+        let hello = Hello {
+            version: PEER_VERSION,
+            cluster: who.cluster.clone(),
+            generation: who.generation,
+            from: who.member,
+            to: member,
+            address: who.address.clone(),
+        };
+        let mut bytes = Vec::new();
+        codec::encode_into(&hello, &mut bytes).map_err(|e| PeerError::Greeting(e.0))?;
+        write(&mut stream, &bytes).await?;
+        stream.flush().await?;
+        let answer = read(&mut stream, ANSWER_MAX).await?;
+        match codec::decode(&answer).map_err(|e| PeerError::Greeting(e.0))? {
+            Answer::Welcome(PEER_VERSION) => Ok::<_, PeerError>(stream),
+            Answer::Welcome(version) => Err(weft_raft::Malformed::Version(version).into()),
+            Answer::Refused(why) => Err(PeerError::Refused(why)),
+        }
+    };
+    timeout(PATIENCE, greeted).await?
+}
+
+/// Says what comes; an error when the peer is not there any more, nothing when nobody can say more.
+async fn speak(
+    mut stream: TlsStream<TcpStream>,
+    queue: &mut mpsc::Receiver<Envelope>,
+) -> Result<(), PeerError> {
+    loop {
+        let mut nothing = [0];
+        let first = tokio::select! {
+            message = queue.recv() => message,
+            // It says nothing here, so what comes is its end.
+            ended = stream.read(&mut nothing) => {
+                ended?;
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+        };
+        let Some(first) = first else { return Ok(()) };
+        let said = async {
+            let mut next = Some(first);
+            while let Some(message) = next {
+                write(&mut stream, &encode(&message)?).await?;
+                next = queue.try_recv().ok();
+            }
+            Ok::<(), PeerError>(stream.flush().await?)
+        };
+        timeout(PATIENCE, said).await??;
+    }
+}

@@ -1,0 +1,334 @@
+//! Several operators as one group: real ones on loopback, with disks of their own and one store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+use support::{Authority, PATIENCE, Running, World, ask_within, block_on, node, pod};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use weft_api::{
+    Failure, FailureKind,
+    operator::{Answer, Cluster, MemberChange, Request},
+};
+use weft_operator::{config::Config, operator::Operator};
+use weft_raft::{Answer as PeerAnswer, Hello, MemberId};
+use weft_store::{Batch, Comparing, Fence, FileDisk, MemoryStore, Store, StoreError};
+use weft_types::{Identity, LabelSet, Object, Revision, codec};
+use weft_wire::tls;
+
+/// The store that all of them ask.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<MemoryStore>>);
+
+impl Store for Shared {
+    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+        self.0.lock().unwrap().founded()
+    }
+
+    fn raise(
+        &mut self,
+        cluster: &str,
+        before: Option<Fence>,
+        after: Fence,
+    ) -> Result<(), StoreError> {
+        self.0.lock().unwrap().raise(cluster, before, after)
+    }
+
+    fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
+        self.0.lock().unwrap().identities()
+    }
+
+    fn objects(&self) -> Result<Vec<Object>, StoreError> {
+        self.0.lock().unwrap().objects()
+    }
+
+    fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
+        self.0.lock().unwrap().write(fence, batch)
+    }
+}
+
+struct Group {
+    world: World,
+    store: Shared,
+    places: Vec<SocketAddr>,
+    running: BTreeMap<u64, Running>,
+}
+
+impl Group {
+    /// One operator, which founds the cluster; and places for as many.
+    fn founded(places: usize) -> Self {
+        // They are free again when all were found.
+        let listeners: Vec<TcpListener> =
+            (0..places).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let places = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        drop(listeners);
+        let store = Shared(Arc::new(Mutex::new(MemoryStore::new(Comparing::Always))));
+        let world = World::new();
+        let mut group = Self { world, store, places, running: BTreeMap::new() };
+        group.start(1);
+        group
+    }
+
+    fn place(&self, member: u64) -> SocketAddr {
+        self.places[usize::try_from(member).unwrap() - 1]
+    }
+
+    fn config(&self, member: u64) -> Config {
+        let name = format!("{member}.member.weft");
+        let (ca, cert, key) = self.world.authority.issue_also("operator.weft", &[&name]);
+        let mut config = Config { ca, cert, key, ..self.world.config() };
+        config.state_dir = self.world.dir.path().join(format!("state-{member}"));
+        config.admin_socket = self.world.dir.path().join(format!("{member}.sock"));
+        config.peers.member = member;
+        config.peers.peer_listen = Some(self.place(member));
+        config.peers.join = member != 1;
+        config
+    }
+
+    fn start(&mut self, member: u64) {
+        let (config, store) = (self.config(member), self.store.clone());
+        let running = Running::start_by(config, move |config| async move {
+            std::fs::create_dir_all(&config.state_dir)?;
+            let disk = FileDisk::open(&config.state_dir.join("raft.redb"))?;
+            Operator::over(&config, Box::new(store), Box::new(disk)).await
+        });
+        self.running.insert(member, running.unwrap());
+    }
+
+    fn stop(&mut self, member: u64) {
+        self.running.remove(&member).unwrap().stop();
+    }
+
+    /// How an operator sees the group.
+    fn seen_by(&self, member: u64) -> Cluster {
+        match self.running[&member].ask(Request::Cluster) {
+            Ok(Answer::Cluster(cluster)) => cluster,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whoever leads and takes changes.
+    fn leader(&self) -> u64 {
+        eventually(|| self.running.keys().copied().find(|member| self.seen_by(*member).serving))
+    }
+
+    fn change(&self, change: MemberChange) {
+        eventually(|| {
+            let leader = &self.running[&self.leader()];
+            match leader.ask(Request::Member(change.clone())) {
+                Ok(Answer::Done) => Some(()),
+                Err(failure) if failure.kind == FailureKind::TryAgain => None,
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+
+    /// Makes a new operator a member that votes.
+    fn join(&mut self, member: u64) {
+        self.change(MemberChange::Add { member, address: self.place(member).to_string() });
+        self.start(member);
+        self.change(MemberChange::Promote { member });
+    }
+
+    /// A change of the desired state, by whoever leads; its revision.
+    fn apply(&self, objects: &[Object]) -> Revision {
+        eventually(|| {
+            let leader = &self.running[&self.leader()];
+            match leader.ask(Request::Apply { objects: objects.to_vec() }) {
+                Ok(Answer::Accepted { revision, .. }) => Some(revision),
+                Err(failure) if failure.kind == FailureKind::TryAgain => None,
+                other => panic!("{other:?}"),
+            }
+        })
+    }
+
+    /// What an agent is told by each operator once it is at a revision.
+    fn agents_at(&self, revision: Revision) -> Vec<BTreeMap<u32, String>> {
+        let operators = self.running.values();
+        let told = |operator: &Running| {
+            eventually(|| (operator.revision() >= revision).then_some(()));
+            block_on(async {
+                let mut agent = self.world.agent(operator.address, "node1", None).await;
+                agent.reach(revision).await;
+                agent.identities()
+            })
+        };
+        operators.map(told).collect()
+    }
+}
+
+fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < until, "not after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_group_of_three_survives_each_of_its_leaders() {
+    let mut group = Group::founded(3);
+    let mut objects = vec![node(1)];
+    group.apply(&objects);
+    group.join(2);
+    group.join(3);
+    let seen = group.seen_by(group.leader());
+    assert_eq!(seen.members.iter().filter(|member| member.voter).count(), 3);
+    for round in 0..3 {
+        let app = format!("app-{round}");
+        objects.push(pod(&app, &app, 1));
+        let revision = group.apply(&objects);
+        let told = group.agents_at(revision);
+        assert_eq!(told.len(), 3);
+        assert!(told.iter().all(|told| *told == told_of(&group)), "{told:?}");
+        let leader = group.leader();
+        // In order or not.
+        match round {
+            0 => group.stop(leader),
+            _ => group.running.remove(&leader).unwrap().kill(),
+        }
+        // Two go on, and who comes back follows.
+        objects.push(pod(&format!("{app}-late"), &format!("{app}-late"), 1));
+        let revision = group.apply(&objects);
+        assert_ne!(group.leader(), leader);
+        group.start(leader);
+        assert_eq!(group.agents_at(revision).len(), 3);
+    }
+    assert_eq!(told_of(&group).len(), 6);
+}
+
+/// The numbers that the store has.
+fn told_of(group: &Group) -> BTreeMap<u32, String> {
+    let all = group.store.identities().unwrap();
+    let numbers: BTreeMap<u32, String> =
+        all.iter().map(|(number, labels)| (number.0, labels.to_string())).collect();
+    let mut sets: Vec<&String> = numbers.values().collect();
+    sets.sort();
+    sets.dedup();
+    assert_eq!((sets.len(), numbers.len()), (all.len(), all.len()), "each set has one number");
+    numbers
+}
+
+#[test]
+fn who_does_not_lead_says_so_and_words_of_its_agents_reach_everybody() {
+    let mut group = Group::founded(2);
+    let revision = group.apply(&[node(1), node(2), pod("web-0", "web", 1)]);
+    group.join(2);
+    group.agents_at(revision);
+    let follower = &group.running[&2];
+    let refused = follower.ask(Request::Apply { objects: vec![node(3)] }).unwrap_err();
+    assert!(refused.message.contains("another operator leads"), "{refused}");
+    let refused = follower.ask(Request::Transfer { to: None }).unwrap_err();
+    assert!(refused.message.contains("member 1 does"), "{refused}");
+    block_on(async {
+        let mut agent = group.world.agent(follower.address, "node1", None).await;
+        agent.reach(revision).await;
+        agent.plug("web-0", [10, 244, 1, 7].into()).await;
+        let mut other = group.world.agent(group.running[&1].address, "node2", None).await;
+        other.reach(revision).await;
+        while other.endpoints().is_empty() {
+            other.reach(Revision(other.revision.0 + 1)).await;
+        }
+        assert_eq!(other.endpoints(), [std::net::Ipv4Addr::from([10, 244, 1, 7])]);
+    });
+    // Without the other nobody has a majority: nothing is accepted, what is known is served on.
+    group.stop(1);
+    let follower = &group.running[&2];
+    let objects = vec![pod("db-0", "db", 1)];
+    let refused: Failure =
+        ask_within(&follower.socket, Request::Apply { objects }, Duration::from_secs(3))
+            .unwrap_err();
+    assert_eq!(refused.kind, FailureKind::TryAgain, "{refused}");
+    assert_eq!(follower.ask(Request::Objects).map(|_| ()), Ok(()));
+    group.start(1);
+    group.apply(&[pod("db-0", "db", 1)]);
+}
+
+#[test]
+fn a_replica_that_lost_its_disk_comes_back_as_a_new_member_and_leadership_is_handed_over() {
+    let mut group = Group::founded(4);
+    // So much that the log was compacted: who joins is sent a snapshot.
+    for number in 0..100 {
+        group.apply(&[pod("web-0", &format!("{number:0>60000}"), 1)]);
+    }
+    let revision = group.apply(&[node(1)]);
+    group.join(2);
+    group.join(3);
+    let told = group.agents_at(revision);
+    assert!(told.iter().all(|told| told.len() == 100), "{:?}", told.iter().map(BTreeMap::len));
+    let leader = group.leader();
+    let to = if leader == 2 { 3 } else { 2 };
+    let refused = group.running[&leader].ask(Request::Transfer { to: Some(9) }).unwrap_err();
+    assert!(refused.message.contains("member 9 is none that votes"), "{refused}");
+    assert_eq!(group.running[&leader].ask(Request::Transfer { to: Some(to) }), Ok(Answer::Done));
+    eventually(|| (group.leader() == to).then_some(()));
+    // Its successor has another number.
+    group.stop(1);
+    std::fs::remove_dir_all(group.world.dir.path().join("state-1")).unwrap();
+    group.change(MemberChange::Remove { member: 1 });
+    group.join(4);
+    let revision = group.apply(&[node(2)]);
+    assert_eq!(group.agents_at(revision).len(), 3);
+    let members: Vec<u64> = group.seen_by(4).members.iter().map(|member| member.member).collect();
+    assert_eq!(members, [2, 3, 4]);
+}
+
+/// What a member answers to whoever has this certificate and says this; none when it ends the connection.
+fn greeted(group: &Group, identity: &tls::Identity, hello: &Hello) -> Option<PeerAnswer> {
+    let place = group.place(1).to_string();
+    block_on(async {
+        let connector = identity.connector().unwrap();
+        let mut stream = tls::connect_to_member(&place, 1, &connector).await.ok()?;
+        let mut bytes = Vec::new();
+        codec::encode_into(hello, &mut bytes).unwrap();
+        stream.write_u32(bytes.len().try_into().unwrap()).await.ok()?;
+        stream.write_all(&bytes).await.ok()?;
+        stream.flush().await.ok()?;
+        let length = stream.read_u32().await.ok()?;
+        let mut answer = vec![0; length.try_into().unwrap()];
+        stream.read_exact(&mut answer).await.ok()?;
+        Some(codec::decode(&answer).unwrap())
+    })
+}
+
+#[test]
+fn nobody_speaks_as_another_member() {
+    let group = Group::founded(1);
+    let hello = Hello {
+        version: 1,
+        cluster: "blue".to_owned(),
+        generation: 1,
+        from: MemberId(2),
+        to: MemberId(1),
+        address: String::new(),
+    };
+    let authority = &group.world.authority;
+    let member = authority.identity("2.member.weft");
+    assert_eq!(greeted(&group, &member, &hello), Some(PeerAnswer::Welcome(1)));
+    let other = Hello { from: MemberId(3), ..hello.clone() };
+    let Some(PeerAnswer::Refused(why)) = greeted(&group, &member, &other) else { panic!() };
+    assert!(why.contains("the certificate is member 2's"), "{why}");
+    let later = Hello { generation: 2, ..hello.clone() };
+    let Some(PeerAnswer::Refused(why)) = greeted(&group, &member, &later) else { panic!() };
+    assert!(why.contains("generation 1, not 2"), "{why}");
+    // An agent is no member, nor is anybody of another authority.
+    assert_eq!(greeted(&group, &authority.identity("node1.node.weft"), &hello), None);
+    let strangers = Authority::new(&group.world.dir.path().join("strangers"));
+    assert_eq!(greeted(&group, &strangers.identity("2.member.weft"), &hello), None);
+}
