@@ -1,5 +1,6 @@
 //! Clients: each owns some pods and wants one change of them at a time, until it is answered.
 
+use crate::time::Micros;
 use std::collections::BTreeMap;
 use weft_raft::MemberId;
 use weft_state::leadership::{Change, RequestId};
@@ -23,8 +24,8 @@ pub(crate) struct Habits {
     pods: usize,
     /// Pods that come with one change.
     at_once: u32,
-    /// Of the first client's changes one in so many relabels the namespace of all pods; 0 is none.
-    relabel_every: u32,
+    /// Milliseconds after which the first client relabels the namespace of all pods again; 0 is never.
+    relabel_every: u64,
 }
 
 impl Default for Habits {
@@ -40,8 +41,8 @@ pub(crate) struct Client {
     pub(crate) asks: MemberId,
     pods: BTreeMap<u32, Object>,
     next: u32,
-    /// Changes that it wanted so far.
-    wanted: u32,
+    /// When it last wanted other labels of the namespace.
+    relabelled: Micros,
     /// What it wants now, and by which request it asked for it.
     pub(crate) wants: Option<(RequestId, Change)>,
     first: bool,
@@ -49,12 +50,21 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(number: usize, asks: MemberId) -> Self {
-        Self { number, asks, pods: BTreeMap::new(), next: 0, wanted: 0, wants: None, first: true }
+        Self {
+            number,
+            asks,
+            pods: BTreeMap::new(),
+            next: 0,
+            relabelled: Micros(0),
+            wants: None,
+            first: true,
+        }
     }
 
     /// Something new to want: mostly a pod more, sometimes one less or relabelled.
     pub(crate) fn want(
         &mut self,
+        now: Micros,
         rng: &mut fastrand::Rng,
         nodes: &[NodeName],
         habits: Habits,
@@ -62,8 +72,10 @@ impl Client {
         if std::mem::take(&mut self.first) && self.number == 0 {
             return Change { put: foundation(nodes), remove: Vec::new() };
         }
-        self.wanted += 1;
-        if self.number == 0 && self.wanted.is_multiple_of(habits.relabel_every) {
+        let since = Micros(now.0.saturating_sub(self.relabelled.0));
+        let every = Micros::millis(habits.relabel_every);
+        if self.number == 0 && every > Micros(0) && since >= every {
+            self.relabelled = now;
             let team = BTreeMap::from([("team".to_owned(), format!("team-{}", rng.u16(..)))]);
             return Change { put: vec![namespace(team)], remove: Vec::new() };
         }

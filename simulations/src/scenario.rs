@@ -222,9 +222,11 @@ impl Scenario {
         full
     }
 
-    /// The same with so many agents.
+    /// The same with so many agents, which move as often as those of the file.
     pub fn with_agents(mut self, agents: usize) -> Self {
-        self.agents = agents.max(1);
+        let (agents, before) = (agents.max(1), self.agents.max(1));
+        self.minimum.moves = self.minimum.moves.saturating_mul(agents as u64) / before as u64;
+        self.agents = agents;
         self
     }
 

@@ -17,7 +17,7 @@ impl World {
                 if self.answered.is_empty() {
                     self.last_answer = now;
                 }
-                who.want(&mut self.rng, &self.nodes, self.scenario.habits)
+                who.want(now, &mut self.rng, &self.nodes, self.scenario.habits)
             }
         };
         who.wants = Some((next, change.clone()));
