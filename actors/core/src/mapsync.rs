@@ -108,10 +108,11 @@ mod tests {
         }
     }
 
-    /// How many comparisons it takes to add so many rows, each behind one of those that are there.
+    /// How many comparisons it takes to add so many rows, each behind one of the last that are there: who merges goes past all.
     fn compared(held: u32, edits: u32) -> usize {
         let mut rows: BTreeMap<_, _> = (0..held).map(|n| (Counted(2 * n), n)).collect();
-        let edits: BTreeMap<_, _> = (0..edits).map(|n| (Counted(2 * n + 1), Some(n))).collect();
+        let edits: BTreeMap<_, _> =
+            (0..edits).map(|n| (Counted(2 * (held - edits + n) + 1), Some(n))).collect();
         let (length, before) = (rows.len() + edits.len(), COMPARED.get());
         edit(&mut rows, edits);
         let after = COMPARED.get();
