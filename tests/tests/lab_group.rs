@@ -70,6 +70,14 @@ fn root_each_leader_of_three_operators_is_killed_and_changes_go_on() {
     assert_eq!(kept, before.len());
     assert!(before.iter().all(|(pair, allowed)| after[pair] == *allowed));
     assert_eq!(lab.status()["pods"].as_array().unwrap().len(), 9);
+    // Agents that are with different operators count all the same.
+    lab.does(&["agent", "kill", "--node", "node1"]);
+    lab.does(&["agent", "start", "--node", "node1"]);
+    let with: Vec<u64> =
+        cluster(&lab).0.iter().map(|row| row["agents"].as_u64().unwrap()).collect();
+    assert_eq!(with.iter().sum::<u64>(), 2, "{with:?}");
+    let waited = weft(&["policy", "wait", "--lab", &lab.name]);
+    assert!(waited.status.success(), "{waited:?}");
     // In order it is handed over at once.
     let moved = weft(&["cluster", "transfer", "--lab", &lab.name]);
     assert!(moved.status.success(), "{moved:?}");

@@ -2,12 +2,12 @@
 
 use crate::{
     output::{Outcome, say},
-    target::{Target, ask},
+    target::{Target, wait_at},
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::json;
 use std::time::Duration;
-use weft_api::operator::{Answer, NodeProgress, Request};
+use weft_api::operator::NodeProgress;
 use weft_types::Revision;
 
 /// What `weft policy wait` can be told.
@@ -28,16 +28,12 @@ pub(crate) struct Arguments {
 
 /// Exit 1 when a node does not hold the revision in time; it is named.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let timeout_ms = u64::try_from(arguments.timeout.as_millis())?;
-    let node = arguments.target.node().map(str::to_owned);
-    let everywhere = node.as_ref().map_or("every node".to_owned(), |node| format!("node {node}"));
-    let request = Request::Wait { revision: arguments.revision, timeout_ms, node };
-    let operator = arguments.target.operator()?;
-    let what = || format!("ask {} whether policies are enforced", operator.name);
-    let waited = match ask(&operator, request, arguments.timeout).with_context(what)? {
-        Answer::Waited(waited) => waited,
-        other => bail!("{}: it answered {other:?}", what()),
-    };
+    let node = arguments.target.node();
+    let everywhere = node.map_or("every node".to_owned(), |node| format!("node {node}"));
+    let operators = arguments.target.operators()?;
+    let names: Vec<&str> = operators.iter().map(|operator| operator.name.as_str()).collect();
+    let waited = wait_at(&operators, arguments.revision, node, arguments.timeout)
+        .with_context(|| format!("ask {} whether policies are enforced", names.join(", ")))?;
     if arguments.output.is_some() {
         let behind = waited.behind.iter().map(|node| {
             let held = node.acknowledged.map(|revision| revision.to_string());

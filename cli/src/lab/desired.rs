@@ -5,7 +5,7 @@ use crate::{
     commands::cluster,
     manifests,
     output::note,
-    target::{Server, ask, fullest},
+    target::{Server, ask, wait_at},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -24,7 +24,7 @@ use weft_types::{
 };
 
 /// One answer of a wait: short, so that Ctrl-C is heard.
-const SLICE_MS: u64 = 300;
+const SLICE: Duration = Duration::from_millis(300);
 /// A wait that takes longer says for what.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -136,11 +136,8 @@ pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
     let (mut begun, mut revision) = (Some(Instant::now()), newest(lab)?);
     let until = Instant::now() + PATIENCE;
     loop {
-        let request = Request::Wait { revision, timeout_ms: SLICE_MS, node: None };
-        let waited = match call(lab, request)? {
-            Answer::Waited(waited) => waited,
-            other => bail!("the operator answered wait with {other:?}"),
-        };
+        let waited = wait_at(&group::servers(lab), revision, None, SLICE)
+            .with_context(|| format!("ask the operators of lab {}", lab.name))?;
         if waited.enforced {
             return Ok(waited.revision);
         }
@@ -184,13 +181,12 @@ fn leader(lab: &Lab) -> Result<(Server, Cluster)> {
     leader.filter(|_| found).with_context(|| format!("no operator of lab {} leads", lab.name))
 }
 
-/// Asks the only operator; of several who leads, or for what agents hold the one that knows most of them.
+/// Asks the only operator; of several who leads.
 fn call(lab: &Lab, request: Request) -> Result<Answer> {
     let mut servers = group::servers(lab);
-    let server = match (servers.len(), &request) {
-        (0 | 1, _) => servers.pop().context("the lab has no operator")?,
-        (_, Request::Wait { .. }) => fullest(servers)?,
-        (_, _) => leader(lab)?.0,
+    let server = match servers.len() {
+        0 | 1 => servers.pop().context("the lab has no operator")?,
+        _ => leader(lab)?.0,
     };
     ask(&server, request, PATIENCE * 2)
         .with_context(|| format!("ask {} of lab {}", server.name, lab.name))
