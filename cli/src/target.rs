@@ -71,7 +71,10 @@ impl Server {
 
     /// An operator of a lab.
     pub(crate) fn operator(lab: &Lab, operator: &Operator) -> Self {
-        let start = format!("weft lab operator start --lab {}", lab.name);
+        let mut start = format!("weft lab operator start --lab {}", lab.name);
+        if lab.operators.len() > 1 {
+            start += &format!(" --operator {}", operator.name);
+        }
         let log = lab.dir().join(format!("{}.log", operator.file()));
         let own = Some(Own { process: operator.process, log, start });
         Self { socket: operator.admin_socket.clone(), name: operator.name.clone(), own }
@@ -138,7 +141,9 @@ impl Target {
             return Ok(vec![Server::here(dir.join("operator.sock"))]);
         }
         let lab = record::find(self.lab.as_deref())?;
-        Ok(group::servers(&lab))
+        let operators = group::servers(&lab);
+        ensure!(!operators.is_empty(), "find an operator of lab {}: it has none", lab.name);
+        Ok(operators)
     }
 
     /// The folder of this machine's sockets, when no lab is meant.
@@ -162,7 +167,7 @@ fn fullest(operators: Vec<Server>) -> Result<Server> {
     let several = operators.len() > 1;
     // Of equals the first.
     let fullest = operators.into_iter().rev().max_by_key(|s| several.then(|| agents(s)));
-    fullest.context("find an operator: the lab has none")
+    fullest.context("find an operator: there is none")
 }
 
 /// Waits until every node's kernel, or one node's, holds a revision, or the newest that there is. Each of several operators

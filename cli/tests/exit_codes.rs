@@ -62,8 +62,8 @@ const TABLE: &str = "
 0 no lab none            | lab down --name none
 2 lower-case             | lab up --name NO_SUCH_NAME
 2 1..=200                | lab up --nodes 0
-2 comes with several     | lab up --store etcd
-2 neither file nor etcd  | lab up --store redis
+2 a store that they share | lab up --operators 3
+2 possible values: file, etcd | lab up --store redis
 2 comes with fabrics     | lab up --routing vxlan
 2 lower-case             | lab up --store file --routing native --name NO_SUCH_NAME
 2 no level               | lab up --log-level ,=

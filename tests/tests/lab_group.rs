@@ -36,6 +36,11 @@ fn leader(lab: &Lab) -> String {
     }
 }
 
+/// Agents that operators know, all together.
+fn agents(lab: &Lab) -> u64 {
+    cluster(lab).0.iter().filter_map(|row| row["agents"].as_u64()).sum()
+}
+
 fn pod(number: u32, node: u32) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: late-{number}, namespace: extra, labels: {{late: \"{number}\"}}}}\n\
@@ -73,9 +78,11 @@ fn root_each_leader_of_three_operators_is_killed_and_changes_go_on() {
     // Agents that are with different operators count all the same.
     lab.does(&["agent", "kill", "--node", "node1"]);
     lab.does(&["agent", "start", "--node", "node1"]);
-    let with: Vec<u64> =
-        cluster(&lab).0.iter().map(|row| row["agents"].as_u64().unwrap()).collect();
-    assert_eq!(with.iter().sum::<u64>(), 2, "{with:?}");
+    let until = Instant::now() + PATIENCE;
+    while agents(&lab) != 2 {
+        assert!(Instant::now() < until, "{:?}", cluster(&lab));
+        thread::sleep(Duration::from_millis(50));
+    }
     let waited = weft(&["policy", "wait", "--lab", &lab.name]);
     assert!(waited.status.success(), "{waited:?}");
     // In order it is handed over at once.

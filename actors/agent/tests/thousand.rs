@@ -208,6 +208,9 @@ fn resident() -> u64 {
 }
 
 async fn live(maps: Arc<dyn Maps>, what: &str) {
+    /// What the process takes of memory is whose world is there: one at a time.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _alone = ALONE.lock().await;
     let world = world(maps);
     world.advance(1, true, cluster()).await;
     let (before, begun) = (resident(), Instant::now());
