@@ -45,6 +45,17 @@ pub enum Request {
     },
 }
 
+/// A place where peers reach an operator, HOST:PORT, as it was said; or what is wrong with it.
+pub fn peer_place(text: &str) -> Result<String, String> {
+    let port = |(host, port): (&str, &str)| {
+        (!host.is_empty()).then_some(port)?.parse().ok().filter(|port: &u16| *port > 0)
+    };
+    match text.rsplit_once(':').and_then(port) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("{text:?} is no HOST:PORT, as 10.0.0.4:4901")),
+    }
+}
+
 /// A change of the operators' group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -197,4 +208,19 @@ pub struct Status {
     pub endpoints: usize,
     /// Policies.
     pub policies: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_a_host_and_a_port() {
+        for good in ["10.0.0.4:4901", "operator-2.weft:1", "[fd00::1]:65535"] {
+            assert_eq!(peer_place(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "nonsense", ":4901", "10.0.0.4:", "10.0.0.4:0", "10.0.0.4:65536", "a:b"] {
+            assert!(peer_place(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
+        }
+    }
 }

@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use std::time::Duration;
-use weft_api::operator::{Answer, Cluster, MemberChange, Request};
+use std::{collections::BTreeSet, time::Duration};
+use weft_api::operator::{Answer, Cluster, MemberChange, Request, peer_place};
 
 /// What a change of the group may take: it is in most members' logs then.
 const WORK: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ const WORK: Duration = Duration::from_secs(10);
 /// Subcommands of `weft cluster`.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Every operator: what it is, how far its log is, what its store says; exit 1 when nobody leads or one does not answer.
+    /// Every operator: what it is, how far its log is, what its store says; exit 1 when nobody leads, one does not answer, or they are of several groups.
     ///
     /// Example: weft cluster status -o json
     Status(Arguments),
@@ -51,6 +51,7 @@ pub(crate) enum Member {
         #[arg(value_parser = clap::value_parser!(u64).range(1..))]
         number: u64,
         /// Where its peers reach it (its --peer-address).
+        #[arg(value_name = "HOST:PORT", value_parser = peer_place)]
         address: String,
     },
     /// Have a member vote that has the log by now.
@@ -130,8 +131,17 @@ fn status(arguments: &Arguments) -> Result<Outcome> {
         ["OPERATOR", "MEMBER", "ROLE", "TERM", "REVISION", "LAST", "COMMITTED", "AGENTS", "STORE"];
     output::rows(arguments.output, headings, &rows, cells)?;
     let all_answer = rows.iter().all(|row| row.cluster.is_some());
-    let led = rows.iter().any(|row| row.cluster.as_ref().is_some_and(|cluster| cluster.serving));
-    Ok(if all_answer && led { Outcome::Done } else { Outcome::No })
+    let seen: Vec<&Cluster> = rows.iter().filter_map(|row| row.cluster.as_ref()).collect();
+    let lives: BTreeSet<u16> = seen.iter().map(|seen| seen.revision.generation()).collect();
+    if lives.len() > 1 {
+        let lives: Vec<String> = lives.iter().map(u16::to_string).collect();
+        note!(
+            "operators are of several groups, those of generations {}: stop those of older ones, and start them as new members of the newest",
+            lives.join(", ")
+        );
+    }
+    let led = seen.iter().any(|seen| seen.serving);
+    Ok(if all_answer && led && lives.len() == 1 { Outcome::Done } else { Outcome::No })
 }
 
 fn cells(row: &Row) -> [String; 9] {

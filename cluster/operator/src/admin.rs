@@ -10,7 +10,7 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::{Instrument, Span, debug_span};
 use weft_api::{
     Call, Failure, FailureKind,
-    operator::{Answer, MemberChange, Request},
+    operator::{Answer, MemberChange, Request, peer_place},
 };
 use weft_process::trace;
 use weft_raft::{Change, MemberId};
@@ -93,7 +93,13 @@ impl Admin {
         patience: Option<Duration>,
     ) -> Result<Answer, Failure> {
         let change = match change {
-            MemberChange::Add { member, address } => Change::AddLearner(MemberId(member), address),
+            MemberChange::Add { member, address } => {
+                let place = peer_place(&address).map_err(|why| Failure {
+                    kind: FailureKind::Invalid,
+                    message: format!("add member {member}: {why}"),
+                })?;
+                Change::AddLearner(MemberId(member), place)
+            }
             MemberChange::Promote { member } => Change::Promote(MemberId(member)),
             MemberChange::Remove { member } => Change::Remove(MemberId(member)),
         };

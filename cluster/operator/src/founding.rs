@@ -94,6 +94,11 @@ pub enum FoundingError {
         /// The number.
         number: Identity,
     },
+    /// Its disk is lost, and others of its group may not be.
+    #[error(
+        "begin without raft.redb: operators of generation {0} led this cluster. While most of them live, take this one out of their group (weft cluster member remove NUMBER) and start it as a new member (weft cluster member add, then --member with a new number and --join); if none of them lives, --found-anew founds the cluster anew from the store"
+    )]
+    GroupMayLive(u16),
     /// There is no group to be a member of.
     #[error(
         "join the operators' group: the store holds no cluster yet. Start the operator that founds it first, or have this one ask the same store (--etcd)"
@@ -143,6 +148,9 @@ pub fn begin(
             fence
         }
         (None, None) if peers.join => return Err(FoundingError::NothingToJoin),
+        (Some(led), None) if led.term > FOUNDING && peers.may_have_others() => {
+            return Err(FoundingError::GroupMayLive(led.generation));
+        }
         (before, None) => found(store, &mut *disk, (cluster, peers), before)?,
     };
     recover(disk, (cluster, fence), peers.id(), metrics)

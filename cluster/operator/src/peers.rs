@@ -34,6 +34,10 @@ pub struct Config {
     /// Found no cluster: a group has this number for its next member (weft cluster member add), and will say the rest.
     #[arg(long)]
     pub join: bool,
+    /// Found the cluster anew from the store when this operator's disk is lost: only when no other operator of its group lives,
+    /// since this ends theirs. An operator without --peer-listen is alone, and does so by itself.
+    #[arg(long, conflicts_with = "join")]
+    pub found_anew: bool,
 }
 
 impl Config {
@@ -41,6 +45,11 @@ impl Config {
     pub fn address(&self) -> String {
         let listens = || self.peer_listen.map(|listen| listen.to_string());
         self.peer_address.clone().or_else(listens).unwrap_or_default()
+    }
+
+    /// Whether its group may have other members, which nobody said are gone.
+    pub fn may_have_others(&self) -> bool {
+        self.peer_listen.is_some() && !self.found_anew
     }
 
     /// Its number.

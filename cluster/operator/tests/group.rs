@@ -99,13 +99,17 @@ impl Group {
     }
 
     fn start(&mut self, member: u64) {
-        let (config, store) = (self.config(member), self.store.clone());
-        let running = Running::start_by(config, move |config| async move {
+        let running = self.try_start(self.config(member));
+        self.running.insert(member, running.unwrap());
+    }
+
+    fn try_start(&self, config: Config) -> anyhow::Result<Running> {
+        let store = self.store.clone();
+        Running::start_by(config, move |config| async move {
             std::fs::create_dir_all(&config.state_dir)?;
             let disk = FileDisk::open(&config.state_dir.join("raft.redb"))?;
             Operator::over(&config, Box::new(store), Box::new(disk)).await
-        });
-        self.running.insert(member, running.unwrap());
+        })
     }
 
     fn stop(&mut self, member: u64) {
@@ -287,6 +291,27 @@ fn a_replica_that_lost_its_disk_comes_back_as_a_new_member_and_leadership_is_han
     assert_eq!(group.agents_at(revision).len(), 3);
     let members: Vec<u64> = group.seen_by(4).members.iter().map(|member| member.member).collect();
     assert_eq!(members, [2, 3, 4]);
+}
+
+#[test]
+fn a_founder_that_lost_its_disk_founds_nothing_while_others_may_live() {
+    let mut group = Group::founded(2);
+    let revision = group.apply(&[node(1), pod("web-0", "web", 1)]);
+    group.join(2);
+    group.agents_at(revision);
+    group.stop(1);
+    let state = group.world.dir.path().join("state-1");
+    std::fs::remove_dir_all(&state).unwrap();
+    let mut config = group.config(1);
+    let why = group.try_start(config.clone()).err().unwrap().to_string();
+    assert!(why.contains("operators of generation 1 led this cluster"), "{why}");
+    assert_eq!(group.store.founded().unwrap().unwrap().1.generation, 1);
+    // Nobody else lives: then it does when it is told to.
+    group.stop(2);
+    config.peers.found_anew = true;
+    let running = group.try_start(config).unwrap();
+    group.running.insert(1, running);
+    assert_eq!(group.agents_at(Revision::new(2, 1))[0].len(), 1);
 }
 
 /// What a member answers to whoever has this certificate and says this; none when it ends the connection.
