@@ -130,18 +130,26 @@ fn status(arguments: &Arguments) -> Result<Outcome> {
     let headings =
         ["OPERATOR", "MEMBER", "ROLE", "TERM", "REVISION", "LAST", "COMMITTED", "AGENTS", "STORE"];
     output::rows(arguments.output, headings, &rows, cells)?;
-    let all_answer = rows.iter().all(|row| row.cluster.is_some());
     let seen: Vec<&Cluster> = rows.iter().filter_map(|row| row.cluster.as_ref()).collect();
-    let lives: BTreeSet<u16> = seen.iter().map(|seen| seen.revision.generation()).collect();
-    if lives.len() > 1 {
-        let lives: Vec<String> = lives.iter().map(u16::to_string).collect();
-        note!(
-            "operators are of several groups, those of generations {}: stop those of older ones, and start them as new members of the newest",
-            lives.join(", ")
-        );
+    let apart = apart(&seen);
+    if let Some(why) = &apart {
+        note!("{why}");
     }
     let led = seen.iter().any(|seen| seen.serving);
-    Ok(if all_answer && led && lives.len() == 1 { Outcome::Done } else { Outcome::No })
+    let well = seen.len() == rows.len() && led && apart.is_none();
+    Ok(if well { Outcome::Done } else { Outcome::No })
+}
+
+/// Why operators are not of one group, if so.
+fn apart(seen: &[&Cluster]) -> Option<String> {
+    let lives: BTreeSet<u16> = seen.iter().map(|seen| seen.revision.generation()).collect();
+    let numbers: Vec<String> = lives.iter().map(u16::to_string).collect();
+    (lives.len() > 1).then(|| {
+        format!(
+            "operators are of several groups, those of generations {}: stop those of older ones, and start them as new members of the newest",
+            numbers.join(", ")
+        )
+    })
 }
 
 fn cells(row: &Row) -> [String; 9] {
@@ -238,4 +246,35 @@ pub(crate) fn leader_among(servers: Vec<Server>) -> Result<(Server, Cluster)> {
         }
     }
     bail!("find the operator that leads: {}", problems.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_types::Revision;
+
+    fn of(generation: u16, index: u64) -> Cluster {
+        Cluster {
+            cluster: "blue".to_owned(),
+            member: index,
+            role: "leader".to_owned(),
+            leader: None,
+            term: 2,
+            revision: Revision::new(generation, index),
+            last: index,
+            committed: index,
+            serving: true,
+            store_problem: None,
+            agents: 0,
+            members: vec![],
+        }
+    }
+
+    #[test]
+    fn operators_of_two_foundings_are_told_apart_and_those_at_two_revisions_are_not() {
+        let (one, behind, other) = (of(1, 16), of(1, 12), of(2, 2));
+        assert_eq!(apart(&[&one, &behind]), None);
+        let why = apart(&[&one, &other]).unwrap_or_default();
+        assert!(why.contains("generations 1, 2"), "{why}");
+    }
 }
