@@ -35,7 +35,7 @@ pub struct Config {
     #[arg(long)]
     pub join: bool,
     /// Found the cluster anew from the store when this operator's disk is lost: only when no other operator of its group lives,
-    /// since this ends theirs. An operator without --peer-listen is alone, and does so by itself.
+    /// since this ends theirs. An operator that listens for no peers is alone, and does so by itself.
     #[arg(long, conflicts_with = "join")]
     pub found_anew: bool,
 }
