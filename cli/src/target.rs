@@ -8,21 +8,17 @@ use crate::lab::{
 use crate::output::{Usage, note};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 use weft_api::{
-    operator::{self, NodeProgress, Waited},
+    operator::{self, Waited},
     transport::{CallError, Client, Options, Request},
 };
 use weft_process::trace;
 use weft_types::Revision;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often several operators are looked at.
-const LOOK: Duration = Duration::from_millis(50);
 /// Where the sockets of a fabric that is no lab are.
 const RUN_DIR: &str = "/run/weft";
 
@@ -130,11 +126,6 @@ impl Target {
         self.node.as_deref()
     }
 
-    /// The operator to ask: of several the one that most agents are connected to, for it knows most of them.
-    pub(crate) fn operator(&self) -> Result<Server> {
-        fullest(self.operators()?)
-    }
-
     /// All operators that are known here.
     pub(crate) fn operators(&self) -> Result<Vec<Server>> {
         if let Some(dir) = self.this_machine()? {
@@ -158,95 +149,59 @@ impl Target {
     }
 }
 
-/// Of several operators the one that most agents are connected to.
-fn fullest(operators: Vec<Server>) -> Result<Server> {
-    let agents = |server: &Server| match ask(server, operator::Request::Cluster, Duration::ZERO) {
-        Ok(operator::Answer::Cluster(cluster)) => Some(cluster.agents),
-        Ok(_) | Err(_) => None,
-    };
-    let several = operators.len() > 1;
-    // Of equals the first.
-    let fullest = operators.into_iter().rev().max_by_key(|s| several.then(|| agents(s)));
-    fullest.context("find an operator: there is none")
+/// Asks the operators in turn until one answers, which it does for all of them. What is asked may depend on the time that is
+/// left of `work`, and be asked twice, when the first who was asked ended before it answered.
+pub(crate) fn ask_any(
+    operators: &[Server],
+    work: Duration,
+    request: impl Fn(Duration) -> operator::Request,
+) -> Result<operator::Answer> {
+    let until = Instant::now() + work;
+    let mut last = None;
+    for server in operators {
+        let left = until.saturating_duration_since(Instant::now());
+        match call(server, request(left), left) {
+            Err(error) if is_gone(&error) => last = Some(server.advised(error)),
+            answered => return answered.map_err(|error| server.advised(error)),
+        }
+    }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("find an operator: there is none")))
 }
 
-/// Waits until every node's kernel, or one node's, holds a revision, or the newest that there is. Each of several operators
-/// knows the words of its own agents alone: of a node the one counts that its agent is connected to.
+/// Whether there was nobody, or nobody any more.
+fn is_gone(error: &CallError) -> bool {
+    match error {
+        CallError::Unreachable { .. } => true,
+        CallError::Broken { source, .. } => source.kind() != std::io::ErrorKind::WouldBlock,
+        CallError::Failed(_) => false,
+    }
+}
+
+/// Waits until every node's kernel, or one node's, holds a revision, or the newest that there is.
 pub(crate) fn wait_at(
     operators: &[Server],
     revision: Option<Revision>,
     node: Option<&str>,
     timeout: Duration,
 ) -> Result<Waited> {
-    if let [only] = operators {
-        let timeout_ms = u64::try_from(timeout.as_millis())?;
-        let request =
-            operator::Request::Wait { revision, timeout_ms, node: node.map(str::to_owned) };
-        return match ask(only, request, timeout)? {
-            operator::Answer::Waited(waited) => Ok(waited),
-            other => bail!("{} answered {other:?}", only.name),
-        };
+    let answer = ask_any(operators, timeout, |left| {
+        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        operator::Request::Wait { revision, timeout_ms, node: node.map(str::to_owned) }
+    })?;
+    match answer {
+        operator::Answer::Waited(waited) => Ok(waited),
+        other => bail!("an operator answered {other:?}; is it of another version?"),
     }
-    let until = Instant::now() + timeout;
-    let mut awaited = revision;
-    loop {
-        let statuses = statuses(operators)?;
-        let newest = statuses.iter().map(|status| status.revision).max().unwrap_or_default();
-        let revision = *awaited.get_or_insert(newest);
-        let mut nodes = together(statuses);
-        if let Some(node) = node {
-            let known: Vec<&str> = nodes.keys().map(String::as_str).collect();
-            ensure!(
-                known.contains(&node),
-                "wait for node {node}: the cluster has {}",
-                known.join(", ")
-            );
-            nodes.retain(|name, _| name == node);
-        }
-        nodes.retain(|_, node| node.acknowledged.is_none_or(|held| held < revision));
-        let behind: Vec<NodeProgress> = nodes.into_values().collect();
-        if behind.is_empty() || Instant::now() >= until {
-            return Ok(Waited { revision, enforced: behind.is_empty(), behind });
-        }
-        thread::sleep(LOOK);
-    }
-}
-
-/// What the operators say that answer; it is an error when none does.
-fn statuses(operators: &[Server]) -> Result<Vec<operator::Status>> {
-    let (mut statuses, mut last) = (Vec::new(), None);
-    for server in operators {
-        match ask(server, operator::Request::Status, Duration::ZERO) {
-            Ok(operator::Answer::Status(status)) => statuses.push(status),
-            Ok(other) => last = Some(anyhow::anyhow!("{} answered {other:?}", server.name)),
-            Err(error) => last = Some(error),
-        }
-    }
-    match last {
-        Some(error) if statuses.is_empty() => Err(error),
-        _ => Ok(statuses),
-    }
-}
-
-/// Of each node what the operator says that its agent is connected to, or else what was heard last of it.
-fn together(statuses: Vec<operator::Status>) -> BTreeMap<String, NodeProgress> {
-    let mut nodes: BTreeMap<String, NodeProgress> = BTreeMap::new();
-    for node in statuses.into_iter().flat_map(|status| status.nodes) {
-        let weight = |node: &NodeProgress| (node.connected, node.acknowledged);
-        match nodes.get(&node.node) {
-            Some(known) if weight(known) >= weight(&node) => {}
-            _ => drop(nodes.insert(node.node.clone(), node)),
-        }
-    }
-    nodes
 }
 
 /// Asks one server; `work` is the time that the request itself may take.
 pub(crate) fn ask<R: Request>(server: &Server, request: R, work: Duration) -> Result<R::Answer> {
+    call(server, request, work).map_err(|error| server.advised(error))
+}
+
+fn call<R: Request>(server: &Server, request: R, work: Duration) -> Result<R::Answer, CallError> {
     let options = Options { traceparent: trace::current(), ..Options::within(PATIENCE + work) };
-    Client::connect(&server.socket, PATIENCE)
-        .and_then(|mut client| client.call(request, options))
-        .map_err(|error| server.advised(error))
+    Client::connect(&server.socket, PATIENCE)?.call(request, options)
 }
 
 /// Asks every agent that is meant and takes their answers together. One that cannot be reached is warned of;
@@ -275,34 +230,4 @@ pub(crate) fn ask_all<T>(
         note!("weft: warning: {failure:#}");
     }
     last.map_or(Ok(rows), Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_is_where_its_agent_is_connected() {
-        let node = |name: &str, connected, acknowledged: Option<u64>| NodeProgress {
-            node: name.to_owned(),
-            connected,
-            acknowledged: acknowledged.map(Revision),
-            problem: None,
-        };
-        let says = |nodes| operator::Status {
-            version: String::new(),
-            revision: Revision(9),
-            store: String::new(),
-            nodes,
-            identities: 0,
-            workloads: 0,
-            endpoints: 0,
-            policies: 0,
-        };
-        // Built anew, it holds nothing; what another operator heard of it before is void.
-        let first = says(vec![node("a", false, Some(9)), node("b", true, Some(8))]);
-        let second = says(vec![node("a", true, None), node("b", false, None)]);
-        let nodes: Vec<NodeProgress> = together(vec![first, second]).into_values().collect();
-        assert_eq!(nodes, [node("a", true, None), node("b", true, Some(8))]);
-    }
 }

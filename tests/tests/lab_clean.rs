@@ -147,6 +147,10 @@ fn root_a_crash_at_any_moment_leaves_what_down_removes() {
     }
     within(|| {
         let before = everything();
+        // Between its first folder and the next.
+        std::fs::create_dir("/run/weft").unwrap();
+        Lab::named("crash").does(&["down"]);
+        comes_to_be(&before, everything, "left by a crash before the labs' folder was made");
         for after in [0, 20, 60, 120, 200, 300, 420, 560, 720, 900] {
             let lab = Lab::named("crash");
             let mut up = begin(&lab);

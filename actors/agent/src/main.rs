@@ -156,8 +156,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let observer = observer.clone();
         let columns = Columns { policy, ipcache, endpoints, classes, observer };
         let (config, state_dir) = (config.uplink.clone(), config.state_dir.clone());
-        let setting =
-            uplink::Setting { node, config, identity, progress, plugged: told.clone(), state_dir };
+        let setting = uplink::Setting {
+            node,
+            config,
+            identity,
+            numbers: Arc::default(),
+            progress,
+            plugged: told.clone(),
+            state_dir,
+        };
         move |_| Uplink::new(setting.clone(), &columns)
     });
 

@@ -1,6 +1,9 @@
 //! The `Uplink` actor: what operators published, on its way to everyone; and the session that it comes by.
 
 mod disk;
+mod numbers;
+
+pub use numbers::SessionNumbers;
 
 use crate::{
     Refusal,
@@ -13,7 +16,14 @@ use crate::{
     published::{Advance, Published},
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, is_over, request},
 };
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
     sync::{mpsc, watch},
@@ -89,6 +99,8 @@ pub struct Setting {
     pub config: Config,
     /// Who this agent is.
     pub identity: Identity,
+    /// What its sessions are numbered by.
+    pub numbers: Arc<SessionNumbers>,
     /// Where progress is told.
     pub progress: Arc<watch::Sender<Progress>>,
     /// Who is plugged here, once that is known.
@@ -189,6 +201,7 @@ impl Uplink {
             ToAgent::Ping => self.answer(ToOperator::Pong),
             ToAgent::Refused { reason } => return Err(format!("refused: {reason}")),
             ToAgent::Welcome { .. } => return Err("a second welcome".to_owned()),
+            ToAgent::Stale { .. } => return Err("a welcome taken back".to_owned()),
         }
         Ok(())
     }
@@ -405,11 +418,17 @@ impl Serve<Held> for Uplink {
     }
 }
 
-/// Keeps a session with one of the operators for as long as the life lasts.
+/// Where a node begins, so that a cluster's agents spread over its operators.
+fn first(node: &NodeName, operators: usize) -> usize {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&node.0);
+    usize::try_from(hash % (operators.max(1) as u64)).unwrap_or_default()
+}
+
+/// Keeps a session with one of the operators for as long as the life lasts: with the next one when it is lost.
 async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
     let mut wait = BACK_OFF;
     let operators = &setting.config.operator;
-    for at in (0..operators.len()).cycle() {
+    for at in (0..operators.len()).cycle().skip(first(&setting.node, operators.len())) {
         let Some(operator) = operators.get(at).copied() else { return };
         let ended = session(&setting, &uplink, operator).await.err();
         let why = ended.map(|error| {
@@ -439,12 +458,17 @@ async fn session(
     let stream = stream.map_err(|_| anyhow::anyhow!("connect: no answer in {connecting:?}"))??;
     let (mut from, mut to) = split(stream);
     let held = uplink.ask(Held).await?;
-    send(&mut to, &ToOperator::Hello { node: setting.node.clone(), held }).await?;
+    let (node, number) = (setting.node.clone(), setting.numbers.next());
+    send(&mut to, &ToOperator::Hello { node, session: number, held }).await?;
     let welcome = timeout(silence, receive(&mut from)).await;
     let welcome = welcome.map_err(|_| anyhow::anyhow!("no welcome in {silence:?}"))??;
     let (cluster, newest) = match welcome {
         ToAgent::Welcome { cluster, revision } => (cluster, revision),
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
+        ToAgent::Stale { session } => {
+            setting.numbers.used(session);
+            anyhow::bail!("number {number} was used before; it is tried again with a higher one");
+        }
         other => anyhow::bail!("the first message was {other:?}"),
     };
     if setting.progress.borrow().cluster != cluster {

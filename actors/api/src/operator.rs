@@ -33,9 +33,13 @@ pub enum Request {
     Identities,
     /// Every object of the desired state.
     Objects,
-    /// The operators' group, as this operator sees it.
-    Cluster,
-    /// Change the operators' group; the leader alone does.
+    /// The operators' group, as this operator sees it, or another that it asks.
+    Cluster {
+        /// That member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<u64>,
+    },
+    /// Change the operators' group.
     Member(MemberChange),
     /// Have another voter lead: this one, or who is furthest.
     Transfer {
@@ -89,7 +93,7 @@ impl Request {
             Self::Status => "status",
             Self::Identities => "identities",
             Self::Objects => "objects",
-            Self::Cluster => "cluster",
+            Self::Cluster { .. } => "cluster",
             Self::Member(_) => "member",
             Self::Transfer { .. } => "transfer",
         }
@@ -145,8 +149,8 @@ pub struct Cluster {
     /// What the store said last when it did not do what it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_problem: Option<String>,
-    /// Agents that are connected to it.
-    pub agents: usize,
+    /// The nodes, and which operator their agents are connected to.
+    pub agents: Vec<NodeProgress>,
     /// The members.
     pub members: Vec<MemberRow>,
 }
@@ -162,6 +166,8 @@ pub struct MemberRow {
     pub voter: bool,
     /// The last entry that it is known to have; the leader alone knows.
     pub matched: Option<u64>,
+    /// Agents that are connected to it.
+    pub agents: usize,
 }
 
 /// How a wait ended.
@@ -182,6 +188,9 @@ pub struct NodeProgress {
     pub node: String,
     /// Whether its agent is connected.
     pub connected: bool,
+    /// The member that it is connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<u64>,
     /// The revision it acknowledged last; none when it never did.
     pub acknowledged: Option<Revision>,
     /// Why its kernel does not take a newer one, as its agent says.

@@ -159,6 +159,7 @@ fn operator_lines() {
             behind: vec![operator::NodeProgress {
                 node: "node-1".to_owned(),
                 connected: false,
+                operator: None,
                 acknowledged: None,
                 problem: Some("no room".to_owned()),
             }],
@@ -223,6 +224,7 @@ fn operator_answers() {
             nodes: vec![operator::NodeProgress {
                 node: "node-1".to_owned(),
                 connected: true,
+                operator: Some(2),
                 acknowledged: Some(Revision::new(0, 3)),
                 problem: None,
             }],
@@ -231,7 +233,7 @@ fn operator_answers() {
             endpoints: 3,
             policies: 4,
         }),
-        r#"{"status":{"version":"0.1.0","revision":3,"store":"file","nodes":[{"node":"node-1","connected":true,"acknowledged":3}],"identities":1,"workloads":2,"endpoints":3,"policies":4}}"#,
+        r#"{"status":{"version":"0.1.0","revision":3,"store":"file","nodes":[{"node":"node-1","connected":true,"operator":2,"acknowledged":3}],"identities":1,"workloads":2,"endpoints":3,"policies":4}}"#,
     );
 }
 

@@ -1,10 +1,10 @@
 //! `weft cluster`: the operators' group, who is of it and who leads it.
 
 use crate::{
-    output::{self, Format, Outcome, note},
-    target::{Server, Target, ask},
+    output::{self, Format, Outcome, note, say},
+    target::{Server, Target, ask, ask_any},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use std::{collections::BTreeSet, time::Duration};
 use weft_api::operator::{Answer, Cluster, MemberChange, Request, peer_place};
@@ -98,7 +98,7 @@ pub(crate) fn run(command: Command) -> Result<Outcome> {
             change(&target, MemberChange::Remove { member })
         }
         Command::Transfer { target, to } => {
-            done(&leader(&target)?.0, Request::Transfer { to })?;
+            done(&target, &Request::Transfer { to })?;
             note!("another operator was asked to lead; `weft cluster status` shows when it does");
             Ok(Outcome::Done)
         }
@@ -114,23 +114,41 @@ struct Row {
     problem: Option<String>,
 }
 
+impl Row {
+    fn new(operator: String, seen: Result<Cluster>) -> Self {
+        match seen {
+            Ok(cluster) => Self { operator, cluster: Some(cluster), problem: None },
+            Err(error) => Self { operator, cluster: None, problem: Some(format!("{error:#}")) },
+        }
+    }
+}
+
 fn status(arguments: &Arguments) -> Result<Outcome> {
-    let rows: Vec<Row> = arguments
-        .target
-        .operators()?
-        .iter()
-        .map(|server| {
-            let (cluster, problem) = match seen(server) {
-                Ok(cluster) => (Some(cluster), None),
-                Err(error) => (None, Some(format!("{error:#}"))),
-            };
-            Row { operator: server.name.clone(), cluster, problem }
-        })
-        .collect();
-    let headings =
-        ["OPERATOR", "MEMBER", "ROLE", "TERM", "REVISION", "LAST", "COMMITTED", "AGENTS", "STORE"];
-    output::rows(arguments.output, headings, &rows, cells)?;
+    let servers = arguments.target.operators()?;
+    let rows = servers.iter().map(|server| Row::new(server.name.clone(), seen(server, None)));
+    let mut rows: Vec<Row> = rows.collect();
+    rows.extend(elsewhere(&servers, &rows));
     let seen: Vec<&Cluster> = rows.iter().filter_map(|row| row.cluster.as_ref()).collect();
+    let leader = seen.iter().find(|seen| seen.role == "leader");
+    let headings = [
+        "OPERATOR",
+        "MEMBER",
+        "ROLE",
+        "TERM",
+        "REVISION",
+        "LAST",
+        "COMMITTED",
+        "LAG",
+        "AGENTS",
+        "STORE",
+    ];
+    output::rows(arguments.output, headings, &rows, |row| cells(row, leader.copied()))?;
+    // Whoever has the newest revision knows the nodes best.
+    let knowing = leader.copied().or(seen.iter().copied().max_by_key(|seen| seen.revision));
+    if let (Format::Table, Some(knowing)) = (arguments.output, knowing) {
+        say("\n")?;
+        agents(knowing)?;
+    }
     let apart = apart(&seen);
     if let Some(why) = &apart {
         note!("{why}");
@@ -138,6 +156,35 @@ fn status(arguments: &Arguments) -> Result<Outcome> {
     let led = seen.iter().any(|seen| seen.serving);
     let well = seen.len() == rows.len() && led && apart.is_none();
     Ok(if well { Outcome::Done } else { Outcome::No })
+}
+
+/// Members whose sockets are not here, as the first of those that are hears them.
+fn elsewhere(servers: &[Server], rows: &[Row]) -> Vec<Row> {
+    let here: Vec<(&Server, &Cluster)> =
+        servers.iter().zip(rows).filter_map(|(s, row)| Some((s, row.cluster.as_ref()?))).collect();
+    // In a lab all are here, and one that does not answer has its row.
+    let Some((server, knowing)) = here.first().filter(|_| here.len() == servers.len()) else {
+        return Vec::new();
+    };
+    let known: BTreeSet<u64> = here.iter().map(|(_, seen)| seen.member).collect();
+    let others = knowing.members.iter().filter(|member| !known.contains(&member.member));
+    others
+        .map(|member| Row::new(member.address.clone(), seen(server, Some(member.member))))
+        .collect()
+}
+
+/// Which operator each node's agent is connected to, and what its kernel holds.
+fn agents(knowing: &Cluster) -> Result<()> {
+    let headings = ["NODE", "OPERATOR", "REVISION", "PROBLEM"];
+    output::columns(headings, &knowing.agents, |node| {
+        [
+            node.node.clone(),
+            node.operator.map_or_else(|| "none".to_owned(), |member| member.to_string()),
+            node.acknowledged.map(|revision| revision.to_string()).unwrap_or_default(),
+            node.problem.clone().unwrap_or_default(),
+        ]
+    })?;
+    Ok(())
 }
 
 /// Why operators are not of one group, if so.
@@ -152,13 +199,16 @@ fn apart(seen: &[&Cluster]) -> Option<String> {
     })
 }
 
-fn cells(row: &Row) -> [String; 9] {
+fn cells(row: &Row, leader: Option<&Cluster>) -> [String; 10] {
     let Some(seen) = &row.cluster else {
         let problem = row.problem.clone().unwrap_or_default();
-        let mut cells = [const { String::new() }; 9];
-        [cells[0], cells[2], cells[8]] = [row.operator.clone(), "away".to_owned(), problem];
+        let mut cells = [const { String::new() }; 10];
+        [cells[0], cells[2], cells[9]] = [row.operator.clone(), "away".to_owned(), problem];
         return cells;
     };
+    let me = seen.member;
+    let of = |group: &Cluster| group.members.iter().find(|member| member.member == me).cloned();
+    let lag = leader.and_then(|leader| Some(leader.last.saturating_sub(of(leader)?.matched?)));
     [
         row.operator.clone(),
         seen.member.to_string(),
@@ -167,7 +217,8 @@ fn cells(row: &Row) -> [String; 9] {
         seen.revision.to_string(),
         seen.last.to_string(),
         seen.committed.to_string(),
-        seen.agents.to_string(),
+        lag.map(|lag| lag.to_string()).unwrap_or_default(),
+        of(seen).map(|member| member.agents.to_string()).unwrap_or_default(),
         match (&seen.store_problem, seen.serving) {
             (Some(problem), _) => problem.clone(),
             (None, true) => "ok".to_owned(),
@@ -188,7 +239,7 @@ struct MemberRow {
 }
 
 fn list(arguments: &Arguments) -> Result<Outcome> {
-    let (_, seen) = leader(&arguments.target)?;
+    let seen = as_leader(&arguments.target)?;
     let rows: Vec<MemberRow> = seen
         .members
         .iter()
@@ -211,41 +262,42 @@ fn list(arguments: &Arguments) -> Result<Outcome> {
     })
 }
 
+fn done(target: &Target, request: &Request) -> Result<()> {
+    match ask_any(&target.operators()?, WORK, |_| request.clone())? {
+        Answer::Done => Ok(()),
+        other => bail!("an operator answered {other:?}; is it of another version?"),
+    }
+}
+
 fn change(target: &Target, change: MemberChange) -> Result<Outcome> {
-    done(&leader(target)?.0, Request::Member(change))?;
+    done(target, &Request::Member(change))?;
     Ok(Outcome::Done)
 }
 
-fn done(leader: &Server, request: Request) -> Result<()> {
-    match ask(leader, request, WORK).with_context(|| format!("ask {}", leader.name))? {
-        Answer::Done => Ok(()),
-        other => bail!("{} answered {other:?}; is it of another version?", leader.name),
-    }
+/// How one operator sees the group, or a member that it asks.
+fn seen(server: &Server, of: Option<u64>) -> Result<Cluster> {
+    cluster(ask(server, Request::Cluster { of }, Duration::ZERO)?)
 }
 
-/// How one operator sees the group.
-fn seen(server: &Server) -> Result<Cluster> {
-    match ask(server, Request::Cluster, Duration::ZERO)? {
+fn cluster(answer: Answer) -> Result<Cluster> {
+    match answer {
         Answer::Cluster(cluster) => Ok(cluster),
-        other => bail!("{} answered {other:?}; is it of another version?", server.name),
+        other => bail!("an operator answered {other:?}; is it of another version?"),
     }
 }
 
-fn leader(target: &Target) -> Result<(Server, Cluster)> {
-    leader_among(target.operators()?)
-}
-
-/// Who of these leads, and how it sees the group.
-pub(crate) fn leader_among(servers: Vec<Server>) -> Result<(Server, Cluster)> {
-    let mut problems = Vec::new();
-    for server in servers {
-        match seen(&server) {
-            Ok(cluster) if cluster.role == "leader" => return Ok((server, cluster)),
-            Ok(cluster) => problems.push(format!("{} is {}", server.name, cluster.role)),
-            Err(error) => problems.push(format!("{error:#}")),
-        }
+/// How the group is seen by who leads it.
+fn as_leader(target: &Target) -> Result<Cluster> {
+    let operators = target.operators()?;
+    let of = |of| cluster(ask_any(&operators, Duration::ZERO, |_| Request::Cluster { of })?);
+    let seen = of(None)?;
+    match seen.leader {
+        Some(leader) if leader != seen.member => of(Some(leader)),
+        Some(_) => Ok(seen),
+        None => bail!(
+            "find the operator that leads: nobody does now; `weft cluster status` shows who is there"
+        ),
     }
-    bail!("find the operator that leads: {}", problems.join("; "))
 }
 
 #[cfg(test)]
@@ -265,7 +317,7 @@ mod tests {
             committed: index,
             serving: true,
             store_problem: None,
-            agents: 0,
+            agents: vec![],
             members: vec![],
         }
     }

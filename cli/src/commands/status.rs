@@ -2,7 +2,7 @@
 
 use crate::{
     output::{self, Format, Outcome, say},
-    target::{Server, Target, ask},
+    target::{Server, Target, ask, ask_any},
 };
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -112,10 +112,9 @@ fn table(agents: &[Told], target: &Target) -> Result<()> {
 }
 
 fn operator(target: &Target) -> Result<operator::Status> {
-    let server = target.operator()?;
-    match ask(&server, operator::Request::Status, Duration::ZERO)? {
+    match ask_any(&target.operators()?, Duration::ZERO, |_| operator::Request::Status)? {
         operator::Answer::Status(status) => Ok(status),
-        other => bail!("ask {} for its status: it answered {other:?}", server.name),
+        other => bail!("ask an operator for its status: it answered {other:?}"),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::{group, interrupt, record::Lab, start::PATIENCE};
 use crate::{
-    commands::cluster,
     manifests,
     output::note,
-    target::{Server, ask, wait_at},
+    target::{Server, ask, ask_any, wait_at},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -15,7 +14,7 @@ use std::{
 };
 use weft_api::{
     agent,
-    operator::{Answer, Cluster, Request},
+    operator::{Answer, Request},
 };
 use weft_manifests::Manifests;
 use weft_types::{
@@ -42,12 +41,12 @@ pub(crate) fn read(files: &[PathBuf], filter: &LabelFilter) -> Result<Manifests>
 
 /// Adds or replaces objects.
 pub(crate) fn submit(lab: &Lab, objects: Vec<Object>) -> Result<Revision> {
-    accepted(call(lab, Request::Apply { objects })?)
+    accepted(call(lab, &Request::Apply { objects })?)
 }
 
 /// Takes objects away; absent ones are no error.
 pub(crate) fn remove(lab: &Lab, objects: Vec<Object>) -> Result<Revision> {
-    accepted(call(lab, Request::Delete { objects })?)
+    accepted(call(lab, &Request::Delete { objects })?)
 }
 
 fn accepted(answer: Answer) -> Result<Revision> {
@@ -59,7 +58,7 @@ fn accepted(answer: Answer) -> Result<Revision> {
 
 /// Everything that is desired now.
 pub(crate) fn objects(lab: &Lab) -> Result<Vec<Object>> {
-    match call(lab, Request::Objects)? {
+    match call(lab, &Request::Objects)? {
         Answer::Objects(objects) => Ok(objects),
         other => bail!("the operator answered a question for its objects with {other:?}"),
     }
@@ -133,7 +132,7 @@ impl Behind {
 /// Waits until every node's kernel holds the newest revision there is now, which it gives back. What keeps it is
 /// said as soon as it takes long; that all who do not hold it refuse it, at once.
 pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
-    let (mut begun, mut revision) = (Some(Instant::now()), newest(lab)?);
+    let (mut begun, mut revision) = (Some(Instant::now()), None);
     let until = Instant::now() + PATIENCE;
     loop {
         let waited = wait_at(&group::servers(lab), revision, None, SLICE)
@@ -164,30 +163,8 @@ pub(crate) fn wait(lab: &Lab) -> Result<Revision> {
     }
 }
 
-/// What a wait is for: of several operators what the leader has, which others may not have yet.
-fn newest(lab: &Lab) -> Result<Option<Revision>> {
-    if lab.operators.len() < 2 {
-        return Ok(None);
-    }
-    Ok(Some(leader(lab)?.1.revision))
-}
-
-fn leader(lab: &Lab) -> Result<(Server, Cluster)> {
-    let mut leader = None;
-    let found = interrupt::poll(PATIENCE, || {
-        leader = cluster::leader_among(group::servers(lab)).ok();
-        Ok(leader.is_some())
-    })?;
-    leader.filter(|_| found).with_context(|| format!("no operator of lab {} leads", lab.name))
-}
-
-/// Asks the only operator; of several who leads.
-fn call(lab: &Lab, request: Request) -> Result<Answer> {
-    let mut servers = group::servers(lab);
-    let server = match servers.len() {
-        0 | 1 => servers.pop().context("the lab has no operator")?,
-        _ => leader(lab)?.0,
-    };
-    ask(&server, request, PATIENCE * 2)
-        .with_context(|| format!("ask {} of lab {}", server.name, lab.name))
+/// Asks the operators of a lab.
+fn call(lab: &Lab, request: &Request) -> Result<Answer> {
+    ask_any(&group::servers(lab), PATIENCE * 2, |_| request.clone())
+        .with_context(|| format!("ask the operators of lab {}", lab.name))
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::output::{Outcome, note};
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 /// Arguments of `weft lab down`.
 #[derive(clap::Args)]
@@ -123,10 +123,15 @@ fn take_away(lab: &str, namespaces: &[String], mounts: &[PathBuf]) -> Result<()>
     Ok(())
 }
 
-/// The folders above the labs go with the last of them; that they are not empty is no error.
+/// The folders above the labs go with the last of them, also when `up` was killed between making the one and the other; that
+/// they are not empty is no error.
 fn remove_empty_folders() {
     let root = record::root();
-    if fs::remove_dir(&root).is_ok()
+    let gone = match fs::remove_dir(&root) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if gone
         && let Some(parent) = root.parent()
         && parent.ends_with("run/weft")
     {

@@ -6,10 +6,7 @@ use super::{
     record::{Held, Lab, Operator},
     start::{self, GATEWAY, PATIENCE},
 };
-use crate::{
-    commands::cluster,
-    target::{Server, ask},
-};
+use crate::target::{Server, ask_any};
 use anyhow::{Context, Result};
 use std::{net::TcpStream, path::PathBuf, process::Command, time::Duration};
 use weft_api::operator::{Answer, MemberChange, Request};
@@ -132,9 +129,7 @@ fn run(lab: &mut Held, at: usize) -> Result<()> {
 fn change(lab: &Lab, change: &MemberChange) -> Result<()> {
     let mut why = String::new();
     let changed = interrupt::poll(PATIENCE, || {
-        let done = cluster::leader_among(servers(lab))
-            .and_then(|(leader, _)| ask(&leader, Request::Member(change.clone()), Duration::ZERO));
-        match done {
+        match ask_any(&servers(lab), Duration::ZERO, |_| Request::Member(change.clone())) {
             Ok(Answer::Done) => return Ok(true),
             Ok(other) => anyhow::bail!("an operator answered {other:?}"),
             Err(error) => why = format!("{error:#}"),

@@ -2,81 +2,220 @@
 
 use crate::{
     leader::Leader,
-    messages::{AwaitRevision, ChangeGroup, Desire, Look, Transfer, Trouble},
+    messages::{AwaitRevision, CatchUp, ChangeGroup, Desire, Look, Transfer, Trouble, Undone},
+    peers::{Asked, Peers},
 };
 use actix::{Addr, MailboxError};
-use std::time::Duration;
-use tokio::{sync::oneshot, time::timeout};
+use std::time::{Duration, Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tracing::{Instrument, Span, debug_span};
 use weft_api::{
-    Call, Failure, FailureKind,
+    Call, Failure, FailureKind, Reply,
     operator::{Answer, MemberChange, Request, peer_place},
 };
 use weft_process::trace;
-use weft_raft::{Change, MemberId};
+use weft_raft::{Change, MemberId, Status};
 use weft_state::leadership;
-use weft_types::NodeName;
+use weft_types::{NodeName, TraceContext};
 
 /// What is left of a caller's time for the answer's way.
 const WAY: Duration = Duration::from_millis(200);
+/// How long whoever says nothing of its time waits for somebody to lead, and for the word of most operators.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked who leads.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// Answers requests.
+/// Answers requests: what the leader alone does is the leader's to answer, wherever it is asked.
 #[derive(Clone)]
 pub struct Admin {
     /// Who knows, and does.
     pub leader: Addr<Leader>,
+    /// Who leads.
+    pub group: watch::Receiver<Status>,
+    /// By whom others are asked.
+    pub peers: Peers,
 }
 
 impl Admin {
     /// Answers one request.
     pub async fn answer(self, call: Call<Request>) -> Result<Answer, Failure> {
         let span = trace::adopt(span(&call.request), call.traceparent);
-        // A caller that says nothing of its time has as much as the store takes.
-        let patience = call.deadline_ms.map(Duration::from_millis);
-        let patience = patience.map(|all| all.saturating_sub(WAY.min(all / 2)));
         let cause = trace::of(&span).or(call.traceparent);
+        let call = Call { traceparent: cause, ..call };
         async move {
-            match call.request {
-                Request::Apply { objects: put } => {
-                    let change = leadership::Change { put, remove: Vec::new() };
-                    self.desire(Desire { change, cause }, patience).await
-                }
-                Request::Delete { objects: remove } => {
-                    let change = leadership::Change { put: Vec::new(), remove };
-                    self.desire(Desire { change, cause }, patience).await
-                }
-                Request::Status => self.look(Look::Status).await,
-                Request::Identities => self.look(Look::Identities).await,
-                Request::Objects => self.look(Look::Objects).await,
-                Request::Cluster => self.look(Look::Cluster).await,
-                Request::Member(change) => self.change(change, patience).await,
-                Request::Transfer { to } => {
-                    self.leader.send(Transfer(to.map(MemberId))).await.map_err(gone)?
-                }
-                Request::Wait { revision, timeout_ms, node } => {
-                    let (answer, waited) = oneshot::channel();
-                    let timeout = Duration::from_millis(timeout_ms);
-                    let node = node.map(NodeName);
-                    let wait = AwaitRevision { revision, node, timeout, answer };
-                    self.leader.send(wait).await.map_err(gone)??;
-                    waited.await.map(Answer::Waited).map_err(|_| stopping())
-                }
-            }
+            if is_leaders(&call.request) { self.find(call).await } else { self.show(call).await }
         }
         .instrument(span)
         .await
+    }
+
+    /// Answers what another operator passed on; nothing when that is the leader's and this one does not lead.
+    pub async fn answer_here(&self, call: Call<Request>) -> Option<Reply<Answer>> {
+        let span = trace::adopt(span(&call.request), call.traceparent);
+        let cause = trace::of(&span).or(call.traceparent);
+        if !is_leaders(&call.request) {
+            let call = Call { traceparent: cause, ..call };
+            return Some(self.show(call).instrument(span).await.into());
+        }
+        let patience = patience(&call);
+        match self.lead(call.request, cause, patience).instrument(span).await {
+            Ok(answer) => Some(Reply::Ok(answer)),
+            Err(Undone::Failed(failure)) => Some(Reply::Error(failure)),
+            Err(Undone::NotLeading) => None,
+        }
+    }
+
+    /// Has the leader do it, whoever that is: as long as nothing was begun, by whoever leads next.
+    async fn find(&self, call: Call<Request>) -> Result<Answer, Failure> {
+        let patience = patience(&call);
+        let until = Instant::now() + patience.unwrap_or(PATIENCE);
+        let mut group = self.group.clone();
+        loop {
+            let left = patience.map(|_| until.saturating_duration_since(Instant::now()));
+            let leader = group.borrow_and_update().leader;
+            let undone = if leader.is_some_and(|leader| leader != group.borrow().member) {
+                self.pass_on(leader, &call, left).await
+            } else {
+                self.lead(call.request.clone(), call.traceparent, left).await
+            };
+            match undone {
+                Ok(answer) => return Ok(answer),
+                Err(Undone::Failed(failure)) => return Err(failure),
+                Err(Undone::NotLeading) if Instant::now() >= until => {
+                    return Err(Undone::NotLeading.into());
+                }
+                // Somebody will be elected.
+                Err(Undone::NotLeading) => drop(timeout(LOOK, group.changed()).await),
+            }
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        leader: Option<MemberId>,
+        call: &Call<Request>,
+        left: Option<Duration>,
+    ) -> Result<Answer, Undone> {
+        let Some(leader) = leader else { return Err(Undone::NotLeading) };
+        let deadline_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        let what = || format!("{}, asked of member {leader}", call.request.name());
+        let json = serde_json::to_vec(&Call { deadline_ms, ..call.clone() })
+            .map_err(|error| failure(FailureKind::Internal, format!("{}: {error}", what())))?;
+        let asked = self.peers.ask(leader, json);
+        let asked = match left {
+            Some(left) => timeout(left, asked).await.unwrap_or(Asked::Lost),
+            None => asked.await,
+        };
+        match asked {
+            Asked::Answered(reply) => match *reply {
+                Reply::Ok(answer) => Ok(answer),
+                Reply::Error(failure) => Err(failure.into()),
+                Reply::End => Err(Undone::NotLeading),
+            },
+            Asked::Nothing => Err(Undone::NotLeading),
+            Asked::Lost => {
+                let why =
+                    "nothing was heard of it; it may still be done, and asking again does no harm";
+                Err(failure(FailureKind::TryAgain, format!("{}: {why}", what())).into())
+            }
+        }
+    }
+
+    /// Does what a leader does, as long as this operator is one.
+    async fn lead(
+        &self,
+        request: Request,
+        cause: Option<TraceContext>,
+        patience: Option<Duration>,
+    ) -> Result<Answer, Undone> {
+        match request {
+            Request::Apply { objects: put } => {
+                let change = leadership::Change { put, remove: Vec::new() };
+                self.desire(Desire { change, cause }, patience).await
+            }
+            Request::Delete { objects: remove } => {
+                let change = leadership::Change { put: Vec::new(), remove };
+                self.desire(Desire { change, cause }, patience).await
+            }
+            Request::Member(change) => self.change(change, patience).await,
+            Request::Transfer { to } => {
+                self.leader.send(Transfer(to.map(MemberId))).await.map_err(gone)?
+            }
+            other => {
+                let message = format!("{} is not the leader's to answer", other.name());
+                Err(failure(FailureKind::Invalid, message).into())
+            }
+        }
+    }
+
+    /// Answers what every operator can.
+    async fn show(&self, call: Call<Request>) -> Result<Answer, Failure> {
+        let patience = patience(&call);
+        match call.request {
+            Request::Status => self.look(Look::Status).await,
+            Request::Cluster { of: Some(member) } if member != self.group.borrow().member.0 => {
+                let left = patience.unwrap_or(PATIENCE);
+                let call = Call { request: Request::Cluster { of: None }, ..call };
+                let told = self.pass_on(Some(MemberId(member)), &call, Some(left)).await;
+                told.map_err(|undone| match undone {
+                    Undone::Failed(failure) => failure,
+                    Undone::NotLeading => {
+                        let message = format!("ask member {member}: it is not connected");
+                        failure(FailureKind::TryAgain, message)
+                    }
+                })
+            }
+            Request::Cluster { .. } => self.look(Look::Cluster).await,
+            Request::Identities => {
+                self.catch_up(patience).await?;
+                self.look(Look::Identities).await
+            }
+            Request::Objects => {
+                self.catch_up(patience).await?;
+                self.look(Look::Objects).await
+            }
+            Request::Wait { revision, timeout_ms, node } => {
+                if revision.is_none() {
+                    self.catch_up(patience).await?;
+                }
+                let (answer, waited) = oneshot::channel();
+                let timeout = Duration::from_millis(timeout_ms);
+                let node = node.map(NodeName);
+                let wait = AwaitRevision { revision, node, timeout, answer };
+                self.leader.send(wait).await.map_err(gone)??;
+                waited.await.map(Answer::Waited).map_err(|_| stopping())
+            }
+            other => {
+                let message = format!("{} is the leader's to answer", other.name());
+                Err(failure(FailureKind::Invalid, message))
+            }
+        }
     }
 
     async fn look(&self, look: Look) -> Result<Answer, Failure> {
         self.leader.send(look).await.map_err(gone)
     }
 
-    async fn desire(&self, desire: Desire, patience: Option<Duration>) -> Result<Answer, Failure> {
+    /// Until everything is here that was committed when it was asked: an answer is never older than another before it.
+    async fn catch_up(&self, patience: Option<Duration>) -> Result<(), Failure> {
+        match timeout(patience.unwrap_or(PATIENCE), self.leader.send(CatchUp)).await {
+            Ok(caught) => caught.map_err(gone)?,
+            Err(_) => {
+                let message = "read what is newest: most of the group's operators do not answer; `weft cluster status` shows which are there";
+                Err(failure(FailureKind::TryAgain, message.to_owned()))
+            }
+        }
+    }
+
+    async fn desire(&self, desire: Desire, patience: Option<Duration>) -> Result<Answer, Undone> {
         let done = self.leader.send(desire);
         let answer = match patience {
             Some(patience) => match timeout(patience, done).await {
                 Ok(answer) => answer,
-                Err(_) => return Err(self.late().await),
+                Err(_) => return Err(self.late().await.into()),
             },
             None => done.await,
         }
@@ -91,7 +230,7 @@ impl Admin {
         &self,
         change: MemberChange,
         patience: Option<Duration>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, Undone> {
         let change = match change {
             MemberChange::Add { member, address } => {
                 let place = peer_place(&address).map_err(|why| Failure {
@@ -127,6 +266,31 @@ impl Admin {
     }
 }
 
+/// What the leader alone does.
+const fn is_leaders(request: &Request) -> bool {
+    match request {
+        Request::Apply { .. }
+        | Request::Delete { .. }
+        | Request::Member(_)
+        | Request::Transfer { .. } => true,
+        Request::Wait { .. }
+        | Request::Status
+        | Request::Identities
+        | Request::Objects
+        | Request::Cluster { .. } => false,
+    }
+}
+
+/// The caller's time, without the answer's way. One that says nothing of it has as much as the store takes.
+fn patience(call: &Call<Request>) -> Option<Duration> {
+    let all = call.deadline_ms.map(Duration::from_millis)?;
+    Some(all.saturating_sub(WAY.min(all / 2)))
+}
+
+fn failure(kind: FailureKind, message: String) -> Failure {
+    Failure { kind, message }
+}
+
 /// What is asked, as a span: a change is worth a line, a look is not.
 fn span(request: &Request) -> Span {
     let request_name = request.name();
@@ -141,7 +305,7 @@ fn span(request: &Request) -> Span {
         Request::Member(_) | Request::Transfer { .. } => {
             tracing::info_span!("admin", request = request_name)
         }
-        Request::Status | Request::Identities | Request::Objects | Request::Cluster => {
+        Request::Status | Request::Identities | Request::Objects | Request::Cluster { .. } => {
             debug_span!("admin", request = request_name)
         }
     }

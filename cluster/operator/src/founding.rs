@@ -228,7 +228,8 @@ impl Founded {
             Sequenced::Role(..)
             | Sequenced::Refused(..)
             | Sequenced::Restored(..)
-            | Sequenced::SnapshotWanted => {}
+            | Sequenced::SnapshotWanted
+            | Sequenced::Readable(_) => {}
         })?;
         committed.into_iter().for_each(|entry| self.take(entry));
         Ok(())

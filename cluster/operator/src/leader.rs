@@ -10,7 +10,7 @@ use crate::{
     founding::Founded,
     history::{History, Snapshot},
     leading::{Leading, Order},
-    messages::{Applied, AwaitRevision, Desire, Look, StoreTold, Trouble},
+    messages::{Applied, AwaitRevision, CatchUp, Desire, Look, StoreTold, Trouble, Undone},
     metrics::Metrics,
     progress::Progress,
     sequencer::{Committed, NotOrdered, Proposed, Sequenced, Sequencer, Ticket},
@@ -26,7 +26,7 @@ use weft_api::{
     operator::{Answer, Status, Waited},
 };
 use weft_process::trace;
-use weft_raft::{Role, Term};
+use weft_raft::{Refusal, Role, Term};
 use weft_state::{
     ClusterState, EntryV1,
     leadership::{self, Event},
@@ -63,6 +63,22 @@ pub struct Tip {
 
 type Verdict = oneshot::Sender<Result<Revision, Failure>>;
 
+/// What others watch of the leader's actor.
+pub struct Watched {
+    /// What is newest.
+    pub tip: watch::Receiver<Tip>,
+    /// When what is known of the agents here changed last.
+    pub agents: watch::Receiver<u64>,
+}
+
+/// Who wants to read what was committed when it asked. One question to the group is under way; who comes meanwhile shares the next.
+#[derive(Default)]
+struct Readers {
+    /// The question under way, and whom its answer is for.
+    asked: Option<(Ticket, Vec<oneshot::Sender<()>>)>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
 /// Who waits for a proposal's end.
 enum Pending {
     /// A node, for its word.
@@ -70,7 +86,7 @@ enum Pending {
     /// The leader's part in the store, for a change.
     Change(leadership::Ticket, Span),
     /// Whoever changes the group.
-    Group(oneshot::Sender<Result<(), Failure>>),
+    Group(oneshot::Sender<Result<(), Undone>>),
 }
 
 /// The leader.
@@ -83,6 +99,8 @@ pub struct Leader {
     history: History,
     snapshot: Option<Arc<Snapshot>>,
     tip: watch::Sender<Tip>,
+    agents: watch::Sender<u64>,
+    readers: Readers,
     progress: Progress<oneshot::Sender<Waited>>,
     /// What ends each session when it is dropped.
     sessions: BTreeMap<NodeName, oneshot::Sender<()>>,
@@ -108,7 +126,7 @@ impl Leader {
         leading: Leading,
         group: watch::Receiver<weft_raft::Status>,
         (metrics, config, store): (Arc<Metrics>, Config, &'static str),
-    ) -> (Self, watch::Receiver<Tip>) {
+    ) -> (Self, Watched) {
         let before = founded.replayed.first().map_or(founded.revision, |(first, _)| {
             Revision::new(first.generation(), first.index() - 1)
         });
@@ -117,7 +135,9 @@ impl Leader {
             history.push(revision, deltas, None);
         }
         let newest = Tip { newest: history.newest(), floor: history.floor() };
-        let (tip, watched) = watch::channel(newest);
+        let (tip, tips) = watch::channel(newest);
+        let (agents, changes) = watch::channel(0);
+        let member = group.borrow().member;
         let leader = Self {
             sequencer,
             leading,
@@ -126,7 +146,9 @@ impl Leader {
             history,
             snapshot: None,
             tip,
-            progress: Progress::default(),
+            agents,
+            readers: Readers::default(),
+            progress: Progress::new(member),
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             under_way: BTreeMap::new(),
@@ -139,7 +161,7 @@ impl Leader {
             store,
         };
         leader.count();
-        (leader, watched)
+        (leader, Watched { tip: tips, agents: changes })
     }
 
     fn newest(&self) -> Revision {
@@ -157,9 +179,11 @@ impl Leader {
         queued
     }
 
-    fn resolve(&mut self, ticket: Ticket, outcome: Result<Revision, Failure>) {
+    fn resolve(&mut self, ticket: Ticket, outcome: Result<Revision, Undone>) {
         match self.pending.remove(&ticket) {
-            Some(Pending::Word(node, verdict)) => self.answer_word(&node, verdict, outcome),
+            Some(Pending::Word(node, verdict)) => {
+                self.answer_word(&node, verdict, outcome.map_err(Failure::from));
+            }
             Some(Pending::Change(ticket, span)) => {
                 if let Ok(revision) = &outcome {
                     span.record("revision", tracing::field::display(revision));
@@ -219,13 +243,27 @@ impl Leader {
         }
     }
 
+    /// Asks the group what is committed, when nobody asks and somebody wants to know.
+    fn read(&mut self) {
+        let waiting = &mut self.readers.waiting;
+        // Some gave up.
+        waiting.retain(|reader| !reader.is_closed());
+        if self.readers.asked.is_none() && !waiting.is_empty() {
+            self.next_ticket += 1;
+            // With a full queue, at the next tick.
+            if self.sequencer.read(self.next_ticket) {
+                self.readers.asked = Some((self.next_ticket, std::mem::take(waiting)));
+            }
+        }
+    }
+
     /// A leader's snapshot takes the place of the state. Sessions begin anew: their agents tell all again.
     fn restore(&mut self, revision: Revision, state: ClusterState) {
         self.state = state;
         self.history = History::new(revision, bytes(self.config.history_size));
         (self.snapshot, self.log_bytes) = (None, 0);
         for node in std::mem::take(&mut self.sessions).into_keys() {
-            self.progress.expel(&node);
+            self.progress.expel(&node, revision);
         }
         self.progress.nodes_changed();
     }
@@ -257,6 +295,7 @@ impl Leader {
 
     fn settle(&mut self) {
         answer_all(self.progress.settle(self.state.nodes()));
+        self.tell_of_agents();
         self.count();
     }
 
@@ -289,12 +328,15 @@ impl Actor for Leader {
         if let Some(term) = self.led {
             self.lead(Event::Led(term));
         }
-        ctx.run_interval(TICK, |leader, _| leader.lead(Event::Tick));
+        ctx.run_interval(TICK, |leader, _| {
+            leader.lead(Event::Tick);
+            leader.read();
+        });
     }
 }
 
 impl Handler<Desire> for Leader {
-    type Result = ResponseFuture<Result<Answer, Failure>>;
+    type Result = ResponseFuture<Result<Answer, Undone>>;
 
     fn handle(&mut self, desire: Desire, _: &mut Self::Context) -> Self::Result {
         let (event, answer) = self.leading.ask(&self.state, desire.change, desire.cause);
@@ -327,6 +369,18 @@ fn stopping() -> Failure {
     Failure { kind: FailureKind::TryAgain, message: "the operator is stopping".to_owned() }
 }
 
+impl From<Undone> for Failure {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::NotLeading => {
+                let message = "change the cluster: no operator leads now; try again".to_owned();
+                Self { kind: FailureKind::TryAgain, message }
+            }
+            Undone::Failed(failure) => failure,
+        }
+    }
+}
+
 impl Handler<Applied> for Leader {
     type Result = ();
 
@@ -342,17 +396,27 @@ impl Handler<Applied> for Leader {
                 self.publish();
             }
             Sequenced::SnapshotWanted => self.compact(),
+            Sequenced::Readable(ticket) => {
+                let asked = self.readers.asked.take_if(|(asked, _)| *asked == ticket);
+                let readers = asked.into_iter().flat_map(|(_, readers)| readers);
+                // Whoever asked may be gone.
+                readers.for_each(|reader| _ = reader.send(()));
+                self.read();
+            }
             Sequenced::Refused(ticket, why) => {
-                let kind = match why {
-                    NotOrdered::Refused(_) => FailureKind::TryAgain,
-                    NotOrdered::Unencodable(_) => FailureKind::Internal,
-                };
                 let what = match self.pending.get(&ticket) {
                     Some(Pending::Group(_)) => "change the operators' group",
                     _ => "change the cluster",
                 };
-                let message = format!("{what}: {why}");
-                self.resolve(ticket, Err(Failure { kind, message }));
+                let failed = |kind| Failure { kind, message: format!("{what}: {why}") }.into();
+                let undone = match &why {
+                    NotOrdered::Refused(Refusal::NoLeader | Refusal::NotLeading) => {
+                        Undone::NotLeading
+                    }
+                    NotOrdered::Refused(_) => failed(FailureKind::TryAgain),
+                    NotOrdered::Unencodable(_) => failed(FailureKind::Internal),
+                };
+                self.resolve(ticket, Err(undone));
             }
             Sequenced::Role(Role::Leader, term) => self.lead(Event::Led(term)),
             Sequenced::Role(Role::Elected, _) => {}
@@ -378,6 +442,17 @@ impl Handler<Look> for Leader {
                 Answer::Identities(state.identities().iter().map(row).collect())
             }
         })
+    }
+}
+
+impl Handler<CatchUp> for Leader {
+    type Result = ResponseFuture<Result<(), Failure>>;
+
+    fn handle(&mut self, _: CatchUp, _: &mut Self::Context) -> Self::Result {
+        let (reader, may_read) = oneshot::channel();
+        self.readers.waiting.push(reader);
+        self.read();
+        Box::pin(async { may_read.await.map_err(|_| stopping()) })
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     founding::FoundingError,
     keeper::{Keeper, Question, Told},
+    messages::Undone,
 };
 use std::collections::BTreeMap;
 use tokio::sync::{oneshot, watch};
@@ -70,7 +71,7 @@ enum Filtering {
 struct Asker {
     changed: usize,
     cause: Option<TraceContext>,
-    answer: oneshot::Sender<Result<Accepted, Failure>>,
+    answer: oneshot::Sender<Result<Accepted, Undone>>,
 }
 
 /// The leader's part in the store, with its shell.
@@ -116,7 +117,7 @@ impl Leading {
         state: &ClusterState,
         change: Change,
         cause: Option<TraceContext>,
-    ) -> (Event, oneshot::Receiver<Result<Accepted, Failure>>) {
+    ) -> (Event, oneshot::Receiver<Result<Accepted, Undone>>) {
         let (put, remove) = state.effective(&change.put, &change.remove);
         let (answer, answered) = oneshot::channel();
         self.last += 1;
@@ -214,16 +215,13 @@ impl Leading {
                 tracing::error!("filter labels anew: {problem}; they stay as they were");
                 Filtering::Settled
             }
-            Verdict::NotLeading | Verdict::Busy => Filtering::Unknown,
+            Verdict::NotLeading | Verdict::Unknown | Verdict::Busy => Filtering::Unknown,
         };
     }
 
     fn answer(&mut self, request: RequestId, verdict: Verdict, revision: Revision) {
         let Some(Asker { changed, answer, .. }) = self.askers.remove(&request) else { return };
-        let failed = |kind, message: String| Err(Failure { kind, message });
-        let again = |why: &str| {
-            failed(FailureKind::TryAgain, format!("change the cluster: {why}; try again"))
-        };
+        let failed = |kind, message| Err(Failure { kind, message }.into());
         let outcome = match verdict {
             Verdict::Done => {
                 self.trouble = None;
@@ -232,9 +230,16 @@ impl Leading {
             Verdict::Invalid(message) => failed(FailureKind::Invalid, message),
             Verdict::NotLeading => match self.broken() {
                 Some(why) => failed(FailureKind::Internal, format!("change the cluster: {why}")),
-                None => again("another operator leads"),
+                None => Err(Undone::NotLeading),
             },
-            Verdict::Busy => again("too much waits for the store"),
+            Verdict::Unknown => {
+                let message = "change the cluster: another operator leads now; it may still be done, and asking again does no harm";
+                failed(FailureKind::TryAgain, message.to_owned())
+            }
+            Verdict::Busy => {
+                let message = "change the cluster: too much waits for the store; try again";
+                failed(FailureKind::TryAgain, message.to_owned())
+            }
         };
         // Whoever asked may be gone.
         drop(answer.send(outcome));

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | time passes | a vote, when it stands for election; of a lone voter its first entry too | nothing |
 //! | commands are proposed | at the leader their entries, all at once | those that are not taken |
+//! | a read is asked for | nothing | that all is told which was committed by then |
 //! | a peer speaks | votes, entries, a leader's snapshot | what is committed, as far as it is on this disk |
 //! | the state is given | the state, in the place of entries | nothing |
 //! | writes are on the disk | nothing: what is committed is known by the entries | what they commit, and its role |
@@ -32,6 +33,8 @@ pub enum Work {
     Hear(Envelope),
     /// What was last sent to a peer may not have arrived.
     Unreachable(MemberId),
+    /// Tell when everything is told that was committed by now.
+    Read(Ticket),
     /// Change the group; the leader alone does.
     Change(Ticket, Change),
     /// Let another voter lead: this one, or who is furthest.
@@ -100,6 +103,7 @@ impl Member {
                 }
                 Work::Hear(envelope) => self.step(Input::Message(envelope), &mut turn)?,
                 Work::Unreachable(member) => self.step(Input::Unreachable(member), &mut turn)?,
+                Work::Read(ticket) => self.step(Input::Read(ticket), &mut turn)?,
                 Work::Change(ticket, change) => {
                     self.step(Input::Change(ticket, change), &mut turn)?;
                 }
@@ -126,14 +130,16 @@ impl Member {
 
     fn step(&mut self, input: Input, turn: &mut Turn) -> Result<(), MemberError> {
         let output = self.node.step(input)?;
-        // Who is of the group is in the status; nothing is read by way of the log so far.
-        let Output { writes, messages, applied, refused, role, snapshot_wanted, .. } = output;
+        // Who is of the group is in the status.
+        let Output { writes, messages, applied, refused, reads, role, snapshot_wanted, .. } =
+            output;
         turn.writes.extend(writes);
         turn.messages.extend(messages);
         for applied in applied {
             self.apply(applied, turn)?;
         }
         refused.into_iter().for_each(|(ticket, refusal)| turn.refuse(ticket, refusal.into()));
+        turn.told.extend(reads.into_iter().map(Sequenced::Readable));
         turn.told.extend(role.map(|(role, term)| Sequenced::Role(role, term)));
         self.snapshot_wanted = snapshot_wanted;
         Ok(())

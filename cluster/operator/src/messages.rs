@@ -3,7 +3,7 @@
 use crate::{
     history::{Next, Snapshot},
     keeper::Told,
-    progress::SessionId,
+    progress::{NotJoined, Rows, SessionId},
     sequencer::Sequenced,
 };
 use actix::Message;
@@ -17,9 +17,24 @@ use weft_raft::{Change, MemberId};
 use weft_state::leadership;
 use weft_types::{NamespacedName, NodeName, Revision, TraceContext};
 
+/// Why what the leader alone does was not done.
+#[derive(Debug)]
+pub enum Undone {
+    /// This operator does not lead; nothing of it was begun.
+    NotLeading,
+    /// For another reason.
+    Failed(Failure),
+}
+
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// Change what sources want; answered by [`Answer::Accepted`] when it is applied, however long the store takes.
 #[derive(Message)]
-#[rtype(result = "Result<Answer, Failure>")]
+#[rtype(result = "Result<Answer, Undone>")]
 pub struct Desire {
     /// What.
     pub change: leadership::Change,
@@ -56,14 +71,19 @@ pub enum Look {
     Cluster,
 }
 
+/// Answered when everything is applied that was committed when it was asked.
+#[derive(Message)]
+#[rtype(result = "Result<(), Failure>")]
+pub struct CatchUp;
+
 /// Change the group; answered when that is committed.
 #[derive(Message)]
-#[rtype(result = "Result<Answer, Failure>")]
+#[rtype(result = "Result<Answer, Undone>")]
 pub struct ChangeGroup(pub Change);
 
 /// Have another voter lead: this one, or who is furthest.
 #[derive(Message)]
-#[rtype(result = "Result<Answer, Failure>")]
+#[rtype(result = "Result<Answer, Undone>")]
 pub struct Transfer(pub Option<MemberId>);
 
 /// Tell when every node holds a revision, or what is missing when the time is over.
@@ -80,12 +100,32 @@ pub struct AwaitRevision {
     pub answer: oneshot::Sender<Waited>,
 }
 
+/// What is known of the agents here: what changed since then, or all.
+#[derive(Message)]
+#[rtype(result = "(Rows, u64)")]
+pub struct OwnAgents {
+    /// When.
+    pub since: Option<u64>,
+}
+
+/// Another operator tells of its agents.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OthersAgents {
+    /// Who.
+    pub member: MemberId,
+    /// What.
+    pub rows: Rows,
+}
+
 /// An agent's session begins.
 #[derive(Message)]
-#[rtype(result = "Result<Joined, String>")]
+#[rtype(result = "Result<Joined, NotJoined>")]
 pub struct Join {
     /// The node it may speak for.
     pub node: NodeName,
+    /// Its number.
+    pub session: SessionId,
     /// What it holds.
     pub held: Option<Revision>,
 }
@@ -93,8 +133,6 @@ pub struct Join {
 /// A session stands.
 #[derive(Debug)]
 pub struct Joined {
-    /// Its number.
-    pub session: SessionId,
     /// The cluster's name.
     pub cluster: String,
     /// The newest revision.

@@ -10,13 +10,13 @@ use crate::{
     leading::{Leading, Standing},
     messages::{Applied, StoreTold, Transfer},
     metrics::Metrics,
-    peers::{Listener, Router, Who},
+    peers::{Errands, Listener, Peers, Router, Who},
     sequencer::{GroupSequencer, Inbox, Sequenced},
     session::{self, Sessions},
 };
 use actix::{Actor, Addr};
 use anyhow::Context;
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{cell::RefCell, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{
@@ -43,7 +43,7 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// An operator that is about to serve.
 pub struct Operator {
-    leader: Addr<Leader>,
+    calls: Admin,
     tip: watch::Receiver<crate::leader::Tip>,
     standing: watch::Receiver<Standing>,
     group: watch::Receiver<Status>,
@@ -107,15 +107,17 @@ impl Operator {
         let status = writer.connect(messages);
         let (sequencer, stream) = GroupSequencer::start(writer)?;
         let inbox = sequencer.inbox();
-        Self::meet(config, &identity, (generation, inbox, &metrics), (outgoing, status.clone()))
-            .await?;
         let labels = config.labels.labels.clone();
         let (leading, standing) = Leading::new(&config.cluster, generation, labels, keeper);
         let kind = if config.etcd.is_empty() { "file" } else { "etcd" };
         let told_with = (Arc::clone(&metrics), config.leader, kind);
-        let (leader, tip) =
+        let (leader, watched) =
             Leader::new(founded, Box::new(sequencer), leading, status.clone(), told_with);
         let leader = leader.start();
+        let (peers, errands) = Peers::new();
+        let calls = Admin { leader: leader.clone(), group: status.clone(), peers };
+        let meeting = (generation, inbox, &metrics, watched.agents);
+        Self::meet(config, &identity, &calls, meeting, (outgoing, errands)).await?;
         let mut hearing = actix::spawn(hear(stream, told, leader.clone()));
         let mut stands = standing.clone();
         // An agent must not meet an operator that has yet to adopt what the store holds: it may be ahead of that.
@@ -129,8 +131,8 @@ impl Operator {
         }
         let (sessions, admission) = (config.sessions, config.admission);
         Ok(Self {
-            leader,
-            tip,
+            calls,
+            tip: watched.tip,
             standing,
             group: status,
             hearing,
@@ -148,8 +150,9 @@ impl Operator {
     async fn meet(
         config: &Config,
         identity: &Identity,
-        (generation, inbox, metrics): (u16, Inbox, &Arc<Metrics>),
-        (outgoing, status): (mpsc::Receiver<Envelope>, watch::Receiver<Status>),
+        admin: &Admin,
+        (generation, inbox, metrics, agents): (u16, Inbox, &Arc<Metrics>, watch::Receiver<u64>),
+        (outgoing, errands): (mpsc::Receiver<Envelope>, Errands),
     ) -> anyhow::Result<()> {
         let Some(address) = config.peers.peer_listen else { return Ok(()) };
         let listener = TcpListener::bind(address)
@@ -164,10 +167,19 @@ impl Operator {
             acceptor: identity.acceptor()?,
         };
         let (introductions, introduced) = mpsc::channel(OUTBOX);
-        let router = Router::new(who.clone(), inbox.clone());
-        actix::spawn(router.run(outgoing, status, introduced));
-        let admission = Admission::new(Arc::clone(metrics), config.admission);
-        let heard = Listener { who, inbox, introductions, admission };
+        let Admin { leader, group, peers } = admin.clone();
+        let router =
+            Router::new(who.clone(), inbox.clone(), (leader, agents), (peers.clone(), errands));
+        actix::spawn(router.run(outgoing, group, introduced));
+        let heard = Listener {
+            who,
+            inbox,
+            introductions,
+            admin: admin.clone(),
+            peers,
+            admission: Admission::new(Arc::clone(metrics), config.admission),
+            current: RefCell::default(),
+        };
         actix::spawn(heard.run(listener));
         Ok(())
     }
@@ -184,7 +196,7 @@ impl Operator {
 
     /// Serves until it is told to stop; that any part of it ended is an error.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let leader = self.leader;
+        let (calls, leader) = (self.calls.clone(), self.calls.leader);
         let mut standing = self.standing;
         let sessions = Sessions {
             acceptor: self.acceptor,
@@ -195,10 +207,8 @@ impl Operator {
             config: self.sessions,
         };
         let sessions = actix::spawn(sessions.serve(self.listener));
-        let handed = leader.clone();
-        let admin = Admin { leader };
         let admin = actix::spawn(self.admin.serve(move |call| {
-            let answer = admin.clone().answer(call);
+            let answer = calls.clone().answer(call);
             async move { Response::from(answer.await) }
         }));
         let metrics = self.metrics;
@@ -210,7 +220,7 @@ impl Operator {
         };
         tokio::select! {
             () = stop => {
-                hand_over(&handed, self.group).await;
+                hand_over(&leader, self.group).await;
                 Ok(())
             }
             ended = self.hearing => anyhow::bail!("{}", ended?),

@@ -5,15 +5,19 @@
 
 mod dial;
 mod listen;
+pub mod message;
 
-use crate::sequencer::Inbox;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use crate::{leader::Leader, sequencer::Inbox};
+use actix::Addr;
+use message::{Say, Told};
+use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weft_api::{Reply, operator::Answer};
 use weft_raft::{Envelope, MemberId, Status};
 
 pub use listen::Listener;
@@ -82,10 +86,22 @@ pub struct Who {
     pub acceptor: TlsAcceptor,
 }
 
+/// What every connection to a peer needs.
+#[derive(Clone)]
+struct Speaking {
+    who: Who,
+    inbox: Inbox,
+    /// Who knows of the agents here, and when that changed last.
+    leader: Addr<Leader>,
+    agents: watch::Receiver<u64>,
+    errands: Peers,
+}
+
 /// A peer that is spoken to, until this is dropped.
 struct Peer {
     address: String,
-    queue: mpsc::Sender<Envelope>,
+    queue: mpsc::Sender<Say>,
+    connected: Rc<Cell<bool>>,
     task: JoinHandle<()>,
 }
 
@@ -95,19 +111,87 @@ impl Drop for Peer {
     }
 }
 
+/// What the router is to do beside consensus.
+enum Errand {
+    /// Ask a member.
+    Ask(MemberId, Vec<u8>, oneshot::Sender<Asked>),
+    /// A member answered.
+    Answered(MemberId, u64, Told),
+    /// Answer a member.
+    Answer(MemberId, u64, Told),
+    /// A connection with a member ended: what it was asked may be lost, or its answer.
+    Lost(MemberId),
+}
+
+/// What became of a question.
+pub enum Asked {
+    /// It was answered.
+    Answered(Box<Reply<Answer>>),
+    /// Nothing was done: who was asked does not lead, or was not reached.
+    Nothing,
+    /// Nobody knows.
+    Lost,
+}
+
+/// Whoever has something to say to other members, beside consensus.
+#[derive(Clone)]
+pub struct Peers(mpsc::Sender<Errand>);
+
+impl Peers {
+    /// With what a router is to be told.
+    pub fn new() -> (Self, Errands) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self(sender), Errands(receiver))
+    }
+
+    /// Asks a member what its admin socket is to be asked, as JSON.
+    pub async fn ask(&self, member: MemberId, call: Vec<u8>) -> Asked {
+        let (answer, answered) = oneshot::channel();
+        if self.0.try_send(Errand::Ask(member, call, answer)).is_err() {
+            return Asked::Nothing;
+        }
+        answered.await.unwrap_or(Asked::Lost)
+    }
+
+    /// Waits for room: an answer is not dropped.
+    async fn run(&self, errand: Errand) {
+        // Without a router nobody waits for anything.
+        drop(self.0.send(errand).await);
+    }
+}
+
+/// What a [`Router`] is told by [`Peers`].
+pub struct Errands(mpsc::Receiver<Errand>);
+
 /// Sends each message on its way, to whoever is of the group or came from it.
 pub struct Router {
-    who: Who,
-    inbox: Inbox,
+    speaking: Speaking,
+    errands: mpsc::Receiver<Errand>,
     peers: BTreeMap<MemberId, Peer>,
     /// Where members said that they are: one that joins knows nobody else's place yet.
     introduced: BTreeMap<MemberId, String>,
+    /// Who waits for an answer, of whom.
+    asked: BTreeMap<u64, (MemberId, oneshot::Sender<Asked>)>,
+    last: u64,
 }
 
 impl Router {
-    /// Nobody yet.
-    pub fn new(who: Who, inbox: Inbox) -> Self {
-        Self { who, inbox, peers: BTreeMap::new(), introduced: BTreeMap::new() }
+    /// Nobody yet. `agents` tells when what the leader's actor knows of its own agents changed last.
+    pub fn new(
+        who: Who,
+        inbox: Inbox,
+        (leader, agents): (Addr<Leader>, watch::Receiver<u64>),
+        (errands, run): (Peers, Errands),
+    ) -> Self {
+        let speaking = Speaking { who, inbox, leader, agents, errands };
+        Self {
+            speaking,
+            errands: run.0,
+            peers: BTreeMap::new(),
+            introduced: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            last: 0,
+        }
     }
 
     /// Until the member ends.
@@ -121,7 +205,8 @@ impl Router {
         loop {
             tokio::select! {
                 message = messages.recv() => match message {
-                    Some(message) => self.send(message),
+                    // What finds no room is made up for.
+                    Some(message) => _ = self.send(message.to, Say::Consensus(message)),
                     None => return,
                 },
                 changed = status.changed() => match changed {
@@ -132,14 +217,42 @@ impl Router {
                     self.introduced.insert(member, address);
                     self.arrange(&status.borrow());
                 }
+                Some(errand) = self.errands.recv() => self.go(errand),
             }
         }
     }
 
-    fn send(&self, message: Envelope) {
-        if let Some(peer) = self.peers.get(&message.to) {
-            drop(peer.queue.try_send(message));
+    fn go(&mut self, errand: Errand) {
+        match errand {
+            Errand::Ask(member, call, answer) => {
+                self.last += 1;
+                let say = Say::Ask { number: self.last, call };
+                if self.send(member, say) {
+                    self.asked.insert(self.last, (member, answer));
+                } else {
+                    // Whoever asked may be gone.
+                    drop(answer.send(Asked::Nothing));
+                }
+            }
+            Errand::Answered(member, number, told) => {
+                if self.asked.get(&number).is_some_and(|(asked, _)| *asked == member)
+                    && let Some((_, answer)) = self.asked.remove(&number)
+                {
+                    drop(answer.send(asked(told)));
+                }
+            }
+            // Without its answer, a question is lost with the connection.
+            Errand::Answer(member, number, answer) => {
+                self.send(member, Say::Answer { number, answer });
+            }
+            Errand::Lost(member) => self.asked.retain(|_, (asked, _)| *asked != member),
         }
+    }
+
+    /// Whether it is on its way.
+    fn send(&self, member: MemberId, say: Say) -> bool {
+        let connected = self.peers.get(&member).filter(|peer| peer.connected.get());
+        connected.is_some_and(|peer| peer.queue.try_send(say).is_ok())
     }
 
     /// Speaks to those of the group, where they are now, and while there is none to whoever came.
@@ -152,17 +265,29 @@ impl Router {
                 places.insert(*member, address);
             }
         }
-        places.retain(|member, address| *member != self.who.member && !address.is_empty());
+        let me = self.speaking.who.member;
+        places.retain(|member, address| *member != me && !address.is_empty());
         self.peers.retain(|member, peer| places.get(member) == Some(&peer.address.as_str()));
         for (member, address) in places {
             if !self.peers.contains_key(&member) {
                 let (queue, queued) = mpsc::channel(QUEUE);
-                let (who, inbox) = (self.who.clone(), self.inbox.clone());
-                let dialled = dial::run(who, member, address.to_owned(), queued, inbox);
-                let task = tokio::task::spawn_local(dialled);
-                self.peers.insert(member, Peer { address: address.to_owned(), queue, task });
+                let connected = Rc::new(Cell::new(false));
+                let (speaking, address) = (self.speaking.clone(), address.to_owned());
+                let to =
+                    dial::To { member, address: address.clone(), connected: connected.clone() };
+                let task = tokio::task::spawn_local(dial::run(speaking, to, queued));
+                self.peers.insert(member, Peer { address, queue, connected, task });
             }
         }
+    }
+}
+
+/// An answer that cannot be read is as good as none.
+fn asked(told: Told) -> Asked {
+    match told {
+        Told::NotLeading => Asked::Nothing,
+        Told::Reply(json) => serde_json::from_slice(&json)
+            .map_or(Asked::Lost, |reply| Asked::Answered(Box::new(reply))),
     }
 }
 
@@ -184,7 +309,7 @@ enum PeerError {
     #[error("refused: {0}")]
     Refused(String),
     #[error("member {certified} speaks as member {said}")]
-    Other { certified: u64, said: MemberId },
+    Other { certified: MemberId, said: MemberId },
 }
 
 /// How it ended. TLS words the commonest end, that of the other process, at length.

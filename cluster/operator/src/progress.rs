@@ -1,7 +1,21 @@
-//! Who is connected, what every node's kernel holds, and who waits for it. Pure.
+//! Where every node's agent is connected, what its kernel holds, and who waits for it. Pure.
+//!
+//! An operator has a row of each node. Those of the agents that were last connected to it are its own, and it tells them to
+//! the others, so that each answers for all.
+//!
+//! | what comes | what becomes of the node's row |
+//! |---|---|
+//! | an agent joins, its session numbered higher than the row's | it is this operator's: connected, holding what the agent says |
+//! | the same, numbered as the row's or lower | it stays; the agent numbers its next session higher |
+//! | another operator's row, numbered higher | it is that operator's; a session here is superseded |
+//! | the same number, from the operator whose row it is | its newest word |
+//! | any other | it stays |
+//! | all rows of an operator, this node's not among them | it is not connected: that operator lost what it knew |
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use weft_api::operator::{NodeProgress, Waited};
+use weft_raft::MemberId;
 use weft_types::{Node, NodeName, Revision};
 
 /// Letters kept of why a node is behind: the agent's own status has it whole.
@@ -10,37 +24,90 @@ const REASON_MAX: usize = 1024;
 /// The registered nodes: those that count.
 pub type Nodes = BTreeMap<NodeName, Node>;
 
-/// One session of an agent; a later one of the same node supersedes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionId(u64);
+/// An agent's number of its session; a higher one of the same node supersedes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+/// What an operator knows of a node's agent that is, or was, connected to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The session.
+    pub session: SessionId,
+    /// None while it stands; then the newest revision that it may have been sent.
+    pub left: Option<Revision>,
+    /// What the node's kernel holds, as its agent said last.
+    pub held: Option<Revision>,
+    /// What it does not take, and why.
+    pub refused: Option<(Revision, String)>,
+}
+
+impl Row {
+    const fn is_connected(&self) -> bool {
+        self.left.is_none()
+    }
+}
+
+/// What an operator tells another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    /// Whether these are all that are its own.
+    pub all: bool,
+    /// They, or those that changed.
+    pub rows: Vec<(NodeName, Row)>,
+}
 
 /// One who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WaiterId(u64);
 
-/// Why an agent is refused: it would have to go back in time.
+/// Why an agent is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "node {node} holds revision {held}, newer than {newest}, this operator's newest: its log was lost or is an old copy. Stop the operator, remove raft.redb from its state folder and start it: it founds the next generation from the store, which agents follow"
-)]
-pub struct Ahead {
-    /// The node.
-    pub node: NodeName,
-    /// What its kernel holds.
-    pub held: Revision,
-    /// The newest revision here.
-    pub newest: Revision,
+pub enum NotJoined {
+    /// It would have to go back in time.
+    #[error(
+        "node {node} holds revision {held}, newer than {newest}, this operator's newest: its log was lost or is an old copy. Stop the operator, remove raft.redb from its state folder and start it: it founds the next generation from the store, which agents follow"
+    )]
+    Ahead {
+        /// The node.
+        node: NodeName,
+        /// What its kernel holds.
+        held: Revision,
+        /// The newest revision here.
+        newest: Revision,
+    },
+    /// The same, of one that another operator told what is on its way to this one.
+    #[error("this operator has revision {newest} so far, not yet {held}")]
+    NotYet {
+        /// What its kernel holds.
+        held: Revision,
+        /// The newest revision here.
+        newest: Revision,
+    },
+    /// A session of the same or a higher number was the node's.
+    #[error("session {} is not newer than {}, which the node had", .0.0, .1.0)]
+    Stale(SessionId, SessionId),
 }
 
 /// Sessions, acknowledgements and waiters; `A` is where a waiter's answer goes.
 #[derive(Debug)]
 pub struct Progress<A> {
-    sessions: BTreeMap<NodeName, SessionId>,
-    held: BTreeMap<NodeName, Revision>,
-    /// What a node's kernel does not take, and why.
-    refused: BTreeMap<NodeName, (Revision, String)>,
+    /// This operator.
+    member: MemberId,
+    nodes: BTreeMap<NodeName, Known>,
+    /// Its own rows by when they changed last, for whoever was told those before.
+    changes: BTreeMap<u64, NodeName>,
+    last_change: u64,
     waiters: BTreeMap<WaiterId, Waiter<A>>,
-    next: u64,
+    last_waiter: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    row: Row,
+    /// The operator whose row it is.
+    by: MemberId,
+    /// When it changed; meant of own rows.
+    change: u64,
 }
 
 #[derive(Debug)]
@@ -52,53 +119,55 @@ struct Waiter<A> {
     answer: A,
 }
 
-impl<A> Default for Progress<A> {
-    fn default() -> Self {
+impl<A> Progress<A> {
+    /// Of this operator, which knows nobody.
+    pub fn new(member: MemberId) -> Self {
         Self {
-            sessions: BTreeMap::new(),
-            held: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            member,
+            nodes: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            last_change: 0,
             waiters: BTreeMap::new(),
-            next: 0,
+            last_waiter: 0,
         }
     }
-}
 
-impl<A> Progress<A> {
     /// An agent joins; what it holds is its acknowledgement, and holding nothing takes an old one back.
     pub fn join(
         &mut self,
         node: &NodeName,
+        session: SessionId,
         held: Option<Revision>,
         newest: Revision,
-    ) -> Result<SessionId, Ahead> {
+    ) -> Result<(), NotJoined> {
+        if let Some(known) = self.nodes.get(node).filter(|known| known.row.session >= session) {
+            return Err(NotJoined::Stale(session, known.row.session));
+        }
         if let Some(held) = held.filter(|held| *held > newest) {
-            return Err(Ahead { node: node.clone(), held, newest });
+            return Err(NotJoined::Ahead { node: node.clone(), held, newest });
         }
-        self.next += 1;
-        let session = SessionId(self.next);
-        self.sessions.insert(node.clone(), session);
-        self.refused.remove(node);
-        match held {
-            Some(held) => self.hold(node, held),
-            None => drop(self.held.remove(node)),
-        }
-        Ok(session)
+        self.put(node, self.member, Row { session, left: None, held, refused: None });
+        Ok(())
     }
 
-    /// Whether this session is the node's newest; what others say is of no account.
+    /// Whether this session is the node's, here; what others say is of no account.
     pub fn is_current(&self, node: &NodeName, session: SessionId) -> bool {
-        self.sessions.get(node) == Some(&session)
+        self.own(node).is_some_and(|row| row.session == session && row.is_connected())
     }
 
-    /// Whether the node has a session.
-    pub fn is_connected(&self, node: &NodeName) -> bool {
-        self.sessions.contains_key(node)
+    fn own(&self, node: &NodeName) -> Option<&Row> {
+        self.nodes.get(node).filter(|known| known.by == self.member).map(|known| &known.row)
     }
 
-    /// How many sessions there are.
+    /// Agents that are connected to a member.
+    pub fn sessions_of(&self, member: MemberId) -> usize {
+        let of = |known: &&Known| known.by == member && known.row.is_connected();
+        self.nodes.values().filter(of).count()
+    }
+
+    /// Agents that are connected here.
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.sessions_of(self.member)
     }
 
     /// How many wait.
@@ -108,35 +177,96 @@ impl<A> Progress<A> {
 
     /// The node's kernel holds a revision; it cannot be newer than the newest.
     pub fn acknowledge(&mut self, node: &NodeName, revision: Revision, newest: Revision) {
-        self.hold(node, revision.min(newest));
+        let held = revision.min(newest);
+        self.change(node, |row| {
+            row.held = Some(held);
+            row.refused.take_if(|(refused, _)| *refused <= held);
+        });
     }
 
     /// The node's kernel does not take a revision: told to whoever waits until it does, or until its agent comes anew.
     pub fn refuse(&mut self, node: &NodeName, revision: Revision, reason: &str) {
         let reason = reason.chars().take(REASON_MAX).collect();
-        self.refused.insert(node.clone(), (revision, reason));
+        self.change(node, |row| row.refused = Some((revision, reason)));
     }
 
-    fn hold(&mut self, node: &NodeName, revision: Revision) {
-        self.held.insert(node.clone(), revision);
-        if self.refused.get(node).is_some_and(|(refused, _)| *refused <= revision) {
-            self.refused.remove(node);
-        }
-        for waiter in self.waiters.values_mut().filter(|waiter| waiter.revision <= revision) {
-            waiter.behind.remove(node);
-        }
-    }
-
-    /// A session is over.
-    pub fn leave(&mut self, node: &NodeName, session: SessionId) {
+    /// A session is over; nothing newer than `newest` was sent by it.
+    pub fn leave(&mut self, node: &NodeName, session: SessionId, newest: Revision) {
         if self.is_current(node, session) {
-            self.sessions.remove(node);
+            self.change(node, |row| row.left = Some(newest));
         }
     }
 
     /// Ends a node's session, so that its agent comes again and tells everything.
-    pub fn expel(&mut self, node: &NodeName) {
-        self.sessions.remove(node);
+    pub fn expel(&mut self, node: &NodeName, newest: Revision) {
+        if self.own(node).is_some_and(Row::is_connected) {
+            self.change(node, |row| row.left = Some(newest));
+        }
+    }
+
+    /// Changes a row that is its own.
+    fn change(&mut self, node: &NodeName, change: impl FnOnce(&mut Row)) {
+        if let Some(mut row) = self.own(node).cloned() {
+            change(&mut row);
+            self.put(node, self.member, row);
+        }
+    }
+
+    fn put(&mut self, node: &NodeName, by: MemberId, row: Row) {
+        if let Some(held) = row.held {
+            for waiter in self.waiters.values_mut().filter(|waiter| waiter.revision <= held) {
+                waiter.behind.remove(node);
+            }
+        }
+        let mut change = 0;
+        if by == self.member {
+            self.last_change += 1;
+            change = self.last_change;
+            self.changes.insert(change, node.clone());
+        }
+        if let Some(before) = self.nodes.insert(node.clone(), Known { row, by, change }) {
+            self.changes.remove(&before.change);
+        }
+    }
+
+    /// When an own row changed last.
+    pub fn last_change(&self) -> u64 {
+        self.last_change
+    }
+
+    /// Own rows that changed after one time, all after none; and when the last of them did.
+    pub fn since(&self, told: Option<u64>) -> (Rows, u64) {
+        let changed = self.changes.range(told.map_or(0, |told| told + 1)..);
+        let rows = changed.filter_map(|(_, node)| Some((node.clone(), self.own(node)?.clone())));
+        (Rows { all: told.is_none(), rows: rows.collect() }, self.last_change)
+    }
+
+    /// Another operator tells its rows; the nodes whose sessions here are superseded by them.
+    pub fn hear(&mut self, member: MemberId, Rows { all, rows }: Rows) -> Vec<NodeName> {
+        let mut superseded = Vec::new();
+        let named: BTreeSet<NodeName> = rows.iter().map(|(node, _)| node.clone()).collect();
+        for (node, row) in rows {
+            let newer = self.nodes.get(&node).is_none_or(|known| {
+                row.session > known.row.session
+                    || (row.session == known.row.session && known.by == member)
+            });
+            if newer {
+                if self.own(&node).is_some_and(Row::is_connected) {
+                    superseded.push(node.clone());
+                }
+                self.put(&node, member, row);
+            }
+        }
+        if all {
+            let lost = |(node, known): &(&NodeName, &mut Known)| {
+                known.by == member && known.row.is_connected() && !named.contains(*node)
+            };
+            for (_, known) in self.nodes.iter_mut().filter(lost) {
+                // It may have been sent anything since.
+                known.row.left = Some(Revision(u64::MAX));
+            }
+        }
+        superseded
     }
 
     /// Every registered node that does not hold a revision: one that never joined is behind too.
@@ -147,26 +277,30 @@ impl<A> Progress<A> {
         only: Option<&NodeName>,
     ) -> Vec<NodeProgress> {
         let counts = |node: &&NodeName| only.is_none_or(|only| only == *node);
-        let lacks = |node: &&NodeName| self.held.get(*node).is_none_or(|held| *held < revision);
+        let held = |node: &NodeName| self.nodes.get(node).and_then(|known| known.row.held);
+        let lacks = |node: &&NodeName| held(node).is_none_or(|held| held < revision);
         nodes.keys().filter(counts).filter(lacks).map(|node| self.of(node)).collect()
     }
 
     /// What a node holds.
     pub fn of(&self, node: &NodeName) -> NodeProgress {
+        let known = self.nodes.get(node);
+        let connected = known.filter(|known| known.row.is_connected());
         NodeProgress {
             node: node.0.clone(),
-            connected: self.is_connected(node),
-            acknowledged: self.held.get(node).copied(),
-            problem: self.refused.get(node).map(|(_, reason)| reason.clone()),
+            connected: connected.is_some(),
+            operator: connected.map(|known| known.by.0),
+            acknowledged: known.and_then(|known| known.row.held),
+            problem: known.and_then(|known| Some(known.row.refused.as_ref()?.1.clone())),
         }
     }
 
     /// Someone waits until every node, or the only one named, holds a revision. See [`Self::settle`].
     pub fn wait(&mut self, revision: Revision, only: Option<NodeName>, answer: A) -> WaiterId {
-        self.next += 1;
+        self.last_waiter += 1;
         let waiter = Waiter { revision, only, behind: BTreeSet::new(), answer };
-        self.waiters.insert(WaiterId(self.next), waiter);
-        WaiterId(self.next)
+        self.waiters.insert(WaiterId(self.last_waiter), waiter);
+        WaiterId(self.last_waiter)
     }
 
     /// The registered nodes changed: everyone who waits is looked at again.
@@ -203,158 +337,4 @@ impl<A> Progress<A> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const R: fn(u64) -> Revision = |index| Revision::new(1, index);
-
-    fn name(name: &str) -> NodeName {
-        NodeName(name.to_owned())
-    }
-
-    fn nodes(names: &[&str]) -> Nodes {
-        let node = |n: &&str| Node {
-            name: name(n),
-            address: [172, 30, 0, 1].into(),
-            pod_cidrs: Vec::new(),
-        };
-        names.iter().map(|n| (name(n), node(n))).collect()
-    }
-
-    /// The names of those that are behind.
-    fn behind(progress: &Progress<u8>, nodes: &Nodes, index: u64) -> Vec<String> {
-        progress.behind(nodes, R(index), None).into_iter().map(|node| node.node).collect()
-    }
-
-    #[test]
-    fn what_an_agent_joins_with_is_its_acknowledgement() {
-        let nodes = nodes(&["a", "b"]);
-        let mut progress = Progress::<u8>::default();
-        progress.join(&name("a"), Some(R(5)), R(5)).expect("not ahead");
-        assert_eq!(behind(&progress, &nodes, 5), ["b"], "b never joined");
-        progress.join(&name("b"), Some(R(4)), R(5)).expect("not ahead");
-        assert_eq!(behind(&progress, &nodes, 5), ["b"]);
-        assert_eq!(behind(&progress, &nodes, 4), [""; 0]);
-        // Built anew, it holds nothing, whatever it said before.
-        progress.join(&name("a"), None, R(5)).expect("not ahead");
-        assert_eq!(behind(&progress, &nodes, 1), ["a"]);
-    }
-
-    #[test]
-    fn an_agent_from_the_future_is_refused_and_changes_nothing() {
-        let nodes = nodes(&["a"]);
-        let mut progress = Progress::<u8>::default();
-        let session = progress.join(&name("a"), Some(R(5)), R(5)).expect("not ahead");
-        for held in [R(6), Revision::new(2, 1)] {
-            let refused = progress.join(&name("a"), Some(held), R(5)).expect_err("ahead");
-            let text = refused.to_string();
-            assert!(text.contains(&held.to_string()) && text.contains("raft.redb"), "{text}");
-        }
-        assert!(progress.is_current(&name("a"), session));
-        assert_eq!(behind(&progress, &nodes, 5), [""; 0]);
-    }
-
-    #[test]
-    fn nobody_holds_what_there_is_not_yet() {
-        let nodes = nodes(&["a"]);
-        let mut progress = Progress::<u8>::default();
-        progress.join(&name("a"), None, R(5)).expect("not ahead");
-        progress.acknowledge(&name("a"), R(900), R(5));
-        assert_eq!(behind(&progress, &nodes, 6), ["a"]);
-        assert_eq!(behind(&progress, &nodes, 5), [""; 0]);
-    }
-
-    #[test]
-    fn why_a_node_is_behind_is_told_until_it_no_longer_is() {
-        let nodes = nodes(&["a", "b"]);
-        let mut progress = Progress::<u8>::default();
-        for node in ["a", "b"] {
-            progress.join(&name(node), Some(R(4)), R(6)).expect("not ahead");
-        }
-        progress.refuse(&name("a"), R(5), "no room");
-        progress.refuse(&name("b"), R(5), &"é".repeat(2 * REASON_MAX));
-        let problems = |progress: &Progress<u8>| -> Vec<Option<String>> {
-            progress.behind(&nodes, R(9), None).into_iter().map(|node| node.problem).collect()
-        };
-        assert_eq!(problems(&progress), [Some("no room".to_owned()), Some("é".repeat(REASON_MAX))]);
-        progress.acknowledge(&name("a"), R(4), R(6));
-        assert!(problems(&progress)[0].is_some(), "what it held before is no news");
-        progress.acknowledge(&name("a"), R(6), R(6));
-        progress.join(&name("b"), None, R(6)).expect("not ahead");
-        assert_eq!(problems(&progress), [None, None]);
-    }
-
-    #[test]
-    fn a_superseded_session_has_no_say() {
-        let mut progress = Progress::<u8>::default();
-        let first = progress.join(&name("a"), None, R(5)).expect("not ahead");
-        let second = progress.join(&name("a"), None, R(5)).expect("not ahead");
-        assert!(!progress.is_current(&name("a"), first));
-        progress.leave(&name("a"), first);
-        assert!(progress.is_current(&name("a"), second));
-        progress.leave(&name("a"), second);
-        assert!(!progress.is_connected(&name("a")));
-    }
-
-    #[test]
-    fn a_wait_ends_when_all_nodes_hold_it() {
-        let nodes = nodes(&["a", "b"]);
-        let mut progress = Progress::default();
-        progress.wait(R(5), None, 1);
-        progress.wait(R(5), Some(name("a")), 2);
-        progress.wait(R(4), None, 3);
-        assert!(progress.settle(&nodes).is_empty());
-        progress.acknowledge(&name("a"), R(5), R(5));
-        let answers = |settled: Vec<(u8, Waited)>| -> Vec<u8> {
-            assert!(settled.iter().all(|(_, waited)| waited.enforced));
-            settled.into_iter().map(|(answer, _)| answer).collect()
-        };
-        assert_eq!(answers(progress.settle(&nodes)), [2]);
-        progress.acknowledge(&name("b"), R(4), R(5));
-        assert_eq!(answers(progress.settle(&nodes)), [3]);
-        progress.acknowledge(&name("b"), R(5), R(5));
-        assert_eq!(answers(progress.settle(&nodes)), [1]);
-        assert_eq!(progress.waiters(), 0);
-    }
-
-    #[test]
-    fn the_time_of_one_is_not_the_time_of_another() {
-        let nodes = nodes(&["a"]);
-        let mut progress = Progress::default();
-        let first = progress.wait(R(5), None, 1);
-        let second = progress.wait(R(5), None, 2);
-        let (answer, waited) = progress.expire(first, &nodes).expect("it waits");
-        assert_eq!((answer, waited.enforced, waited.behind.len()), (1, false, 1));
-        assert!(progress.expire(first, &nodes).is_none());
-        progress.acknowledge(&name("a"), R(5), R(5));
-        assert_eq!(progress.settle(&nodes).len(), 1);
-        assert!(progress.expire(second, &nodes).is_none());
-    }
-
-    #[test]
-    fn a_node_that_leaves_or_comes_is_counted() {
-        let mut progress = Progress::default();
-        progress.join(&name("a"), Some(R(5)), R(5)).expect("not ahead");
-        progress.wait(R(5), None, 1);
-        assert!(progress.settle(&nodes(&["a", "b"])).is_empty());
-        progress.nodes_changed();
-        assert_eq!(progress.settle(&nodes(&["a"])).len(), 1);
-        // One that was registered while it waited, after the others held it.
-        progress.wait(R(5), None, 2);
-        assert!(progress.settle(&nodes(&["a", "c"])).is_empty());
-    }
-
-    #[test]
-    fn an_agent_that_is_rebuilt_while_one_waits_is_behind() {
-        let nodes = nodes(&["a", "b"]);
-        let mut progress = Progress::default();
-        progress.join(&name("a"), Some(R(5)), R(5)).expect("not ahead");
-        progress.wait(R(5), None, 1);
-        assert!(progress.settle(&nodes).is_empty());
-        progress.join(&name("a"), None, R(5)).expect("not ahead");
-        progress.acknowledge(&name("b"), R(5), R(5));
-        assert!(progress.settle(&nodes).is_empty(), "a holds nothing");
-        progress.acknowledge(&name("a"), R(5), R(5));
-        assert_eq!(progress.settle(&nodes).len(), 1);
-    }
-}
+mod tests;

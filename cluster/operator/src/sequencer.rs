@@ -61,6 +61,8 @@ pub trait Sequencer {
     fn propose(&self, proposed: Proposed) -> bool;
     /// Gives the encoded state at a revision, which replaces the entries up to it.
     fn compact(&self, through: Revision, snapshot: Vec<u8>);
+    /// Asks what is committed; that all of it was told comes with the stream. False when the queue is full.
+    fn read(&self, ticket: Ticket) -> bool;
     /// Queues a change of the group; what becomes of it comes with the stream. False when the queue is full.
     fn change(&self, ticket: Ticket, change: Change) -> bool;
     /// Has another voter lead: this one, or who is furthest.
@@ -80,6 +82,8 @@ pub enum Sequenced {
     Role(Role, Term),
     /// A peer needs the state, to be given by [`Sequencer::compact`].
     SnapshotWanted,
+    /// Everything was told that was committed when this was asked.
+    Readable(Ticket),
 }
 
 /// A durable entry.
@@ -221,7 +225,7 @@ impl Writer {
             Sequenced::Refused(ticket, _) => drop(self.spans.remove(ticket)),
             Sequenced::Role(role, term) => tracing::info!(?role, term, "in the operators' group"),
             Sequenced::Restored(revision, _) => tracing::info!(%revision, "a leader's snapshot"),
-            Sequenced::SnapshotWanted => {}
+            Sequenced::SnapshotWanted | Sequenced::Readable(_) => {}
         }
     }
 
@@ -325,6 +329,10 @@ impl Sequencer for GroupSequencer {
     fn compact(&self, through: Revision, snapshot: Vec<u8>) {
         // With a full queue it is done another time.
         self.offer(Work::Compact(through, snapshot));
+    }
+
+    fn read(&self, ticket: Ticket) -> bool {
+        self.offer(Work::Read(ticket))
     }
 
     fn change(&self, ticket: Ticket, change: Change) -> bool {

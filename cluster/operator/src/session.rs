@@ -9,7 +9,7 @@ use crate::{
     leader::{Leader, Tip},
     messages::{Heard, Join, Joined, Pull, Pulled, Said},
     metrics::{Metrics, Refusal},
-    progress::SessionId,
+    progress::{NotJoined, SessionId},
 };
 use actix::Addr;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
@@ -65,6 +65,8 @@ pub struct Sessions {
 /// Why there is no session, or none any more.
 enum End {
     Refused(Refusal, String),
+    /// Its number is not newer than this one, which the node had: the agent counts on from there.
+    Stale(SessionId),
     Over(String),
 }
 
@@ -116,8 +118,8 @@ impl Sessions {
                 let greeted = sessions.greet(stream).await;
                 drop(admitted);
                 let ended = match greeted {
-                    Ok((stream, node, joined)) => {
-                        (sessions.stand(stream, &node, joined).await, Some(node))
+                    Ok((stream, (node, session), joined)) => {
+                        (sessions.stand(stream, &node, session, joined).await, Some(node))
                     }
                     Err(end) => (Err(end), None),
                 };
@@ -131,6 +133,9 @@ impl Sessions {
             (Ok(()), _) => {}
             (Err(End::Refused(refusal, why)), _) => self.admission.refuse(peer, refusal, &why),
             (Err(End::Over(why)), Some(node)) => tracing::info!(%node, "session ended: {why}"),
+            (Err(End::Stale(newest)), _) => {
+                tracing::info!(%peer, newest = newest.0, "session not taken: its number was used")
+            }
             (Err(End::Over(why)), None) => self.admission.refuse(peer, Refusal::Silent, &why),
         }
     }
@@ -139,7 +144,7 @@ impl Sessions {
     async fn greet(
         &self,
         stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, NodeName, Joined), End> {
+    ) -> Result<(TlsStream<TcpStream>, (NodeName, SessionId), Joined), End> {
         drop(stream.set_nodelay(true));
         let mut stream = timeout(self.config.session_greeting, self.acceptor.accept(stream))
             .await?
@@ -149,10 +154,12 @@ impl Sessions {
         let first =
             timeout(self.config.session_greeting, receive_within(&mut stream, HEARD_MAX)).await?;
         let refusal = match first {
-            Ok(ToOperator::Hello { node, held }) if node == certified => {
-                match self.leader.send(Join { node: node.clone(), held }).await? {
-                    Ok(joined) => return Ok((stream, node, joined)),
-                    Err(reason) => End::Refused(Refusal::Ahead, reason),
+            Ok(ToOperator::Hello { node, session, held }) if node == certified => {
+                let session = SessionId(session);
+                match self.leader.send(Join { node: node.clone(), session, held }).await? {
+                    Ok(joined) => return Ok((stream, (node, session), joined)),
+                    Err(NotJoined::Stale(_, newest)) => End::Stale(newest),
+                    Err(why) => End::Refused(Refusal::Ahead, why.to_string()),
                 }
             }
             Ok(ToOperator::Hello { node, .. }) => {
@@ -162,10 +169,15 @@ impl Sessions {
             Ok(_) => End::Refused(Refusal::Protocol, "the first message is no greeting".to_owned()),
             Err(error) => error.into(),
         };
-        if let End::Refused(_, reason) = &refusal {
+        let answer = match &refusal {
+            End::Refused(_, reason) => Some(ToAgent::Refused { reason: reason.clone() }),
+            End::Stale(newest) => Some(ToAgent::Stale { session: newest.0 }),
+            End::Over(_) => None,
+        };
+        if let Some(answer) = answer {
             // That it does not hear why changes nothing.
             let told = async {
-                send(&mut stream, &ToAgent::Refused { reason: reason.clone() }).await?;
+                send(&mut stream, &answer).await?;
                 Ok::<(), FrameError>(stream.shutdown().await?)
             };
             drop(timeout(self.config.session_greeting, told).await);
@@ -178,9 +190,10 @@ impl Sessions {
         &self,
         stream: TlsStream<TcpStream>,
         node: &NodeName,
+        session: SessionId,
         joined: Joined,
     ) -> Result<(), End> {
-        let Joined { session, cluster, revision, held, over } = joined;
+        let Joined { cluster, revision, held, over } = joined;
         let (from, to) = split(stream);
         let welcome = ToAgent::Welcome { cluster, revision };
         let ended = tokio::select! {

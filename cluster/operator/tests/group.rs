@@ -118,7 +118,7 @@ impl Group {
 
     /// How an operator sees the group.
     fn seen_by(&self, member: u64) -> Cluster {
-        match self.running[&member].ask(Request::Cluster) {
+        match self.running[&member].ask(Request::Cluster { of: None }) {
             Ok(Answer::Cluster(cluster)) => cluster,
             other => panic!("{other:?}"),
         }
@@ -230,38 +230,103 @@ fn told_of(group: &Group) -> BTreeMap<u32, String> {
 }
 
 #[test]
-fn who_does_not_lead_says_so_and_words_of_its_agents_reach_everybody() {
-    let mut group = Group::founded(2);
+fn whoever_is_asked_has_the_leader_do_it_and_answers_for_the_agents_of_all() {
+    let mut group = Group::founded(3);
     let revision = group.apply(&[node(1), node(2), pod("web-0", "web", 1)]);
     group.join(2);
+    group.join(3);
     group.agents_at(revision);
-    let follower = &group.running[&2];
-    let refused = follower.ask(Request::Apply { objects: vec![node(3)] }).unwrap_err();
-    assert!(refused.message.contains("another operator leads"), "{refused}");
-    let refused = follower.ask(Request::Transfer { to: None }).unwrap_err();
-    assert!(refused.message.contains("member 1 does"), "{refused}");
+    let (first, second) = (&group.running[&1], &group.running[&2]);
+    assert_eq!(group.leader(), 1);
+    // A change, one that cannot be, and a transfer that cannot: all by way of one that does not lead.
+    let (revision, changed) = second.apply(vec![pod("web-1", "web", 2)]);
+    assert_eq!(changed, 1);
+    let refused = second.ask(Request::Transfer { to: Some(9) }).unwrap_err();
+    assert!(refused.message.contains("member 9 is none that votes"), "{refused}");
+    let again = MemberChange::Add { member: 2, address: "127.0.0.1:1".to_owned() };
+    let refused = second.ask(Request::Member(again)).unwrap_err();
+    assert!(refused.message.contains("member"), "{refused}");
+    // What was answered is what is read next, wherever.
+    for operator in group.running.values() {
+        let Ok(Answer::Objects(objects)) = operator.ask(Request::Objects) else { panic!() };
+        assert_eq!(objects.len(), 4);
+        assert!(operator.revision() >= revision);
+    }
+    // One operator tells how another is.
+    match second.ask(Request::Cluster { of: Some(3) }) {
+        Ok(Answer::Cluster(seen)) => assert_eq!((seen.member, seen.leader), (3, Some(1))),
+        other => panic!("{other:?}"),
+    }
     block_on(async {
-        let mut agent = group.world.agent(follower.address, "node1", None).await;
+        let mut agent = group.world.agent(second.address, "node1", None).await;
         agent.reach(revision).await;
         agent.plug("web-0", [10, 244, 1, 7].into()).await;
-        let mut other = group.world.agent(group.running[&1].address, "node2", None).await;
+        let mut other = group.world.agent(first.address, "node2", None).await;
         other.reach(revision).await;
         while other.endpoints().is_empty() {
             other.reach(Revision(other.revision.0 + 1)).await;
         }
         assert_eq!(other.endpoints(), [std::net::Ipv4Addr::from([10, 244, 1, 7])]);
+        agent.reach(other.revision).await;
+        agent.acknowledge().await;
+        other.acknowledge().await;
+        // Whoever is asked knows of both: the third has no agent at all.
+        for operator in group.running.values() {
+            let socket = operator.socket.clone();
+            let waited = tokio::task::spawn_blocking(move || {
+                support::ask(
+                    &socket,
+                    Request::Wait { revision: None, timeout_ms: 9000, node: None },
+                )
+            });
+            match waited.await.unwrap() {
+                Ok(Answer::Waited(waited)) => assert!(waited.enforced, "{waited:?}"),
+                other => panic!("{other:?}"),
+            }
+            let Answer::Cluster(seen) = operator.ask(Request::Cluster { of: None }).unwrap() else {
+                panic!()
+            };
+            let agents = seen.agents.iter().map(|node| (node.node.as_str(), node.operator));
+            assert_eq!(agents.collect::<Vec<_>>(), [("node1", Some(2)), ("node2", Some(1))]);
+        }
+        // It moves; where it was is told.
+        let mut moved = group.world.agent(first.address, "node1", None).await;
+        moved.reach(agent.revision).await;
+        agent.closed().await;
     });
-    // Without the other nobody has a majority: nothing is accepted, what is known is served on.
+}
+
+#[test]
+fn without_a_majority_nothing_is_accepted_nothing_old_is_shown_as_new_and_all_goes_on_after() {
+    let mut group = Group::founded(2);
+    let revision = group.apply(&[node(1), pod("web-0", "web", 1)]);
+    group.join(2);
+    group.agents_at(revision);
     group.stop(1);
     let follower = &group.running[&2];
-    let objects = vec![pod("db-0", "db", 1)];
-    let refused: Failure =
-        ask_within(&follower.socket, Request::Apply { objects }, Duration::from_secs(3))
-            .unwrap_err();
+    let asked =
+        |request| ask_within(&follower.socket, request, Duration::from_secs(2)).unwrap_err();
+    let refused: Failure = asked(Request::Apply { objects: vec![pod("db-0", "db", 1)] });
     assert_eq!(refused.kind, FailureKind::TryAgain, "{refused}");
-    assert_eq!(follower.ask(Request::Objects).map(|_| ()), Ok(()));
+    assert!(refused.message.contains("no operator leads"), "{refused}");
+    let refused = asked(Request::Objects);
+    assert!(refused.message.contains("most of the group's operators do not answer"), "{refused}");
+    // What it is, it says; and agents are served.
+    assert!(follower.revision() >= revision);
+    block_on(async {
+        group.world.agent(follower.address, "node1", None).await.reach(revision).await;
+    });
+    // Whoever has time is answered when there is a majority again.
+    let socket = follower.socket.clone();
+    let patient = thread::spawn(move || {
+        support::ask(&socket, Request::Apply { objects: vec![pod("db-0", "db", 1)] })
+    });
+    thread::sleep(Duration::from_millis(300));
     group.start(1);
-    group.apply(&[pod("db-0", "db", 1)]);
+    match patient.join().unwrap() {
+        Ok(Answer::Accepted { changed, .. }) => assert_eq!(changed, 1),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

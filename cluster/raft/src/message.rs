@@ -1,7 +1,7 @@
 //! What members say to each other, in bytes: a version, then bincode. `tests/golden.txt` holds some.
 
 use crate::{Entry, Group, Index, MemberId, Term};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use weft_types::codec;
 
 /// Version of the messages here, the first byte of each. A member tells its highest when it connects, and speaks the lower of the two.
@@ -174,15 +174,15 @@ pub enum Malformed {
     Unreadable(String),
 }
 
-/// A message's bytes.
-pub fn encode(envelope: &Envelope) -> Result<Vec<u8>, Malformed> {
+/// The bytes of an [`Envelope`], or of whatever else members say that has one inside.
+pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, Malformed> {
     let mut bytes = vec![PEER_VERSION];
-    codec::encode_into(envelope, &mut bytes).map_err(|e| Malformed::Unreadable(e.0))?;
+    codec::encode_into(message, &mut bytes).map_err(|e| Malformed::Unreadable(e.0))?;
     Ok(bytes)
 }
 
-/// A message from its bytes.
-pub fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
+/// It from its bytes.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     match bytes.split_first() {
         Some((&PEER_VERSION, body)) => {
             codec::decode(body).map_err(|error| Malformed::Unreadable(error.0))

@@ -83,7 +83,7 @@ fn the_bytes_of_messages_are_these() {
         .map(|(name, message)| {
             let envelope = Envelope { from: MemberId(1), to: MemberId(2), message };
             let bytes = encode(&envelope).unwrap();
-            assert_eq!(decode(&bytes).unwrap(), envelope);
+            assert_eq!(decode::<Envelope>(&bytes).unwrap(), envelope);
             (name, bytes)
         })
         .collect();
@@ -106,13 +106,13 @@ fn the_bytes_of_messages_are_these() {
 
 #[test]
 fn what_is_no_message_is_an_error() {
-    assert_eq!(decode(&[2, 0]), Err(Malformed::Version(2)));
-    assert!(matches!(decode(&[]), Err(Malformed::Unreadable(_))));
+    assert_eq!(decode::<Envelope>(&[2, 0]), Err(Malformed::Version(2)));
+    assert!(matches!(decode::<Envelope>(&[]), Err(Malformed::Unreadable(_))));
     for (_, message) in samples() {
         let envelope = Envelope { from: MemberId(1), to: MemberId(2), message };
         let bytes = encode(&envelope).unwrap();
         for length in 1..bytes.len() {
-            assert!(decode(&bytes[..length]).is_err(), "cut at {length}");
+            assert!(decode::<Envelope>(&bytes[..length]).is_err(), "cut at {length}");
         }
     }
 }

@@ -15,7 +15,7 @@ pub use messages::{
 
 use crate::{ClusterState, CommandV1, adoption};
 use numbers::Numbers;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object};
 
 /// How far a leader is. Everything that goes wrong leads back to `Reading`, after a pause.
@@ -70,6 +70,8 @@ pub struct Leadership {
     term: u64,
     numbers: Numbers,
     waiting: VecDeque<(RequestId, Wish)>,
+    /// Those that the store was asked for at least once, and that are not answered.
+    begun: BTreeSet<RequestId>,
     operation: Operation,
     ticket: Ticket,
     /// Ticks that the store was waited for.
@@ -87,6 +89,7 @@ impl Leadership {
             term: 0,
             numbers: Numbers::default(),
             waiting: VecDeque::new(),
+            begun: BTreeSet::new(),
             operation: 0,
             ticket: 0,
             waited: 0,
@@ -289,8 +292,7 @@ impl Leadership {
             self.phase = Phase::Serving(fence);
         } else if let Phase::Ordering(fence, under, _) = phase {
             self.phase = Phase::Serving(fence);
-            let done = under.requests.into_iter();
-            effects.extend(done.map(|(request, _)| Effect::Answer(request, Verdict::Done)));
+            self.done(under.requests, effects);
         }
     }
 
@@ -322,8 +324,19 @@ impl Leadership {
         self.turn_away(effects);
     }
 
+    fn done(&mut self, requests: Vec<(RequestId, Wish)>, effects: &mut Vec<Effect>) {
+        for (request, _) in requests {
+            self.begun.remove(&request);
+            effects.push(Effect::Answer(request, Verdict::Done));
+        }
+    }
+
     fn turn_away(&mut self, effects: &mut Vec<Effect>) {
-        let away = |(request, _)| Effect::Answer(request, Verdict::NotLeading);
+        let begun = std::mem::take(&mut self.begun);
+        let away = |(request, _)| match begun.contains(&request) {
+            true => Effect::Answer(request, Verdict::Unknown),
+            false => Effect::Answer(request, Verdict::NotLeading),
+        };
         effects.extend(self.waiting.drain(..).map(away));
     }
 

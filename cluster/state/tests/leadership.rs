@@ -239,7 +239,7 @@ fn who_leads_no_more_asks_and_answers_nothing() {
     let (operation, _) = world.ask();
     world.step(Event::Asked(2, put(&[pod("b", "web")])));
     world.step(Event::Deposed);
-    assert_eq!(world.answers(), [(1, Verdict::NotLeading), (2, Verdict::NotLeading)]);
+    assert_eq!(world.answers(), [(1, Verdict::Unknown), (2, Verdict::NotLeading)]);
     world.step(Event::Stored(operation, Ok(Stored::Done)));
     (0..20).for_each(|_| world.step(Event::Tick));
     assert!(world.effects.is_empty());

@@ -6,4 +6,4 @@ pub mod tls;
 pub use message::{ToAgent, ToOperator};
 
 /// Version of the messages here; a frame carries it, and a peer refuses what it does not know.
-pub const WIRE_VERSION: u16 = 3;
+pub const WIRE_VERSION: u16 = 4;

@@ -11,6 +11,9 @@ pub enum ToOperator {
     Hello {
         /// The node it speaks for; its certificate must say the same.
         node: NodeName,
+        /// Counted up by the agent with each session, whichever operator it is with: of two the higher is the newer. An agent
+        /// begins with its clock's microseconds since 1970, and goes on from [`ToAgent::Stale`] when that was too few.
+        session: u64,
         /// The revision it holds, with which it asks for deltas; none asks for a snapshot.
         held: Option<Revision>,
     },
@@ -85,4 +88,9 @@ pub enum ToAgent {
     },
     /// Are you there? Sent when nothing else was for some time.
     Ping,
+    /// The session is refused and closed: one with this number or a higher one was the node's. The next one is numbered higher.
+    Stale {
+        /// The newest that is known.
+        session: u64,
+    },
 }

@@ -84,8 +84,8 @@ fn to_operator() -> Vec<(&'static str, ToOperator)> {
     let revision = Revision::new(1, 2);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
     vec![
-        ("hello", ToOperator::Hello { node: node.clone(), held: None }),
-        ("hello-held", ToOperator::Hello { node, held: Some(revision) }),
+        ("hello", ToOperator::Hello { node: node.clone(), session: 7, held: None }),
+        ("hello-held", ToOperator::Hello { node, session: 300, held: Some(revision) }),
         ("acknowledge", ToOperator::Acknowledge { revision, trace }),
         ("acknowledge-again", ToOperator::Acknowledge { revision, trace: None }),
         ("endpoint-plugged", ToOperator::EndpointPlugged { endpoint: endpoint(), trace }),
@@ -108,6 +108,7 @@ fn to_agent() -> Vec<(String, ToAgent)> {
         ("snapshot-begin".to_owned(), ToAgent::SnapshotBegin),
         ("snapshot-end".to_owned(), ToAgent::SnapshotEnd { revision }),
         ("ping".to_owned(), ToAgent::Ping),
+        ("stale".to_owned(), ToAgent::Stale { session: 300 }),
         ("deltas".to_owned(), ToAgent::Deltas { revision, deltas: vec![], trace }),
     ];
     all.extend(deltas().into_iter().enumerate().map(|(number, delta)| {
@@ -133,7 +134,11 @@ fn the_bytes_of_every_message_are_these() {
     let mut text = String::new();
     to_operator().iter().for_each(|(name, message)| text += &line(name, message));
     to_agent().iter().for_each(|(name, message)| text += &line(name, message));
-    assert_eq!(text, include_str!("golden.txt"), "\n{text}");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(golden, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(golden).unwrap(), "UPDATE=1 writes the new bytes");
 }
 
 fn read<M: DeserializeOwned>(bytes: &[u8], longest: usize) -> Result<M, FrameError> {
@@ -231,5 +236,5 @@ fn frames_follow_each_other() {
         }
         assert!(matches!(receive::<ToAgent>(&mut from).await, Err(FrameError::Io(_))));
     });
-    assert_eq!(messages.iter().map(|(name, _)| (name, ())).collect::<BTreeMap<_, _>>().len(), 16);
+    assert_eq!(messages.iter().map(|(name, _)| (name, ())).collect::<BTreeMap<_, _>>().len(), 17);
 }

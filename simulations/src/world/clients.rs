@@ -65,7 +65,7 @@ impl World {
                 let seen = format!("a change that is right is refused: {problem}");
                 self.invariants.violated(Invariant::NothingLost, self.now, seen);
             }
-            Verdict::NotLeading | Verdict::Busy => {
+            Verdict::NotLeading | Verdict::Unknown | Verdict::Busy => {
                 self.ask_another(client);
                 let pause = Millis(20, 60).draw(&mut self.rng);
                 self.after(pause, Event::Wish(client));

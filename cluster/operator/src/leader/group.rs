@@ -1,7 +1,7 @@
 //! The operators' group, as the leader's actor shows and changes it.
 
 use super::{Leader, Pending, stopping};
-use crate::messages::{ChangeGroup, Transfer};
+use crate::messages::{ChangeGroup, Transfer, Undone};
 use actix::prelude::{Handler, ResponseFuture};
 use tokio::sync::oneshot;
 use weft_api::{
@@ -24,6 +24,7 @@ impl Leader {
             address: member.address.clone(),
             voter: member.role == MemberRole::Voter,
             matched: group.matched.get(id).copied(),
+            agents: self.progress.sessions_of(*id),
         });
         Cluster {
             cluster: self.state.cluster().to_owned(),
@@ -36,14 +37,14 @@ impl Leader {
             committed: group.committed,
             serving: self.leading.is_serving(),
             store_problem: self.leading.trouble().map(ToString::to_string),
-            agents: self.progress.sessions(),
+            agents: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
             members: members.collect(),
         }
     }
 }
 
 impl Handler<ChangeGroup> for Leader {
-    type Result = ResponseFuture<Result<Answer, Failure>>;
+    type Result = ResponseFuture<Result<Answer, Undone>>;
 
     fn handle(&mut self, ChangeGroup(change): ChangeGroup, _: &mut Self::Context) -> Self::Result {
         let (answer, answered) = oneshot::channel();
@@ -51,32 +52,32 @@ impl Handler<ChangeGroup> for Leader {
         if self.sequencer.change(self.next_ticket, change) {
             self.pending.insert(self.next_ticket, Pending::Group(answer));
         }
-        Box::pin(async { answered.await.map_err(|_| stopping())?.map(|()| Answer::Done) })
+        Box::pin(async {
+            answered.await.map_err(|_| stopping())??;
+            Ok(Answer::Done)
+        })
     }
 }
 
 impl Handler<Transfer> for Leader {
-    type Result = Result<Answer, Failure>;
+    type Result = Result<Answer, Undone>;
 
     fn handle(&mut self, Transfer(to): Transfer, _: &mut Self::Context) -> Self::Result {
         let group = self.group.borrow();
-        let why = match (group.role, group.leader, to) {
-            (Role::Leader, _, to) => {
-                let mut others = group.group.voters().filter(|voter| *voter != group.member);
-                let nobody = !others.any(|voter| to.is_none_or(|to| to == voter));
-                nobody.then(|| match to {
-                    Some(to) => format!("member {to} is none that votes beside this one"),
-                    None => "nobody votes beside this one".to_owned(),
-                })
-            }
-            (_, Some(leader), _) => Some(format!("this one does not lead, member {leader} does")),
-            (_, None, _) => Some("this one does not lead, nobody does".to_owned()),
-        };
-        drop(group);
-        if let Some(why) = why {
-            let message = format!("have another operator lead: {why}");
-            return Err(Failure { kind: FailureKind::Refused, message });
+        if group.role != Role::Leader {
+            return Err(Undone::NotLeading);
         }
+        let mut others = group.group.voters().filter(|voter| *voter != group.member);
+        if !others.any(|voter| to.is_none_or(|to| to == voter)) {
+            let why = match to {
+                Some(to) => format!("member {to} is none that votes beside this one"),
+                None => "nobody votes beside this one".to_owned(),
+            };
+            let message = format!("have another operator lead: {why}");
+            return Err(Failure { kind: FailureKind::Refused, message }.into());
+        }
+        drop(others);
+        drop(group);
         self.sequencer.transfer(to);
         Ok(Answer::Done)
     }

@@ -3,9 +3,10 @@
 use super::{Leader, Pending, Verdict};
 use crate::{
     history::{Next, Snapshot},
-    messages::{Heard, Join, Joined, Pull, Pulled, Said},
+    messages::{Heard, Join, Joined, OthersAgents, OwnAgents, Pull, Pulled, Said},
+    progress::{NotJoined, Rows},
 };
-use actix::prelude::{Handler, ResponseFuture};
+use actix::prelude::{Handler, MessageResult, ResponseFuture};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use weft_api::{Failure, FailureKind};
@@ -14,6 +15,12 @@ use weft_state::{CommandV1, EntryV1};
 use weft_types::{Delta, Node, NodeName, Revision};
 
 impl Leader {
+    /// Other operators are told what is known of the agents here.
+    pub(super) fn tell_of_agents(&self) {
+        let last = self.progress.last_change();
+        self.agents.send_if_modified(|told| std::mem::replace(told, last) != last);
+    }
+
     /// Queues what a node says. What would change nothing needs no entry, unless something that it said before is under way
     /// that it may undo.
     fn take_word(
@@ -57,7 +64,7 @@ impl Leader {
     pub(super) fn ask_again(&mut self, deltas: &[Delta]) {
         for delta in deltas {
             if let Delta::NodeUpsert(Node { name, .. }) | Delta::NodeDelete(name) = delta {
-                self.progress.expel(name);
+                self.progress.expel(name, self.history.newest());
                 self.sessions.remove(name);
                 self.progress.nodes_changed();
             }
@@ -87,25 +94,25 @@ fn no_room() -> Failure {
 }
 
 impl Handler<Join> for Leader {
-    type Result = Result<Joined, String>;
+    type Result = Result<Joined, NotJoined>;
 
     fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
         let revision = self.newest();
-        let session = self.progress.join(&join.node, join.held, revision).map_err(|ahead| {
-            match self.group.borrow().group.members.len() {
-                0 | 1 => ahead.to_string(),
-                // Another member may have told it what is on its way to this one.
-                _ => {
-                    format!("this operator has revision {revision} so far, not yet {}", ahead.held)
-                }
+        let joined = self.progress.join(&join.node, join.session, join.held, revision);
+        joined.map_err(|why| match why {
+            NotJoined::Ahead { held, newest, .. }
+                if self.group.borrow().group.members.len() > 1 =>
+            {
+                NotJoined::NotYet { held, newest }
             }
+            why => why,
         })?;
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
         let (end, over) = oneshot::channel();
         self.sessions.insert(join.node, end);
         self.settle();
         let cluster = self.state.cluster().to_owned();
-        Ok(Joined { session, cluster, revision, held: join.held, over })
+        Ok(Joined { cluster, revision, held: join.held, over })
     }
 }
 
@@ -149,11 +156,13 @@ impl Handler<Heard> for Leader {
             Said::Behind(revision, reason) => {
                 tracing::warn!(%node, %revision, reason, "the node's kernel does not take it");
                 self.progress.refuse(&node, revision, &reason);
+                self.tell_of_agents();
                 return Box::pin(async { Ok(()) });
             }
             Said::Left => {
-                self.progress.leave(&node, session);
+                self.progress.leave(&node, session, self.newest());
                 self.sessions.remove(&node);
+                self.tell_of_agents();
                 self.count();
                 return Box::pin(async { Ok(()) });
             }
@@ -170,5 +179,25 @@ impl Handler<Heard> for Leader {
         };
         let told = self.take_word(node, EntryV1 { trace, command });
         Box::pin(async { told.await.unwrap_or_else(|_| Err(no_room())).map(drop) })
+    }
+}
+
+impl Handler<OwnAgents> for Leader {
+    type Result = MessageResult<OwnAgents>;
+
+    fn handle(&mut self, OwnAgents { since }: OwnAgents, _: &mut Self::Context) -> Self::Result {
+        let told: (Rows, u64) = self.progress.since(since);
+        MessageResult(told)
+    }
+}
+
+impl Handler<OthersAgents> for Leader {
+    type Result = ();
+
+    fn handle(&mut self, told: OthersAgents, _: &mut Self::Context) -> Self::Result {
+        for node in self.progress.hear(told.member, told.rows) {
+            self.sessions.remove(&node);
+        }
+        self.settle();
     }
 }

@@ -1,8 +1,8 @@
 //! The connection to one peer: made, greeted and made again, for what is to be said to it.
 
-use super::{PATIENCE, PeerError, Who, read, write};
-use crate::{member::Work, sequencer::Inbox};
-use std::time::Duration;
+use super::{Errand, PATIENCE, PeerError, Speaking, Who, message::Say, read, write};
+use crate::{member::Work, messages::OwnAgents};
+use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::client::TlsStream;
-use weft_raft::{Answer, Envelope, Hello, MemberId, PEER_VERSION, encode};
+use weft_raft::{Answer, Hello, MemberId, PEER_VERSION, encode};
 use weft_types::codec;
 use weft_wire::tls::connect_to_member;
 
@@ -21,23 +21,30 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// Bytes of an answer to a greeting.
 const ANSWER_MAX: usize = 4096;
 
+/// Whom it is to.
+pub(super) struct To {
+    pub(super) member: MemberId,
+    pub(super) address: String,
+    /// Whether what is said now has a chance to be heard.
+    pub(super) connected: Rc<Cell<bool>>,
+}
+
 /// Says what comes to a peer, as long as anything can come.
-pub(super) async fn run(
-    who: Who,
-    member: MemberId,
-    address: String,
-    mut queue: mpsc::Receiver<Envelope>,
-    inbox: Inbox,
-) {
+pub(super) async fn run(mut speaking: Speaking, to: To, mut queue: mpsc::Receiver<Say>) {
+    let To { member, address, connected } = to;
     let (mut pause, mut told) = (FIRST, String::new());
     loop {
-        let ended = match greet(&who, member, &address).await {
+        let ended = match greet(&speaking.who, member, &address).await {
             Ok(stream) => {
                 tracing::info!(%member, address, "connected to a peer");
                 (pause, told) = (FIRST, String::new());
-                // What waited for the connection is of a time that is over.
+                connected.set(true);
+                let ended = speak(stream, &mut queue, &mut speaking).await;
+                connected.set(false);
+                // What waits is of a time that is over.
                 while queue.try_recv().is_ok() {}
-                speak(stream, &mut queue).await
+                speaking.errands.run(Errand::Lost(member)).await;
+                ended
             }
             Err(error) => Err(error),
         };
@@ -47,7 +54,7 @@ pub(super) async fn run(
             tracing::warn!(%member, address, "not connected to a peer: {why}");
             told = why;
         }
-        inbox.offer(Work::Unreachable(member));
+        speaking.inbox.offer(Work::Unreachable(member));
         sleep(pause).await;
         pause = (2 * pause).min(LONGEST);
     }
@@ -85,12 +92,23 @@ async fn greet(
 /// Says what comes; an error when the peer is not there any more, nothing when nobody can say more.
 async fn speak(
     mut stream: TlsStream<TcpStream>,
-    queue: &mut mpsc::Receiver<Envelope>,
+    queue: &mut mpsc::Receiver<Say>,
+    speaking: &mut Speaking,
 ) -> Result<(), PeerError> {
+    let mut told = None;
+    speaking.agents.mark_changed();
     loop {
         let mut nothing = [0];
         let first = tokio::select! {
-            message = queue.recv() => message,
+            say = queue.recv() => say,
+            Ok(()) = speaking.agents.changed() => {
+                speaking.agents.borrow_and_update();
+                let Ok((rows, change)) = speaking.leader.send(OwnAgents { since: told }).await else {
+                    return Ok(());
+                };
+                told = Some(change);
+                Some(Say::Agents(rows))
+            }
             // It says nothing here, so what comes is its end.
             ended = stream.read(&mut nothing) => {
                 ended?;
@@ -100,8 +118,8 @@ async fn speak(
         let Some(first) = first else { return Ok(()) };
         let said = async {
             let mut next = Some(first);
-            while let Some(message) = next {
-                write(&mut stream, &encode(&message)?).await?;
+            while let Some(say) = next {
+                write(&mut stream, &encode(&say)?).await?;
                 next = queue.try_recv().ok();
             }
             Ok::<(), PeerError>(stream.flush().await?)

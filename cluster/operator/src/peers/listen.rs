@@ -1,16 +1,23 @@
 //! Connections from peers: who they are, and what they say.
 
-use super::{FRAME_MAX, PATIENCE, PeerError, Who, read, write};
-use crate::{admission::Admission, member::Work, metrics::Refusal, sequencer::Inbox};
-use std::{convert::Infallible, rc::Rc};
+use super::{
+    Errand, FRAME_MAX, PATIENCE, PeerError, Peers, Who,
+    message::{Say, Told},
+    read, write,
+};
+use crate::{
+    admin::Admin, admission::Admission, member::Work, messages::OthersAgents, metrics::Refusal,
+    sequencer::Inbox,
+};
+use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, rc::Rc};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
-use weft_raft::{Answer, Hello, MemberId, decode};
+use weft_raft::{Answer, Hello, Malformed, MemberId, decode};
 use weft_types::codec;
 use weft_wire::tls::member_of;
 
@@ -25,8 +32,14 @@ pub struct Listener {
     pub inbox: Inbox,
     /// Where it goes where they are.
     pub introductions: mpsc::Sender<(MemberId, String)>,
+    /// Who answers what they ask.
+    pub admin: Admin,
+    /// By whom they get the answers.
+    pub peers: Peers,
     /// Who may try.
     pub admission: Admission,
+    /// What ends each member's connection when it is dropped: of two the newer counts.
+    pub current: RefCell<BTreeMap<MemberId, oneshot::Sender<()>>>,
 }
 
 impl Listener {
@@ -54,31 +67,74 @@ impl Listener {
                 };
                 drop(admitted);
                 match greeted {
-                    Ok((stream, member)) => {
-                        let Err(why) = this.hear(stream, member).await;
-                        tracing::info!(member, "a peer's connection ended: {why}");
-                    }
+                    Ok((stream, member)) => this.stand(stream, member).await,
                     Err(why) => this.admission.refuse(peer, refusal(&why), &why.to_string()),
                 }
             });
         }
     }
 
-    async fn hear(
-        &self,
-        mut stream: TlsStream<TcpStream>,
-        member: u64,
-    ) -> Result<Infallible, PeerError> {
-        loop {
-            let envelope = decode(&read(&mut stream, FRAME_MAX).await?)?;
-            if envelope.from.0 != member {
-                return Err(PeerError::Other { certified: member, said: envelope.from });
+    async fn stand(&self, stream: TlsStream<TcpStream>, member: MemberId) {
+        let (end, over) = oneshot::channel();
+        self.current.borrow_mut().insert(member, end);
+        tokio::select! {
+            ended = self.hear(stream, member) => {
+                let Err(why) = ended;
+                tracing::info!(%member, "a peer's connection ended: {why}");
+                self.peers.run(Errand::Lost(member)).await;
             }
-            self.inbox.offer(Work::Hear(envelope));
+            _ = over => tracing::info!(%member, "a peer's connection gave way to a newer one"),
         }
     }
 
-    async fn greet(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, u64), PeerError> {
+    async fn hear(
+        &self,
+        mut stream: TlsStream<TcpStream>,
+        member: MemberId,
+    ) -> Result<Infallible, PeerError> {
+        loop {
+            match decode(&read(&mut stream, FRAME_MAX).await?)? {
+                Say::Consensus(envelope) if envelope.from == member => {
+                    self.inbox.offer(Work::Hear(envelope));
+                }
+                Say::Consensus(envelope) => {
+                    return Err(PeerError::Other { certified: member, said: envelope.from });
+                }
+                Say::Agents(rows) => {
+                    // Without an actor there is no operator.
+                    _ = self.admin.leader.send(OthersAgents { member, rows }).await;
+                }
+                Say::Ask { number, call } => self.answer(member, number, &call)?,
+                Say::Answer { number, answer } => {
+                    self.peers.run(Errand::Answered(member, number, answer)).await;
+                }
+            }
+        }
+    }
+
+    /// Answers in its own time.
+    fn answer(&self, member: MemberId, number: u64, call: &[u8]) -> Result<(), PeerError> {
+        let call = serde_json::from_slice(call)
+            .map_err(|error| Malformed::Unreadable(format!("a call: {error}")))?;
+        let (admin, peers) = (self.admin.clone(), self.peers.clone());
+        tokio::task::spawn_local(async move {
+            let told = match admin.answer_here(call).await {
+                Some(reply) => match serde_json::to_vec(&reply) {
+                    Ok(json) => Told::Reply(json),
+                    // Nothing is answered, so nobody knows what was done.
+                    Err(error) => return tracing::error!("answer member {member}: {error}"),
+                },
+                None => Told::NotLeading,
+            };
+            peers.run(Errand::Answer(member, number, told)).await;
+        });
+        Ok(())
+    }
+
+    async fn greet(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, MemberId), PeerError> {
         stream.set_nodelay(true)?;
         let mut stream = self.who.acceptor.accept(stream).await?;
         let member = member_of(&stream)?;
@@ -97,7 +153,7 @@ impl Listener {
         match answer {
             Answer::Welcome(_) => {
                 drop(self.introductions.try_send((hello.from, hello.address)));
-                Ok((stream, member))
+                Ok((stream, hello.from))
             }
             Answer::Refused(why) => Err(PeerError::Refused(why)),
         }

@@ -14,6 +14,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
@@ -287,6 +288,12 @@ impl World {
     }
 }
 
+/// Higher than any before.
+pub fn next_session() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 /// An agent's side of a session.
 #[derive(Debug)]
 pub struct Agent {
@@ -311,7 +318,8 @@ impl Agent {
         held: Option<Revision>,
     ) -> Result<Self, anyhow::Error> {
         let mut stream = connect(operator, &identity.connector()?).await?;
-        send(&mut stream, &ToOperator::Hello { node: NodeName(node.to_owned()), held }).await?;
+        let (node_name, session) = (NodeName(node.to_owned()), next_session());
+        send(&mut stream, &ToOperator::Hello { node: node_name, session, held }).await?;
         Ok(Self::over(stream, node))
     }
 

@@ -114,8 +114,10 @@ pub enum Verdict {
     Done,
     /// It cannot be.
     Invalid(String),
-    /// Another operator is to be asked. It may still come to pass.
+    /// Another operator is to be asked; nothing of it was begun.
     NotLeading,
+    /// It was begun, and another operator leads now, which may find it in the store and bring it to its end.
+    Unknown,
     /// Too much waits.
     Busy,
 }

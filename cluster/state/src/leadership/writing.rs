@@ -77,18 +77,20 @@ impl Leadership {
             let (requests, gathered) = self.gather(state, effects);
             let sets = gathered.sets(state);
             if gathered.is_so(state, &sets) {
-                let done = requests.into_iter();
-                effects.extend(done.map(|(request, _)| Effect::Answer(request, Verdict::Done)));
+                self.done(requests, effects);
                 continue;
             }
             let Some(identities) = self.numbers.take(sets) else {
                 let none = Verdict::Invalid("every number of the cluster is taken".to_owned());
-                let refused = requests.into_iter();
-                effects.extend(refused.map(|(id, _)| Effect::Answer(id, none.clone())));
+                for (request, _) in requests {
+                    self.begun.remove(&request);
+                    effects.push(Effect::Answer(request, none.clone()));
+                }
                 continue;
             };
             let command = gathered.command(identities);
             let batches = transactions(&command, self.limits.transaction);
+            self.begun.extend(requests.iter().map(|(request, _)| *request));
             self.written(fence, Under { requests, command, batches }, effects);
             return;
         }
@@ -127,6 +129,7 @@ impl Leadership {
                     requests.push((request, Wish::Objects(change)));
                 }
                 Err(conflict) => {
+                    self.begun.remove(&request);
                     effects.push(Effect::Answer(request, Verdict::Invalid(conflict.to_string())));
                 }
             }
