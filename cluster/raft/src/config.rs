@@ -9,9 +9,9 @@ pub struct Config {
     pub member: MemberId,
     /// Another number in each life of the process: what an earlier life proposed is not this one's.
     pub life: u64,
-    /// Makes members time out at different ticks.
+    /// Makes members time out at different ticks when their turns did not help.
     pub seed: u64,
-    /// Ticks without a leader before an election; up to twice as many, by [`Config::seed`].
+    /// Ticks without a leader before an election; up to twice as many, so that members do not stand at once.
     pub election_ticks: u16,
     /// Ticks between a leader's signs of life.
     pub heartbeat_ticks: u16,

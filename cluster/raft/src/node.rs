@@ -4,8 +4,8 @@ mod hear;
 mod settle;
 
 use crate::{
-    Change, Config, Disk, Envelope, Group, Index, MemberId, PeerMessage, Proposal, Refusal, Saved,
-    SavedSnapshot, Term, Ticket, Truncate, Write,
+    Change, Config, Disk, Envelope, Group, Index, MemberId, MemberRole, PeerMessage, Proposal,
+    Refusal, Saved, SavedSnapshot, Term, Ticket, Truncate, Write,
     convert::{bytes_of, conf_change},
     log::Log,
     proposals::Proposals,
@@ -173,6 +173,7 @@ pub struct Node {
     role: (Role, Term),
     /// The term in which everything from before it is applied.
     caught_up: Term,
+    /// Elections that it asked for since it last heard a leader.
     campaigns: u64,
     next_write: u64,
     /// Writes under way, with the last of consensus's steps that each has in it.
@@ -281,10 +282,17 @@ impl Node {
     }
 
     fn tick(&mut self, out: &mut Output) -> Result<(), NodeError> {
+        if self.raw.raft.leader_id != 0 {
+            self.campaigns = 0;
+        }
         // Consensus draws a time-out of its own whenever it begins to wait; none of those is ever looked at.
         let timeout = self.election_timeout();
         self.raw.raft.set_randomized_election_timeout(timeout);
-        self.raw.tick();
+        let log = &self.raw.raft.raft_log;
+        // A snapshot that is not on the disk yet: consensus looks for entries before it when it stands.
+        if log.applied + 1 >= log.first_index() {
+            self.raw.tick();
+        }
         let asks = matches!(self.raw.raft.state, StateRole::Candidate | StateRole::PreCandidate);
         if asks && self.raw.raft.election_elapsed == 0 {
             self.campaigns += 1;
@@ -309,11 +317,28 @@ impl Node {
         self.ask_again(patience)
     }
 
-    /// From once to twice the configured time, another with each term and each attempt.
+    /// From once to twice the configured time. At the first attempt each voter has a turn of its own, which a term gives out
+    /// anew: no two stand at once, and who is left when a leader goes waits for one turn at most. Whom that did not help draws,
+    /// another time with each attempt.
     fn election_timeout(&self) -> usize {
         let election = u64::from(self.config.election_ticks.max(2));
-        let drawn = mix(mix(self.config.seed ^ self.raw.raft.term) ^ self.campaigns);
-        usize::try_from(election + drawn % election).unwrap_or(usize::MAX)
+        let more = match self.campaigns {
+            0 => self.place() * election / (self.voters().count() as u64).max(1),
+            attempt => mix(mix(self.config.seed ^ self.raw.raft.term) ^ attempt) % election,
+        };
+        usize::try_from(election + more).unwrap_or(usize::MAX)
+    }
+
+    fn voters(&self) -> impl Iterator<Item = MemberId> + '_ {
+        let voters = self.group.members.iter().filter(|(_, it)| it.role == MemberRole::Voter);
+        voters.map(|(member, _)| *member)
+    }
+
+    /// Its place among the voters, in an order that begins elsewhere in each term.
+    fn place(&self) -> u64 {
+        let voters = (self.voters().count() as u64).max(1);
+        let before = self.voters().take_while(|member| *member < self.config.member).count() as u64;
+        (before + mix(self.raw.raft.term) % voters) % voters
     }
 
     fn propose(&mut self, proposals: Vec<Proposal>, out: &mut Output) -> Result<(), NodeError> {

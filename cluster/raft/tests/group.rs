@@ -339,6 +339,51 @@ fn a_log_that_is_not_what_it_was_is_noticed() {
 }
 
 #[test]
+fn who_still_writes_a_snapshot_does_not_stand() {
+    let mut three = Network::of(3);
+    let leader = three.elect();
+    let behind = (1..=3).map(id).find(|m| *m != leader).unwrap();
+    three.cut_off(&[behind]);
+    three.propose(leader, 1, "a");
+    three.run(2);
+    three.compact(leader);
+    three.heal();
+    three.peer(behind).stuck_disk = true;
+    three.run(5);
+    assert_eq!(three.peer(behind).applied, ["a"], "it has the snapshot, and not on its disk");
+    three.cut_off(&[behind]);
+    three.run(60);
+    assert!(matches!(three.peer(behind).role.0, Role::Follower(_)));
+    three.heal();
+    three.peer(behind).stuck_disk = false;
+    three.sync(behind);
+    three.elect();
+    three.propose(behind, 2, "b");
+    three.run(10);
+    three.all_applied(&["a", "b"]);
+}
+
+#[test]
+fn who_is_left_elects_one_at_the_first_attempt_and_soon() {
+    for count in [3, 5] {
+        let mut group = Network::of(count);
+        let mut leader = group.elect();
+        for round in 0..40 {
+            let before = group.peer(leader).role.1;
+            let left: Vec<MemberId> = (1..=count).map(id).filter(|m| *m != leader).collect();
+            group.cut_off(&[leader]);
+            // Ten ticks without a leader, and the turn of the one after who is gone.
+            group.run(10 + 10 / usize::try_from(count).unwrap() + 1);
+            let next = left.iter().find(|m| group.peers[*m].role == (Role::Leader, before + 1));
+            let next = *next.unwrap_or_else(|| panic!("round {round} of {count}: nobody leads"));
+            group.heal();
+            leader = group.elect();
+            assert_eq!(leader, next, "who was away comes back quietly");
+        }
+    }
+}
+
+#[test]
 fn the_same_inputs_give_the_same_messages() {
     let run = || {
         let mut five = Network::of(5);
