@@ -2,6 +2,7 @@
 
 use crate::{
     invariant::Invariant,
+    pods::Pods,
     release::Release,
     time::Micros,
     view::{Share, View, Views},
@@ -26,15 +27,24 @@ pub(crate) struct Agent {
     pub(crate) held: Option<Revision>,
     /// What is published, as far as it knows.
     pub(crate) view: Rc<View>,
-    /// Pods that run here, and their addresses.
-    pods: BTreeMap<NamespacedName, Ipv4Addr>,
+    /// Pods that run here.
+    pub(crate) pods: Pods,
     /// What it has to say: pods that came here or went, and are not published so.
     pub(crate) says: Vec<CommandV1>,
     /// The question that is not answered yet, and when it was asked.
     pub(crate) asked: Option<(u64, Micros)>,
+    /// How long it waits before it goes to an operator again, unless one takes it.
+    back_off: Micros,
+    /// Questions in this second, which is counted from the beginning.
+    tries: (u64, u32),
     /// Its node is down until then.
     pub(crate) down_until: Micros,
 }
+
+/// Between an agent's session and its next try, which is twice as long each time until a session is taken; and the most of
+/// it: as shipped.
+const BACK_OFF: Micros = Micros::millis(100);
+const BACK_OFF_MOST: Micros = Micros::seconds(5);
 
 /// An agent's question: what follows what it holds? With what it has to say.
 pub(crate) struct Asking {
@@ -56,6 +66,8 @@ pub(crate) enum Told {
     Behind,
     /// The operator is of another release.
     OtherRelease,
+    /// The operator's process does not run, or ended.
+    Gone,
 }
 
 /// What leads to a revision, one for all who are told it.
@@ -131,9 +143,11 @@ impl Agent {
             release,
             held: None,
             view: Rc::default(),
-            pods: BTreeMap::new(),
+            pods: Pods::default(),
             says: Vec::new(),
             asked: None,
+            back_off: BACK_OFF,
+            tries: (0, 0),
             down_until: Micros(0),
         }
     }
@@ -168,34 +182,48 @@ impl Agent {
         alike.err().map(|at| (Invariant::OneState, seen(at)))
     }
 
-    /// Runs what is scheduled here, and notes what is to be said of it.
-    fn run(&mut self) {
-        let share = self.view.share(&self.node).cloned().unwrap_or_default();
-        self.pods.retain(|pod, _| share.scheduled.contains(pod));
-        self.plug(&share);
-        let said = |(pod, address): (&NamespacedName, &Ipv4Addr)| {
-            (share.plugged.get(address) != Some(pod))
-                .then(|| CommandV1::Plug(self.node.clone(), pod.clone(), *address))
-        };
-        self.says = self.pods.iter().filter_map(said).collect();
-        let other =
-            share.plugged.iter().filter(|(address, pod)| self.pods.get(pod) != Some(address));
-        let gone = other.filter(|(address, _)| !self.pods.values().any(|used| used == *address));
-        self.says.extend(gone.map(|(address, _)| CommandV1::Unplug(self.node.clone(), *address)));
+    /// It asks; how often it did in this second.
+    pub(crate) fn tries(&mut self, now: Micros) -> u32 {
+        let second = now.0 / Micros::seconds(1).0;
+        let before = if self.tries.0 == second { self.tries.1 } else { 0 };
+        self.tries = (second, before + 1);
+        before + 1
     }
 
-    fn plug(&mut self, share: &Share) {
-        let Some(mut free) = share.prefix.map(|prefix| prefix.hosts()) else { return };
-        let new = share.scheduled.iter().filter(|pod| !self.pods.contains_key(pod));
-        let new: Vec<&NamespacedName> = new.collect();
-        if new.is_empty() {
-            return;
-        }
-        let used: BTreeSet<Ipv4Addr> = self.pods.values().copied().collect();
-        for pod in new {
-            if let Some(address) = free.find(|address| !used.contains(address)) {
-                self.pods.insert(pod.clone(), address);
-            }
-        }
+    /// How long it waits now, before it goes to another operator.
+    pub(crate) fn back_off(&mut self) -> Micros {
+        let now = self.back_off;
+        self.back_off = Micros(now.0 * 2).min(BACK_OFF_MOST);
+        now
+    }
+
+    /// An operator took it.
+    pub(crate) fn is_taken(&mut self) {
+        self.back_off = BACK_OFF;
+    }
+
+    /// Whether no operator has answered it for a while.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.back_off > BACK_OFF
+    }
+
+    /// Notes what runs here, and what is to be said of it.
+    pub(crate) fn run(&mut self) {
+        let share = self.view.share(&self.node).cloned().unwrap_or_default();
+        self.pods.follow(&share);
+        self.say(&share);
+    }
+
+    fn say(&mut self, share: &Share) {
+        let plugged: BTreeMap<Ipv4Addr, &NamespacedName> =
+            self.pods.plugged().map(|(pod, address)| (address, pod)).collect();
+        let new =
+            plugged.iter().filter(|(address, pod)| share.plugged.get(*address) != Some(**pod));
+        let plug = |(address, pod): (&Ipv4Addr, &&NamespacedName)| {
+            CommandV1::Plug(self.node.clone(), (*pod).clone(), *address)
+        };
+        let gone = share.plugged.keys().filter(|address| !plugged.contains_key(*address));
+        let unplug = |address: &Ipv4Addr| CommandV1::Unplug(self.node.clone(), *address);
+        self.says = new.map(plug).chain(gone.map(unplug)).collect();
     }
 }

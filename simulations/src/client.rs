@@ -26,11 +26,13 @@ pub(crate) struct Habits {
     at_once: u32,
     /// Milliseconds after which the first client relabels the namespace of all pods again; 0 is never.
     relabel_every: u64,
+    /// Milliseconds between two pods that are started anew where they are; 0 is never.
+    pub(crate) restart_every: u64,
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { only: 50, pods: usize::MAX, at_once: 1, relabel_every: 0 }
+        Self { only: 50, pods: usize::MAX, at_once: 1, relabel_every: 0, restart_every: 0 }
     }
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct Client {
     relabelled: Micros,
     /// What it wants now, and by which request it asked for it.
     pub(crate) wants: Option<(RequestId, Change)>,
+    /// Since when.
+    pub(crate) since: Micros,
     first: bool,
 }
 
@@ -57,6 +61,7 @@ impl Client {
             next: 0,
             relabelled: Micros(0),
             wants: None,
+            since: Micros(0),
             first: true,
         }
     }
@@ -69,6 +74,7 @@ impl Client {
         nodes: &[NodeName],
         habits: Habits,
     ) -> Change {
+        self.since = now;
         if std::mem::take(&mut self.first) && self.number == 0 {
             return Change { put: foundation(nodes), remove: Vec::new() };
         }
@@ -119,6 +125,17 @@ impl Client {
             address: None,
             command: Vec::new(),
         })
+    }
+
+    /// A pod of its own as it was answered last.
+    pub(crate) fn known(&self, object: &Object) -> Option<&Object> {
+        self.pods.get(&number_of(object)?)
+    }
+
+    /// Whether what it wants has a label set numbered.
+    pub(crate) fn allocates(&self) -> bool {
+        let put = self.wants.iter().flat_map(|(_, change)| &change.put);
+        put.into_iter().any(|object| matches!(object, Object::Pod(_)))
     }
 
     /// Whether what it wants is other labels of the namespace.

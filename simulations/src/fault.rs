@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// One fault, once or again and again.
+/// One fault, once (`at`) or again and again (`every`).
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Fault {
@@ -11,7 +11,11 @@ pub(crate) struct Fault {
     /// Whom.
     #[serde(default)]
     pub(crate) whom: Whom,
+    /// Milliseconds from the beginning; then it lasts as long as it says.
+    #[serde(default)]
+    pub(crate) at: u64,
     /// Milliseconds from the beginning, or from the time before; give or take a third.
+    #[serde(default)]
     pub(crate) every: u64,
     /// Milliseconds that it lasts; give or take a third.
     pub(crate) lasts: u64,
@@ -23,9 +27,11 @@ pub(crate) struct Fault {
 pub(crate) enum Kind {
     /// Nothing; a world without faults.
     Nothing,
-    /// The process ends, what was not synced is lost, and it comes back. Of an agent: its node fails, and comes
-    /// back with nothing.
+    /// The process ends, what was not synced is lost, and it comes back; who is connected to it sees that. Of an agent: its
+    /// node fails, and comes back with nothing.
     Kill,
+    /// The same of a whole machine: nobody is told.
+    CutPower,
     /// The process ends in order: who leads lets another lead first. It comes back.
     Restart,
     /// It comes back as the other of two releases; everybody begins as the older one and ends as the newer. Agents and
@@ -66,6 +72,8 @@ pub(crate) enum Whom {
     Any,
     /// Each in turn.
     Next,
+    /// So many that those who are left are no majority.
+    Majority,
     /// Everybody.
     All,
     /// So many percent of the agents, and at least one; all others are operators.
@@ -78,6 +86,7 @@ impl Kind {
         match self {
             Self::Nothing => "is left alone",
             Self::Kill => "is killed",
+            Self::CutPower => "loses power",
             Self::Restart => "is restarted",
             Self::Upgrade => "becomes the other release",
             Self::Pause => "stands still",
@@ -117,5 +126,18 @@ impl Fault {
             (Whom::Agents(_), _) | (_, Kind::Disconnect) => false,
             _ => true,
         }
+    }
+
+    /// Whether it comes once, or again and again.
+    pub(crate) fn has_a_time(&self) -> bool {
+        (self.at > 0) != (self.every > 0)
+    }
+
+    /// The same in a run that is so many times as long: what comes once comes later and lasts longer, what comes again and
+    /// again is rarer.
+    pub(crate) fn stretched(self, times: u64) -> Self {
+        let Self { at, every, lasts, .. } = self;
+        let lasts = if at > 0 { lasts.saturating_mul(times) } else { lasts };
+        Self { at: at.saturating_mul(times), every: every.saturating_mul(times), lasts, ..self }
     }
 }

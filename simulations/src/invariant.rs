@@ -30,6 +30,10 @@ pub enum Invariant {
     Converges,
     /// No member gives up.
     NobodyFails,
+    /// A pod that its node knows starts, whoever is away; one that it does not know is to try again.
+    PodsStart,
+    /// Whatever is away, nobody asks more often for it than a healthy system would bear.
+    NoStorm,
 }
 
 /// One that did not hold.

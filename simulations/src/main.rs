@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use weft_sim::{Report, Sabotage, Scenario, run};
+use weft_sim::{Report, Sabotage, Scenario, Summary, run};
 
 /// Weft's control plane in a world of its own: one thread, virtual time, one seed.
 #[derive(Parser)]
@@ -55,7 +55,7 @@ enum Command {
 enum Format {
     /// For people.
     Table,
-    /// For programs, one object a line.
+    /// For programs, one object a line, the last one of all runs.
     Json,
 }
 
@@ -95,7 +95,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             }
             // Before anything is run: a page that cannot be written is no reason to wait for.
             let mut page = html.as_deref().map(open).transpose()?;
-            let (mut all_hold, mut trace) = (true, 0);
+            let (mut summary, mut all_held, mut trace) = (Summary::of(&scenario), true, 0);
             for seed in seed..end {
                 let report = run(&scenario, seed, Sabotage::None);
                 match output {
@@ -103,14 +103,18 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                     Format::Json => writeln!(out, "{}", report.to_json()?)?,
                 }
                 out.flush()?;
-                if let Some(page) = page.as_mut().filter(|_| all_hold) {
+                if let Some(page) = page.as_mut().filter(|_| all_held) {
                     write(page, &report.to_html())?;
                 }
-                all_hold &= report.holds();
+                all_held &= report.holds();
+                summary.add(&report);
                 trace = report.trace;
             }
-            writeln!(out, "{trace:016x}")?;
-            Ok(if all_hold { ExitCode::SUCCESS } else { ExitCode::from(1) })
+            match output {
+                Format::Table => writeln!(out, "{summary}\n{trace:016x}")?,
+                Format::Json => writeln!(out, "{}", summary.to_json()?)?,
+            }
+            Ok(if summary.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
     }
 }

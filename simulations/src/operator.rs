@@ -41,6 +41,8 @@ pub(crate) struct Operator {
     pub(crate) refused: u8,
     /// It stands still until then.
     pub(crate) paused_until: Micros,
+    /// Whether its machine has no power: nobody is told that its process does not run.
+    pub(crate) dark: bool,
     pub(crate) running: Option<Running>,
 }
 
@@ -88,6 +90,7 @@ impl Operator {
             full_until: Micros(0),
             refused: 0,
             paused_until: Micros(0),
+            dark: false,
             running: None,
         }
     }
@@ -95,6 +98,7 @@ impl Operator {
     /// A process begins, from what is on the disk.
     pub(crate) fn start(&mut self, cluster: &str, seed: u64, views: &Views) -> Result<(), String> {
         self.life += 1;
+        self.dark = false;
         let mut config = Config::new(self.member, self.life, seed);
         config.kept_entries = 64;
         config.chunk_bytes = 16 << 10;
@@ -129,20 +133,20 @@ impl Operator {
     }
 
     /// The process ends in order: what it wrote is durable, where there is room for it.
-    pub(crate) fn stop(&mut self, now: Micros) {
+    pub(crate) fn stop(&mut self, now: Micros) -> Option<Running> {
         if self.full_until <= now {
             self.disk.sync(usize::MAX);
         }
-        self.kill();
+        self.kill()
     }
 
-    /// The process ends without a word, and what was not synced is lost.
-    pub(crate) fn kill(&mut self) {
-        self.running = None;
+    /// The process ends without a word, and what was not synced is lost. What it was.
+    pub(crate) fn kill(&mut self) -> Option<Running> {
         self.disk.crash();
         self.syncing = false;
         self.paused_until = Micros(0);
         self.refused = 0;
+        self.running.take()
     }
 
     pub(crate) fn leads(&self) -> Option<Term> {

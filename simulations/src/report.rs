@@ -29,6 +29,12 @@ pub struct Counts {
     pub relabels: u64,
     /// Snapshots that members were sent.
     pub snapshots: u64,
+    /// Pods that were started anew where they were.
+    pub restarts: u64,
+    /// ADDs of pods that were answered "try again".
+    pub refusals: u64,
+    /// Questions of one agent in one second, at most.
+    pub agent_tries: u32,
     /// Longest time without an answer while somebody asked, in milliseconds.
     pub longest_gap_ms: u64,
 }
@@ -71,6 +77,8 @@ struct Json<'a> {
     seconds: u64,
     verdict: &'static str,
     counts: &'a Counts,
+    /// How long nothing was allocated after each leader that was killed.
+    gaps_ms: Vec<u64>,
     violations: &'a [Violation],
     void: Option<&'a str>,
     trace: String,
@@ -107,6 +115,7 @@ impl Report {
             seconds: self.seconds,
             verdict: self.verdict(),
             counts: &self.counts,
+            gaps_ms: self.story.gaps.iter().map(|gap| gap.0 / 1000).collect(),
             violations: &self.violations,
             void: self.void.as_deref(),
             trace: format!("{:016x}", self.trace),

@@ -55,6 +55,9 @@ pub struct Scenario {
     pub(crate) ambiguous: u16,
     /// What goes wrong.
     pub(crate) faults: Vec<Fault>,
+    /// Election time-outs for which nothing may be allocated after a leader is killed, 99 times of 100; judged over many runs.
+    #[serde(default)]
+    pub(crate) gap: Option<u64>,
     /// What a run must have had to count.
     pub(crate) minimum: Minimum,
 }
@@ -67,7 +70,7 @@ pub struct Size {
     pub agents: usize,
     /// Simulated seconds.
     pub seconds: u64,
-    /// So many times as long between faults.
+    /// So many times as long between faults; what comes once lasts as many times as long.
     #[serde(default = "one")]
     pub rarer: u64,
 }
@@ -98,6 +101,12 @@ pub(crate) struct Minimum {
     /// Times that a namespace was relabelled.
     #[serde(default)]
     pub(crate) relabels: u64,
+    /// Pods that were started anew where they were.
+    #[serde(default)]
+    pub(crate) restarts: u64,
+    /// ADDs of pods that were answered "try again".
+    #[serde(default)]
+    pub(crate) refusals: u64,
 }
 
 fn one() -> u64 {
@@ -146,6 +155,7 @@ macro_rules! scenarios {
 const SCENARIOS: &[(&str, &str)] = scenarios![
     "clock-jump",
     "disk-trouble",
+    "group-loss",
     "identity-churn",
     "leader-kill",
     "leader-pause",
@@ -193,6 +203,11 @@ impl Scenario {
             let problem = format!("read scenario {name}: {kind:?} does not hit {whom:?}");
             return Err(ScenarioError(problem));
         }
+        if let Some(Fault { kind, .. }) = scenario.faults.iter().find(|it| !it.has_a_time()) {
+            let problem =
+                format!("read scenario {name}: {kind:?} comes `at` a time or `every` so often");
+            return Err(ScenarioError(problem));
+        }
         match (needs_agents, no_faults && scenario.minimum.faults > 0) {
             (true, _) => Err(ScenarioError(format!(
                 "read scenario {name}: a world has at least one operator, one agent and one client"
@@ -215,7 +230,7 @@ impl Scenario {
     /// The same, as large and as long as in full.
     pub fn in_full(mut self) -> Self {
         let Size { agents, seconds, rarer } = self.full;
-        self.faults.iter_mut().for_each(|fault| fault.every = fault.every.saturating_mul(rarer));
+        self.faults.iter_mut().for_each(|fault| *fault = fault.stretched(rarer));
         self.is_full = true;
         let mut full = self.with_agents(agents).with_seconds(seconds);
         full.minimum.faults /= rarer.max(1);
@@ -232,8 +247,9 @@ impl Scenario {
 
     /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second.
     pub fn with_seconds(mut self, seconds: u64) -> Self {
-        let Minimum { faults, answers, identities, plugs, moves, relabels } = &mut self.minimum;
-        for least in [faults, answers, identities, plugs, moves, relabels] {
+        let Minimum { faults, answers, identities, plugs, moves, relabels, restarts, refusals } =
+            &mut self.minimum;
+        for least in [faults, answers, identities, plugs, moves, relabels, restarts, refusals] {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);
         }
         self.seconds = seconds;

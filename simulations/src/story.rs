@@ -15,6 +15,10 @@ pub(crate) struct Story {
     pub(crate) lag: Vec<Lag>,
     /// When changes were answered.
     pub(crate) answers: Vec<Micros>,
+    /// When leaders were killed after whose end nothing was allocated yet.
+    killed: Vec<Micros>,
+    /// How long nothing was allocated after each leader that was killed before.
+    pub(crate) gaps: Vec<Micros>,
 }
 
 /// What a member is.
@@ -67,6 +71,23 @@ impl Story {
         if told.last().is_none_or(|(_, before)| *before != condition) {
             told.push((now, condition));
         }
+    }
+
+    /// Who leads is killed.
+    pub(crate) fn leader_killed(&mut self, now: Micros) {
+        self.killed.push(now);
+    }
+
+    /// A client hears that something was allocated, which a leader said earlier: one that was not killed meanwhile.
+    pub(crate) fn allocated(&mut self, now: Micros, said: Micros) {
+        let gaps = &mut self.gaps;
+        self.killed.retain(|killed| {
+            let over = *killed <= said;
+            if over {
+                gaps.push(Micros(now.0 - killed.0));
+            }
+            !over
+        });
     }
 
     /// Agents are behind by so much.

@@ -2,7 +2,7 @@
 
 use crate::{time::Micros, trace::Trace};
 use ipnet::Ipv4Net;
-use rpds::{HashTrieMap, RedBlackTreeMap, RedBlackTreeSet};
+use rpds::{HashTrieMap, RedBlackTreeMap};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hash,
@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
 };
 use weft_types::{
-    Delta, NamespacedName, Node, NodeName, PodEndpoint, Policy, Revision, Workload, codec,
+    Delta, Identity, NamespacedName, Node, NodeName, PodEndpoint, Policy, Revision, Workload, codec,
 };
 
 /// Everything that is published, in persistent maps: a thousand agents cost what their differences do. Nobody
@@ -37,8 +37,8 @@ struct Told {
 pub(crate) struct Share {
     /// Where the addresses of its pods are from.
     pub(crate) prefix: Option<Ipv4Net>,
-    /// Pods that are scheduled to it.
-    pub(crate) scheduled: RedBlackTreeSet<NamespacedName>,
+    /// Pods that are scheduled to it, and their numbers.
+    pub(crate) scheduled: RedBlackTreeMap<NamespacedName, Identity>,
     /// Its pods that are plugged, by address.
     pub(crate) plugged: RedBlackTreeMap<Ipv4Addr, NamespacedName>,
 }
@@ -118,7 +118,7 @@ impl View {
         self.edit(delta, |share| match delta {
             Delta::NodeUpsert(n) => share.prefix = n.pod_cidrs.first().copied(),
             Delta::WorkloadUpsert(w) => {
-                share.scheduled.insert_mut(w.name.clone());
+                share.scheduled.insert_mut(w.name.clone(), w.identity);
             }
             Delta::EndpointUpsert(e) => {
                 share.plugged.insert_mut(e.address, e.name.clone());
@@ -240,6 +240,11 @@ impl Views {
         })
     }
 
+    /// The newest revision that anybody came to.
+    pub(crate) fn newest(&self) -> Option<Revision> {
+        self.0.last_key_value().map(|(revision, _)| *revision)
+    }
+
     /// What is known at a revision, when it is one of the newest.
     pub(crate) fn at(&self, revision: Revision) -> Option<&Rc<View>> {
         self.0.get(&revision).map(|(view, _)| view)
@@ -256,7 +261,7 @@ impl Views {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
-    use weft_types::{Identity, Workload};
+    use weft_types::Workload;
 
     fn workload(name: &str, node: &str, identity: u32) -> Delta {
         let (name, node) = (NamespacedName::new("sim", name), NodeName(node.to_owned()));

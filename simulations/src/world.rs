@@ -7,6 +7,7 @@ mod event;
 mod faults;
 mod group;
 mod lead;
+mod runtimes;
 
 use crate::{
     Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault, invariant::Invariants,
@@ -15,18 +16,22 @@ use crate::{
 };
 use event::{Cut, Event, Way};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use weft_raft::{Change as GroupChange, Disk, Group, MemberId, MemoryDisk, Saved};
+use weft_operator::sequencer::TICK as TICK_SHIPPED;
+use weft_raft::{Change as GroupChange, Config, Disk, Group, MemberId, MemoryDisk, Saved};
 use weft_state::{ClusterState, leadership::RequestId};
 use weft_types::{NodeName, Object, object::ObjectKey};
 
 /// The cluster's name.
 const CLUSTER: &str = "sim";
-/// What a tick of the node is: an election takes half a second to a second.
-const TICK: Micros = Micros::millis(50);
+/// What a tick of the node is: as shipped.
+const TICK: Micros = Micros(TICK_SHIPPED.subsec_micros() as u64);
+/// For so long at least members wait for a leader's sign of life before they elect another: as shipped.
+pub(crate) const ELECTION: Micros =
+    Micros(TICK.0 * Config::new(MemberId(1), 1, 1).election_ticks as u64);
 /// How long a client waits for its answer before it asks another operator.
 const CLIENT_PATIENCE: Micros = Micros::seconds(2);
 /// After everything is healed, until everybody must agree.
-const QUIET: Micros = Micros::seconds(15);
+const QUIET: Micros = Micros::seconds(10);
 
 /// Everything there is.
 struct World {
@@ -59,6 +64,9 @@ struct World {
     trace: Trace,
     /// No new faults and no new wishes.
     quiet: bool,
+    /// Strikes of faults so far, and when all of them are over.
+    strikes: u64,
+    ill_until: Micros,
     /// Members that are gone for good.
     gone: BTreeSet<MemberId>,
     /// Whose turn was last, of faults that hit each in turn.
@@ -114,6 +122,8 @@ impl World {
             counts: Counts::default(),
             trace: Trace::new(),
             quiet: false,
+            strikes: 0,
+            ill_until: Micros(0),
             gone: BTreeSet::new(),
             last_turn: None,
         }
@@ -128,6 +138,7 @@ impl World {
             self.after(after, Event::Wish(client));
         }
         self.agents_begin();
+        self.restart_pod_later();
         for fault in 0..self.scenario.faults.len() {
             self.strike_later(fault);
         }
@@ -175,13 +186,19 @@ impl World {
             Event::Asked(member, client, request, change) => {
                 self.asked(member, client, request, change);
             }
-            Event::Answered(client, request, verdict) => self.answer(client, request, verdict),
+            Event::Answered(client, request, verdict, said) => {
+                self.answer(client, request, verdict, said);
+            }
+            Event::HungUp(client, request) => self.hung_up(client, request),
             Event::GiveUp(client, request) => self.give_up(client, request),
             Event::Poll(agents) => self.poll(agents),
             Event::Polled(member, asking) => self.polled(member, asking),
             Event::Look => self.look(),
             Event::Told(agents, told) => self.told(agents, &told),
+            Event::RestartPod => self.restart_pod(),
             Event::Strike(fault) => self.strike(fault),
+            Event::Healed(strikes) => self.healed(strikes),
+            Event::Recovered(strikes, revision) => self.recovered(strikes, revision),
             Event::Over(cut) => self.mend(&cut),
             Event::Stop(member, life, release, lasts) => self.stop(member, life, release, lasts),
             Event::Upgrade(member) => self.upgrade(member),
@@ -211,6 +228,7 @@ impl World {
 
     fn report(self) -> Report {
         let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
+        let Counts { restarts, refusals, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -220,7 +238,9 @@ impl World {
             .or_else(|| short("identities", identities, minimum.identities))
             .or_else(|| short("pods plugged", plugs, minimum.plugs))
             .or_else(|| short("moves of agents", moves, minimum.moves))
-            .or_else(|| short("relabelled namespaces", relabels, minimum.relabels));
+            .or_else(|| short("relabelled namespaces", relabels, minimum.relabels))
+            .or_else(|| short("pods started anew", restarts, minimum.restarts))
+            .or_else(|| short("pods told to try again", refusals, minimum.refusals));
         Report {
             scenario: self.scenario.name,
             about: self.scenario.about,

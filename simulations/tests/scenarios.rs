@@ -7,7 +7,7 @@
     reason = "a test"
 )]
 
-use weft_sim::{Sabotage, Scenario, run};
+use weft_sim::{Sabotage, Scenario, Summary, run};
 
 /// Seeds of each scenario; `WEFT_SEEDS` has more of them run.
 const SEEDS: u64 = 20;
@@ -94,8 +94,27 @@ fn disk_trouble() {
 }
 
 #[test]
+fn group_loss() {
+    holds("group-loss");
+}
+
+#[test]
 fn identity_churn() {
     holds("identity-churn");
+}
+
+#[test]
+fn after_a_thousand_killed_leaders_allocations_go_on_within_two_election_timeouts() {
+    let scenario = Scenario::find("leader-kill").unwrap();
+    let mut summary = Summary::of(&scenario);
+    for seed in 1.. {
+        if summary.leaders_killed() >= 1000 {
+            break;
+        }
+        summary.add(&run(&scenario, seed, Sabotage::None));
+    }
+    println!("{summary}");
+    assert!(summary.holds(), "{summary}");
 }
 
 #[test]
@@ -175,6 +194,11 @@ fn a_scenario_that_is_none_is_an_error() {
             "{ name: x, about: x, agents: 1, clients: 1, seconds: 1, minimum: { faults: 0, answers: 0 },
                 faults: [{ kind: pause, whom: { agents: 10 }, every: 1, lasts: 1 }] }",
             "Pause does not hit Agents(10)",
+        ),
+        (
+            "{ name: x, about: x, agents: 1, clients: 1, seconds: 1, minimum: { faults: 0, answers: 0 },
+                faults: [{ kind: pause, lasts: 1 }] }",
+            "`at` a time or `every`",
         ),
     ] {
         let error = Scenario::parse("x", text).unwrap_err().to_string();

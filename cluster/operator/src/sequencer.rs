@@ -35,7 +35,7 @@ const QUEUE: usize = 16 << 10;
 /// Work that shares a write of the disk.
 const GROUP: usize = 1024;
 /// A tick of the group: ten without a sign of life from the leader, up to twice as many, are an election.
-const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(50);
 /// Times that a write is tried.
 const ATTEMPTS: u32 = 4;
 /// Before the second time; longer each time.

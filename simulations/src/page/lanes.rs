@@ -81,7 +81,7 @@ pub(super) fn draw(report: &Report, scale: &Scale) -> (String, f64) {
 
 /// Those are seen by the lane: it is not there.
 fn is_an_end(kind: Kind) -> bool {
-    matches!(kind, Kind::Kill | Kind::Restart | Kind::LoseDisk | Kind::Upgrade)
+    matches!(kind, Kind::Kill | Kind::CutPower | Kind::Restart | Kind::LoseDisk | Kind::Upgrade)
 }
 
 fn name(text: &str, y: f64) -> String {

@@ -6,11 +6,12 @@ use super::{
 };
 use crate::{
     agent::{Agent, Asking, Told},
+    invariant::Invariant,
     operator::{Question, Running, revision},
     sabotage::Sabotage,
-    time::{Micros, Millis},
+    time::Micros,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 use weft_raft::{Input, MemberId, Proposal};
 use weft_state::{CommandV1, EntryV1, encode_entry};
 use weft_types::Revision;
@@ -21,10 +22,8 @@ const BEAT: u64 = 4;
 const PING: Micros = Micros::millis(500);
 /// How long an agent waits for its operator before it goes to another.
 const PATIENCE: Micros = Micros::seconds(1);
-/// How long an agent waits before it goes to another operator.
-pub(super) const SOON: Millis = Millis(0, 250);
-/// And when the one before did not understand it.
-const LATER: Millis = Millis(300, 1000);
+/// Questions of an agent in a second, at most: one a beat, and what its back-off lets it try.
+const STORM: u32 = 20;
 /// Agents of a large world share so many ways to operators, as those of a rack do: what they are told at once comes to
 /// them at once.
 const WAYS: usize = 64;
@@ -57,6 +56,13 @@ impl World {
             self.next_question += 1;
             let number = self.next_question;
             who.asked = Some((number, now));
+            let tries = who.tries(now);
+            self.counts.agent_tries = self.counts.agent_tries.max(tries);
+            if tries == STORM + 1 {
+                let seen =
+                    format!("the agent of {} asks more than {STORM} times a second", who.node);
+                self.invariants.violated(Invariant::NoStorm, now, seen);
+            }
             let Agent { held, release, operator, .. } = *who;
             let says = who.says.clone();
             asking.entry(operator).or_default().push(Asking { agent, number, held, says, release });
@@ -71,6 +77,11 @@ impl World {
         let since = self.now;
         let Some(operator) = self.operators.get_mut(&member) else { return };
         let (release, Some(running)) = (operator.release, operator.running.as_mut()) else {
+            if !operator.dark {
+                let waiting = asking.iter().map(|asking| (asking.agent, asking.number)).collect();
+                let delay = self.delay();
+                self.after(delay, Event::Told(waiting, Told::Gone));
+            }
             return;
         };
         let (mut proposals, mut refused) = (Vec::new(), Vec::new());
@@ -136,6 +147,9 @@ impl World {
             let who = self.agents.get_mut(*agent).filter(|who| asked(who.asked));
             let Some(who) = who else { return false };
             who.asked = None;
+            if matches!(told, Told::News(_) | Told::Nothing) {
+                who.is_taken();
+            }
             if let Some((invariant, seen)) = who.take(told, &mut self.views, self.now) {
                 self.invariants.violated(invariant, self.now, seen);
             }
@@ -143,8 +157,9 @@ impl World {
         });
         let agents = agents.into_iter().map(|(agent, _)| agent);
         match told {
-            Told::Behind => agents.for_each(|agent| self.reconnect(agent, SOON)),
-            Told::OtherRelease => agents.for_each(|agent| self.reconnect(agent, LATER)),
+            Told::Behind | Told::OtherRelease | Told::Gone => {
+                agents.for_each(|agent| self.reconnect(agent));
+            }
             Told::News(_) | Told::Nothing => self.poll(agents),
         }
     }
@@ -157,7 +172,8 @@ impl World {
         let tired = |asked: Option<(u64, Micros)>| asked.is_some_and(|(_, at)| at + PATIENCE < now);
         let agents = self.agents.iter().zip(0..).filter(|(who, _)| tired(who.asked));
         let agents: Vec<usize> = agents.map(|(_, agent)| agent).collect();
-        agents.into_iter().for_each(|agent| self.reconnect(agent, SOON));
+        agents.into_iter().for_each(|agent| self.reconnect(agent));
+        self.runtimes_tire();
     }
 
     /// How far agents are behind what any operator knows.
@@ -175,14 +191,15 @@ impl World {
         self.story.behind(now, lags);
     }
 
-    /// An agent has lost its operator, and goes to any, after a pause.
-    pub(super) fn reconnect(&mut self, agent: usize, pause: Millis) {
-        let another = self.any_member();
+    /// An agent has lost its operator, and goes to the next one, after a pause.
+    pub(super) fn reconnect(&mut self, agent: usize) {
         let Some(who) = self.agents.get_mut(agent) else { return };
         who.asked = None;
-        who.operator = another.unwrap_or(who.operator);
+        let mut later = self.operators.range((Bound::Excluded(who.operator), Bound::Unbounded));
+        let next = later.next().or_else(|| self.operators.first_key_value());
+        who.operator = next.map_or(who.operator, |(member, _)| *member);
         self.counts.moves += 1;
-        let pause = pause.draw(&mut self.rng);
+        let pause = who.back_off();
         self.after(pause, Event::Poll(vec![agent]));
     }
 }

@@ -1,10 +1,11 @@
 //! What must be so when all is well again.
 
-use super::World;
+use super::{QUIET, World};
 use crate::{
     agent::Agent,
     invariant::Invariant,
     operator::{Operator, revision},
+    time::Micros,
     view::View,
 };
 use std::{collections::BTreeMap, rc::Rc};
@@ -113,6 +114,30 @@ impl World {
         lost.collect()
     }
 
+    /// Nothing has struck for a while: whoever waited when all was well again waits no more.
+    pub(super) fn recovered(&mut self, strikes: u64, revision: Revision) {
+        if strikes != self.strikes {
+            return;
+        }
+        let healed = Micros(self.now.0 - QUIET.0);
+        let clients = self.clients.iter().zip(0..);
+        let clients = clients.filter(|(who, _)| who.wants.is_some() && who.since <= healed);
+        let clients = clients.map(|(_, number)| format!("client {number} is not answered"));
+        let up = self.agents.iter().filter(|agent| agent.down_until <= healed);
+        let agents = up.flat_map(|agent| {
+            let behind = agent.held < Some(revision);
+            let behind = behind.then(|| format!("the agent of {} is behind", agent.node));
+            let waits = agent.pods.waits_since(healed);
+            let waits = waits.map(|pod| format!("{pod} is not started on {}", agent.node));
+            behind.into_iter().chain(waits)
+        });
+        let found: Vec<String> = clients.chain(agents).collect();
+        for seen in found {
+            let seen = format!("{seen}, {QUIET} after everything was well");
+            self.invariants.violated(Invariant::Converges, self.now, seen);
+        }
+    }
+
     /// Who waits although all is well.
     fn unsettled(&self) -> Vec<(Invariant, String)> {
         let clients = self.clients.iter().filter(|client| client.wants.is_some()).count();
@@ -126,6 +151,14 @@ impl World {
         if !agents.is_empty() {
             let seen = format!("pods of {} are not published", agents.join(", "));
             found.push((Invariant::Converges, seen));
+        }
+        for agent in &self.agents {
+            if let Some(pod) = agent.pods.waits_since(self.now) {
+                found.push((
+                    Invariant::Converges,
+                    format!("{pod} is not started on {}", agent.node),
+                ));
+            }
         }
         if !self.wanted.is_empty() {
             found.push((Invariant::Converges, "the group is not as wanted".to_owned()));

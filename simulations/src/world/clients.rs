@@ -1,7 +1,10 @@
 //! What clients do.
 
 use super::{CLIENT_PATIENCE, Event, World};
-use crate::{invariant::Invariant, time::Millis};
+use crate::{
+    invariant::Invariant,
+    time::{Micros, Millis},
+};
 use weft_raft::MemberId;
 use weft_state::leadership::{Change, Event as Happened, RequestId, Verdict};
 
@@ -17,9 +20,12 @@ impl World {
                 if self.answered.is_empty() {
                     self.last_answer = now;
                 }
-                who.want(now, &mut self.rng, &self.nodes, self.scenario.habits)
+                let change = who.want(now, &mut self.rng, &self.nodes, self.scenario.habits);
+                self.runtimes_hear(client, &change);
+                change
             }
         };
+        let Some(who) = self.clients.get_mut(client) else { return };
         who.wants = Some((next, change.clone()));
         let operator = who.asks;
         self.next_request = next;
@@ -36,14 +42,25 @@ impl World {
         request: RequestId,
         change: Change,
     ) {
-        let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
+        let Some(operator) = self.operators.get_mut(&member) else { return };
+        let Some(running) = operator.running.as_mut() else {
+            if !operator.dark {
+                let delay = self.delay();
+                self.after(delay, Event::HungUp(client, request));
+            }
             return;
         };
         running.requests.insert(request, client);
         self.lead(member, Happened::Asked(request, change));
     }
 
-    pub(super) fn answer(&mut self, client: usize, request: RequestId, verdict: Verdict) {
+    pub(super) fn answer(
+        &mut self,
+        client: usize,
+        request: RequestId,
+        verdict: Verdict,
+        said: Micros,
+    ) {
         let Some(who) = self.clients.get_mut(client) else { return };
         if who.wants.as_ref().is_none_or(|(wanted, _)| *wanted != request) {
             return;
@@ -51,6 +68,9 @@ impl World {
         match verdict {
             Verdict::Done => {
                 self.counts.relabels += u64::from(who.relabels());
+                if who.allocates() {
+                    self.story.allocated(self.now, said);
+                }
                 let done = who.answered();
                 self.counts.answers += 1;
                 self.story.answers.push(self.now);
@@ -65,17 +85,30 @@ impl World {
                 let seen = format!("a change that is right is refused: {problem}");
                 self.invariants.violated(Invariant::NothingLost, self.now, seen);
             }
-            Verdict::NotLeading | Verdict::Unknown | Verdict::Busy => {
-                self.ask_another(client);
-                let pause = Millis(20, 60).draw(&mut self.rng);
-                self.after(pause, Event::Wish(client));
-            }
+            Verdict::NotLeading | Verdict::Unknown | Verdict::Busy => self.ask_soon(client),
         }
     }
 
-    pub(super) fn give_up(&mut self, client: usize, request: RequestId) {
+    /// Whoever was asked does not run, or ended before it answered.
+    pub(super) fn hung_up(&mut self, client: usize, request: RequestId) {
+        if self.waits_for(client, request) {
+            self.ask_soon(client);
+        }
+    }
+
+    fn waits_for(&self, client: usize, request: RequestId) -> bool {
         let wants = self.clients.get(client).and_then(|who| who.wants.as_ref());
-        if wants.is_some_and(|(wanted, _)| *wanted == request) {
+        wants.is_some_and(|(wanted, _)| *wanted == request)
+    }
+
+    fn ask_soon(&mut self, client: usize) {
+        self.ask_another(client);
+        let pause = Millis(20, 60).draw(&mut self.rng);
+        self.after(pause, Event::Wish(client));
+    }
+
+    pub(super) fn give_up(&mut self, client: usize, request: RequestId) {
+        if self.waits_for(client, request) {
             self.ask_another(client);
             self.wish(client);
         }

@@ -7,6 +7,7 @@ use crate::{
 };
 use weft_raft::{Envelope, MemberId};
 use weft_state::leadership::{Ask, Change, Operation, RequestId, Stored, Trouble, Verdict};
+use weft_types::Revision;
 
 /// What happens.
 pub(super) enum Event {
@@ -19,7 +20,10 @@ pub(super) enum Event {
     Wish(usize),
     /// A client's request is at an operator.
     Asked(MemberId, usize, RequestId, Change),
-    Answered(usize, RequestId, Verdict),
+    /// A client is answered, by a word of then.
+    Answered(usize, RequestId, Verdict, Micros),
+    /// The process that a client asked does not run, or ended.
+    HungUp(usize, RequestId),
     GiveUp(usize, RequestId),
     /// Agents ask.
     Poll(Vec<usize>),
@@ -29,7 +33,13 @@ pub(super) enum Event {
     Polled(MemberId, Vec<Asking>),
     /// Agents are answered, each the question of a number.
     Told(Vec<Waiting>, Told),
+    /// A pod somewhere is started anew.
+    RestartPod,
     Strike(usize),
+    /// Everything is well again, unless something struck since so many strikes.
+    Healed(u64),
+    /// It has been for a while, since this revision.
+    Recovered(u64, Revision),
     /// The process of this life ends in order, and comes back as a release after a time.
     Stop(MemberId, u64, Release, Micros),
     Upgrade(MemberId),
@@ -54,11 +64,15 @@ impl Event {
             Self::AtStore(..)
             | Self::Wish(_)
             | Self::Answered(..)
+            | Self::HungUp(..)
             | Self::GiveUp(..)
             | Self::Poll(_)
             | Self::Look
             | Self::Told(..)
+            | Self::RestartPod
             | Self::Strike(_)
+            | Self::Healed(_)
+            | Self::Recovered(..)
             | Self::Over(_)
             | Self::Stop(..)
             | Self::Upgrade(_)

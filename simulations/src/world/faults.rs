@@ -1,14 +1,16 @@
 //! What goes wrong, and how it is made good.
 
-use super::{Cut, Event, GroupChange, TICK, World, agents::SOON};
+use super::{Cut, Event, GroupChange, QUIET, TICK, World, event::Waiting};
 use crate::{
+    agent::Told,
     fault::{Fault, Kind, Whom},
-    operator::Operator,
+    operator::{Operator, Running},
     release::Release,
     story::{Condition, Hit, Struck},
     time::Micros,
 };
 use weft_raft::{Input, MemberId, MemoryDisk};
+use weft_types::Revision;
 
 /// Between a leader's word that another is to lead and its end.
 const HAND_OVER: Micros = Micros::millis(200);
@@ -21,18 +23,24 @@ impl World {
     }
 
     pub(super) fn strike_later(&mut self, fault: usize) {
-        let Some(Fault { every, .. }) = self.fault(fault) else { return };
-        let time = self.about(every);
-        self.after(time, Event::Strike(fault));
+        let Some(Fault { at, every, .. }) = self.fault(fault) else { return };
+        match (self.now, at) {
+            (_, 0) => {
+                let time = self.about(every);
+                self.after(time, Event::Strike(fault));
+            }
+            (Micros(0), _) => self.after(Micros::millis(at), Event::Strike(fault)),
+            (_, _) => {}
+        }
     }
 
     pub(super) fn strike(&mut self, fault: usize) {
-        let Some(Fault { kind, whom, lasts, .. }) = self.fault(fault) else { return };
+        let Some(Fault { kind, whom, at, lasts, .. }) = self.fault(fault) else { return };
         if self.quiet {
             return;
         }
         self.strike_later(fault);
-        let lasts = self.about(lasts);
+        let lasts = if at > 0 { Micros::millis(lasts) } else { self.about(lasts) };
         if kind == Kind::StoreOutage {
             self.store.down_until = self.now + lasts;
             return self.hit_by(kind, Hit::Store, lasts);
@@ -50,6 +58,9 @@ impl World {
 
     fn hit_by(&mut self, kind: Kind, on: Hit, lasts: Micros) {
         self.counts.faults += 1;
+        self.strikes += 1;
+        self.ill_until = self.ill_until.max(self.now + lasts);
+        self.after(Micros(self.ill_until.0 - self.now.0), Event::Healed(self.strikes));
         self.story.struck.push(Struck { kind, on, from: self.now, until: self.now + lasts });
     }
 
@@ -70,6 +81,10 @@ impl World {
                 self.last_turn.into_iter().collect()
             }
             Whom::Any => self.rng.choice(up).into_iter().collect(),
+            Whom::Majority => {
+                let all = self.operators.len();
+                self.rng.choose_multiple(up, all / 2 + 1)
+            }
             Whom::All => up,
             Whom::Agents(_) => Vec::new(),
         }
@@ -89,7 +104,19 @@ impl World {
         match kind {
             Kind::Nothing | Kind::StoreOutage | Kind::Disconnect => return false,
             Kind::Kill => {
+                if self.leader() == Some(member) {
+                    self.story.leader_killed(self.now);
+                }
                 self.kill(member);
+                self.after(lasts, Event::Restart(member));
+            }
+            Kind::CutPower => {
+                if let Some(operator) = self.operators.get_mut(&member) {
+                    // Whoever is connected to it is told nothing.
+                    operator.kill();
+                    operator.dark = true;
+                    self.story.became(self.now, member, Condition::Down);
+                }
                 self.after(lasts, Event::Restart(member));
             }
             Kind::Restart | Kind::Upgrade => self.hand_over(member, kind, lasts),
@@ -132,9 +159,23 @@ impl World {
 
     pub(super) fn kill(&mut self, member: MemberId) {
         if let Some(operator) = self.operators.get_mut(&member) {
-            operator.kill();
+            let ended = operator.kill();
             self.story.became(self.now, member, Condition::Down);
+            self.hang_up(ended);
         }
+    }
+
+    /// Whoever is connected to a process that ends hears of it.
+    fn hang_up(&mut self, ended: Option<Running>) {
+        let Some(Running { requests, questions, .. }) = ended else { return };
+        for (request, client) in requests {
+            let delay = self.delay();
+            self.after(delay, Event::HungUp(client, request));
+        }
+        let waiting: Vec<Waiting> =
+            questions.into_iter().map(|(agent, question)| (agent, question.number)).collect();
+        let delay = self.delay();
+        self.after(delay, Event::Told(waiting, Told::Gone));
     }
 
     /// Who is about to stop lets another lead, as far as that goes in a short time.
@@ -152,9 +193,10 @@ impl World {
     pub(super) fn stop(&mut self, member: MemberId, life: u64, release: Release, lasts: Micros) {
         let now = self.now;
         if let Some(operator) = self.operators.get_mut(&member).filter(|o| o.life == life) {
-            operator.stop(now);
+            let ended = operator.stop(now);
             operator.release = if self.quiet { Release::Now } else { release };
             self.story.became(now, member, Condition::Down);
+            self.hang_up(ended);
             self.after(lasts, Event::Restart(member));
         }
     }
@@ -170,9 +212,9 @@ impl World {
                 }
                 (Kind::Upgrade, Some(who)) => {
                     who.release = who.release.other();
-                    self.reconnect(agent, SOON);
+                    self.reconnect(agent);
                 }
-                _ => self.reconnect(agent, SOON),
+                _ => self.reconnect(agent),
             }
         }
         count
@@ -206,6 +248,14 @@ impl World {
             GroupChange::Remove(lost),
         ]);
         self.start(new);
+    }
+
+    /// Everything is well, unless something struck meanwhile: what is wanted now is to be so in a while.
+    pub(super) fn healed(&mut self, strikes: u64) {
+        let newest = self.views.newest().unwrap_or(Revision::ZERO);
+        if strikes == self.strikes && !self.quiet {
+            self.after(QUIET, Event::Recovered(strikes, newest));
+        }
     }
 
     /// Everything is made good, and nobody wants anything new.

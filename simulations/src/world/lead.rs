@@ -34,7 +34,7 @@ impl World {
                     let asker = self.any_life(member).and_then(|r| r.requests.remove(&request));
                     if let Some(client) = asker {
                         let delay = self.delay();
-                        self.after(delay, Event::Answered(client, request, verdict));
+                        self.after(delay, Event::Answered(client, request, verdict, self.now));
                     }
                 }
             }

@@ -1,0 +1,201 @@
+//! Pods of a node: the shipped core of endpoints, over a kernel that does everything at once, and a runtime that calls it.
+
+use crate::{time::Micros, view::Share};
+use rpds::RedBlackTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+};
+use weft_core::endpoint::{Caller, Effect, Endpoints, Event, Failure, Presence, Wire};
+use weft_types::{Identity, NamespacedName};
+
+/// How long an ADD waits for its pod to become known while an operator is there, and while none is: as shipped.
+const PATIENCE: Micros = Micros::seconds(10);
+const PATIENCE_ALONE: Micros = Micros::seconds(1);
+/// From a runtime's ADD that was told to try again to its next.
+const AGAIN: Micros = Micros::seconds(1);
+/// Nobody waits for an answer that the runtime does not see at once.
+const CALLER: Caller = 0;
+
+/// The pods of a node.
+#[derive(Default)]
+pub(crate) struct Pods {
+    core: Endpoints<NamespacedName>,
+    /// What is scheduled here, as the core knows it.
+    scheduled: RedBlackTreeMap<NamespacedName, Identity>,
+    /// ADDs of pods that are not known here yet.
+    waiting: BTreeMap<NamespacedName, Adding>,
+}
+
+/// An ADD, again and again.
+#[derive(Clone, Copy, Debug)]
+struct Adding {
+    /// Of the first call.
+    first: Micros,
+    /// Of this one.
+    since: Micros,
+}
+
+/// How an ADD ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    Done,
+    /// The CNI's "try again", its code 11.
+    TryAgain,
+    /// For good.
+    Refused(String),
+}
+
+impl Pods {
+    /// What is scheduled here is another: who is known is plugged, who went is unplugged.
+    pub(crate) fn follow(&mut self, share: &Share) {
+        self.core.set_pod_cidrs(share.prefix.into_iter().collect());
+        let before = std::mem::replace(&mut self.scheduled, share.scheduled.clone());
+        for pod in before.keys().filter(|pod| !share.scheduled.contains_key(*pod)) {
+            self.core.set_workload(pod, None);
+            self.delete(pod);
+        }
+        for (pod, identity) in &share.scheduled {
+            if before.get(pod) != Some(identity) {
+                self.core.set_workload(pod, Some(*identity));
+            }
+            if self.core.get(pod).is_none() && self.call_add(pod) == Added::Done {
+                self.waiting.remove(pod);
+            }
+        }
+    }
+
+    /// A runtime starts a pod, whether it is known here or not.
+    pub(crate) fn add(&mut self, pod: &NamespacedName, now: Micros) -> Added {
+        if self.core.get(pod).is_some() {
+            return Added::Done;
+        }
+        let added = self.call_add(pod);
+        if added == Added::TryAgain {
+            self.waiting.insert(pod.clone(), Adding { first: now, since: now });
+        }
+        added
+    }
+
+    /// A pod is to be elsewhere, or nowhere.
+    pub(crate) fn withdraw(&mut self, pod: &NamespacedName) {
+        self.waiting.remove(pod);
+    }
+
+    /// A pod is started anew where it is.
+    pub(crate) fn restart(&mut self, pod: &NamespacedName) -> Added {
+        self.delete(pod);
+        self.call_add(pod)
+    }
+
+    /// ADDs that have waited as long as they do are told how it stands, and their runtimes call again. What they were told.
+    pub(crate) fn tire(&mut self, now: Micros, alone: bool) -> Vec<Added> {
+        let patience = if alone { PATIENCE_ALONE } else { PATIENCE };
+        let over = self.waiting.iter().filter(|(_, adding)| adding.since + patience <= now);
+        let over: Vec<NamespacedName> = over.map(|(pod, _)| pod.clone()).collect();
+        let told = over.iter().map(|pod| self.call_add(pod)).collect();
+        for pod in over {
+            self.waiting.entry(pod).and_modify(|adding| adding.since = now + AGAIN);
+        }
+        told
+    }
+
+    /// A pod whose ADD has waited since a time, or longer.
+    pub(crate) fn waits_since(&self, time: Micros) -> Option<&NamespacedName> {
+        let first = |(pod, adding): (_, &Adding)| (adding.first <= time).then_some(pod);
+        self.waiting.iter().find_map(first)
+    }
+
+    /// Who is plugged, where.
+    pub(crate) fn plugged(&self) -> impl Iterator<Item = (&NamespacedName, Ipv4Addr)> {
+        self.core.iter().map(|(pod, endpoint)| (pod, endpoint.address))
+    }
+
+    fn call_add(&mut self, pod: &NamespacedName) -> Added {
+        let (key, netns) = (pod.clone(), String::new());
+        let add = Event::Add { key: key.clone(), pod: key, netns, caller: CALLER };
+        self.drive(add).unwrap_or_else(|| Added::Refused("ADD has no end".to_owned()))
+    }
+
+    fn delete(&mut self, pod: &NamespacedName) {
+        self.drive(Event::Delete { key: pod.clone(), caller: CALLER });
+    }
+
+    /// One event, and all that follows; how an ADD ended meanwhile.
+    fn drive(&mut self, event: Event<NamespacedName>) -> Option<Added> {
+        let mut events = VecDeque::from([event]);
+        let mut added = None;
+        while let Some(event) = events.pop_front() {
+            for effect in self.core.step(event) {
+                match effect {
+                    Effect::Plug { key, endpoint } => {
+                        let wire = Wire { ifindex: endpoint.id, mac: [0; 6], mtu: None };
+                        events.push_back(Event::Linked { key, wire: Ok(wire) });
+                    }
+                    Effect::Settle => {
+                        events.push_back(Event::Settled { version: self.core.in_tables().0 });
+                    }
+                    Effect::Open { key, .. } => {
+                        events.push_back(Event::Opened { key, result: Ok(()) });
+                    }
+                    Effect::Find { key, .. } => {
+                        events.push_back(Event::Found { key, result: Ok(Presence::There) });
+                    }
+                    Effect::Unplug { key } => {
+                        events.push_back(Event::Unplugged { key, result: Ok(()) });
+                    }
+                    Effect::Added { .. } => added = Some(Added::Done),
+                    Effect::Deleted { .. } => {}
+                    Effect::Failed { why: Failure::Passing(_), .. } => {
+                        added = Some(Added::TryAgain);
+                    }
+                    Effect::Failed { why: Failure::Lasting(why), .. } => {
+                        added = Some(Added::Refused(why));
+                    }
+                }
+            }
+        }
+        added
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod() -> NamespacedName {
+        NamespacedName::new("sim", "pod")
+    }
+
+    fn scheduled() -> Share {
+        let prefix = ipnet::Ipv4Net::new([10, 0, 1, 0].into(), 24).ok();
+        Share {
+            prefix,
+            scheduled: [(pod(), Identity(256))].into_iter().collect(),
+            ..Share::default()
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_waits_until_it_is() {
+        let mut pods = Pods::default();
+        assert_eq!(pods.add(&pod(), Micros(0)), Added::TryAgain);
+        assert_eq!(pods.tire(Micros::millis(999), true), []);
+        assert_eq!(pods.tire(Micros::seconds(1), true), [Added::TryAgain]);
+        assert_eq!(pods.tire(Micros::seconds(2), true), [], "the runtime calls again, and waits");
+        assert_eq!(pods.waits_since(Micros(0)), Some(&pod()));
+        pods.follow(&scheduled());
+        assert_eq!(pods.waits_since(Micros::seconds(9)), None);
+        assert_eq!(pods.plugged().count(), 1);
+    }
+
+    #[test]
+    fn who_is_known_starts_again_and_who_went_is_unplugged() {
+        let mut pods = Pods::default();
+        pods.follow(&scheduled());
+        assert_eq!(pods.restart(&pod()), Added::Done);
+        assert_eq!(pods.add(&pod(), Micros(0)), Added::Done);
+        pods.follow(&Share { scheduled: RedBlackTreeMap::new(), ..scheduled() });
+        assert_eq!(pods.plugged().count(), 0);
+    }
+}
