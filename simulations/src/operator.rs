@@ -11,10 +11,10 @@ use weft_operator::history::{History, Next};
 use weft_raft::{Config, Disk, MemberId, MemoryDisk, Node, Role, Term, Ticket};
 use weft_state::{
     ClusterState,
+    interests::{Change, Was},
     leadership::{Leadership, Limits, RequestId},
 };
 use weft_types::{Delta, Revision};
-use weft_wire::{ToAgent, frame};
 
 /// Which life of the cluster: no scenario founds it anew yet.
 pub(crate) const GENERATION: u16 = 1;
@@ -190,7 +190,8 @@ impl Running {
                 told.iter().for_each(|delta| view.apply(delta));
             }
         }
-        self.history.push(revision(index), deltas, None);
+        let changes = deltas.into_iter().map(|delta| Change { delta, was: Was::Nothing });
+        self.history.push(revision(index), changes.collect(), None);
     }
 
     /// The bytes of a snapshot, when one is wanted or the log is as long as the last one: as in the shipped shell, its
@@ -215,7 +216,7 @@ impl Running {
     }
 
     /// What an agent that holds a revision is told.
-    pub(crate) fn tell(&self, held: Option<Revision>) -> Told {
+    pub(crate) fn tell(&mut self, held: Option<Revision>) -> Told {
         let news = |revision, content| Told::News(News::new(revision, content));
         let snapshot = || news(revision(self.index), Content::Everything(Rc::clone(&self.view)));
         let Some(held) = held else { return snapshot() };
@@ -225,13 +226,10 @@ impl Running {
         match self.history.after(held) {
             Next::Nothing => Told::Nothing,
             Next::Snapshot => snapshot(),
-            Next::Push(bytes, _) => {
-                match bytes.get(6..).map(|body| frame::decode(weft_wire::WIRE_VERSION, body)) {
-                    Some(Ok(ToAgent::Deltas { revision, deltas, .. })) => {
-                        news(revision, Content::Since(deltas.into_iter().map(Rc::new).collect()))
-                    }
-                    _ => snapshot(),
-                }
+            // As long as a frame may be, whatever it is that an agent has to know.
+            Next::Run(run) => {
+                let deltas = run.changes.iter().map(|change| Rc::new(change.delta.clone()));
+                news(run.revision, Content::Since(deltas.collect()))
             }
         }
     }

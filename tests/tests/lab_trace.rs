@@ -27,7 +27,8 @@ use weft_tests::{
 /// For lines that are written after the command has returned: the last span of each process.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: traced, namespace: shop, labels: {app: traced}}\n\
+/// One that policies about pods of the other node name: that node has to know it.
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: traced, namespace: shop, labels: {app: frontend, traced: \"yes\"}}\n\
      spec: {nodeName: node1, containers: [{name: c, image: i, ports: [{containerPort: 80}]}]}\n";
 
 /// A lab whose processes log everything as JSON.

@@ -74,6 +74,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (told_mtu, mtu) = watch::channel(config.mtu.unwrap_or(mtu));
     let (plugged, progress) = (Arc::new(plugged), Arc::new(progress));
     let (rules, flows) = (Arc::new(rules), Arc::new(flows));
+    let (strangers, asked) = watch::channel(Arc::default());
     let counts = Counts::default();
 
     // One line an actor, callees first: requests go down this list, never up.
@@ -90,6 +91,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             progress: seen.clone(),
             traced: Arc::default(),
             end: flows,
+            strangers: Arc::new(strangers),
             counts: counts.clone(),
         };
         move |_| Observer::new(setting.clone())
@@ -163,6 +165,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             numbers: Arc::default(),
             progress,
             plugged: told.clone(),
+            strangers: asked,
             state_dir,
         };
         move |_| Uplink::new(setting.clone(), &columns)

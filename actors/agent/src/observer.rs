@@ -11,7 +11,9 @@ use crate::{
     runtime::{Life, Role, Serve, Thread, request},
     uplink::Progress,
 };
+use nix::time::{ClockId, clock_gettime};
 use std::{
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,13 +24,14 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use weft_abi::metrics::NOTICE_EVENTS_LOST;
+use weft_abi::{event::Event, metrics::NOTICE_EVENTS_LOST};
 use weft_core::{
     directory::{Directory, LocalName},
     first::{Ended, Firsts},
-    flow::decode,
+    flow::{self, decode},
     policy::RuleNames,
     recent::{Page, Place, Recent},
+    strangers::Strangers,
 };
 use weft_datapath::kernel::{Events, KernelError, Maps};
 use weft_hubble::{flow::Flow, print::Compact, time};
@@ -96,6 +99,8 @@ pub struct Setting {
     pub traced: Arc<AtomicU64>,
     /// Where it is said how many flows there were, over all lives.
     pub end: Arc<watch::Sender<u64>>,
+    /// Where it is said whose addresses operators are to be asked for.
+    pub strangers: Arc<watch::Sender<Arc<[Ipv4Addr]>>>,
     /// What is counted.
     pub counts: Counts,
 }
@@ -109,6 +114,7 @@ pub struct Observer {
     named: watch::Sender<bool>,
     recent: Recent<Told>,
     firsts: Firsts<Arc<Flow>, TraceContext>,
+    strangers: Strangers,
     /// When it was last asked what the ring had no room for.
     asked: Option<Instant>,
 }
@@ -128,6 +134,7 @@ impl Observer {
             named: watch::channel(false).0,
             recent,
             firsts: Firsts::default(),
+            strangers: Strangers::default(),
             asked: None,
         }
     }
@@ -161,22 +168,53 @@ impl Observer {
     /// Takes a batch of events; says how many there were.
     fn drain(&mut self) -> Result<usize, Refusal> {
         self.look();
-        let offset = wall_offset()?;
-        let Self { setting, events, directory, recent, firsts, .. } = self;
-        let Some(events) = events else { return Ok(0) };
-        let counts = &setting.counts;
+        let (offset, now) = (wall_offset()?, monotonic()?);
+        self.tell_ripe(offset, now);
+        // Nobody answers: nobody is waited for.
+        let asks = self.setting.progress.borrow().operator.is_some();
+        let Some(mut events) = self.events.take() else { return Ok(0) };
         let drained = events.drain(BATCH, &mut |record| match record {
             Ok(event) => {
-                let flow = Arc::new(decode(&event, offset, directory));
-                counts.flow(&flow);
-                end(firsts.judged(event.epoch, || Arc::clone(&flow)), &setting.traced);
-                recent.push(Told::Flow(flow));
+                let directory = &self.directory;
+                let ends = [event.source, event.destination].map(flow::address);
+                let is_stranger = |address| asks && directory.is_stranger(address);
+                if let Some(event) = self.strangers.meet(event, ends, now, is_stranger) {
+                    self.tell(&event, offset);
+                }
             }
-            Err(malformed) => counts.malformed(malformed),
+            Err(malformed) => self.setting.counts.malformed(malformed),
         });
+        self.events = Some(events);
+        self.ask();
         self.miss();
         self.setting.end.send_replace(self.recent.end());
         Ok(drained)
+    }
+
+    fn tell(&mut self, event: &Event, offset: u64) {
+        let flow = Arc::new(decode(event, offset, &self.directory));
+        self.setting.counts.flow(&flow);
+        end(self.firsts.judged(event.epoch, || Arc::clone(&flow)), &self.setting.traced);
+        self.recent.push(Told::Flow(flow));
+    }
+
+    fn tell_ripe(&mut self, offset: u64, now: Duration) {
+        let directory = &self.directory;
+        let ripe = self.strangers.ripe(now, |address| directory.is_stranger(address));
+        ripe.iter().for_each(|event| self.tell(event, offset));
+    }
+
+    /// Says whom it wants to know.
+    fn ask(&self) {
+        self.setting.strangers.send_if_modified(|known| {
+            let last = self.strangers.asked().last();
+            // The newest is the last of those that are kept.
+            let modified = last.is_some() && known.last().copied() != last;
+            if modified {
+                *known = self.strangers.asked().collect();
+            }
+            modified
+        });
     }
 
     /// Puts what the ring had no room for between the flows.
@@ -206,11 +244,14 @@ fn end(ended: Option<Ended<Arc<Flow>, TraceContext>>, traced: &AtomicU64) {
     }
 }
 
+fn monotonic() -> Result<Duration, Refusal> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).map_err(internal)
+}
+
 /// Nanoseconds that the wall clock is ahead of the one that programs read. Taken anew each time, since it is set.
 fn wall_offset() -> Result<u64, Refusal> {
-    use nix::time::{ClockId, clock_gettime};
-    let now = |clock| clock_gettime(clock).map(Duration::from).map_err(internal);
-    let ahead = now(ClockId::CLOCK_REALTIME)?.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?);
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME).map(Duration::from).map_err(internal)?;
+    let ahead = wall.saturating_sub(monotonic()?);
     u64::try_from(ahead.as_nanos()).map_err(internal)
 }
 
@@ -233,7 +274,15 @@ impl Role for Observer {
             drop(timeout(NAMES, names).await);
             let ended = readiness.whenever(async || {
                 sleep(GATHER).await;
-                while me.ask(Drain).await != Ok(Drained::All) {}
+                loop {
+                    match me.ask(Drain).await {
+                        Ok(Drained::Some) => {}
+                        Ok(Drained::Waits) => sleep(GATHER).await,
+                        Ok(Drained::All) => break,
+                        // It is being replaced, and so is this task.
+                        Err(_) => {}
+                    }
+                }
             });
             this.give_up(ended.await.to_string());
         });
@@ -250,6 +299,8 @@ request!(Drain => Drained);
 enum Drained {
     All,
     Some,
+    /// None is left, but some flows wait for names.
+    Waits,
 }
 
 impl Serve<Drain> for Observer {
@@ -260,6 +311,7 @@ impl Serve<Drain> for Observer {
         }
         match self.drain() {
             Ok(BATCH) => Drained::Some,
+            Ok(_) if self.strangers.wait() => Drained::Waits,
             Ok(_) => Drained::All,
             Err(refusal) => {
                 life.give_up(refusal.to_string());

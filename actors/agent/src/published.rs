@@ -2,7 +2,7 @@
 
 use crate::{Refusal, runtime::request};
 use std::{collections::BTreeMap, sync::Arc};
-use weft_types::{Delta, Revision, delta::DeltaKey};
+use weft_types::{Delta, Identity, Revision, delta::DeltaKey};
 
 /// Bring this actor, and what it owns in the kernel, to a revision.
 #[derive(Clone, Debug)]
@@ -40,6 +40,15 @@ impl Published {
     /// The newest complete revision; zero before the first snapshot.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The identities that are here.
+    pub fn identities(&self) -> Vec<Identity> {
+        let keys = self.state.keys().map_while(|key| match key {
+            DeltaKey::Identity(number) => Some(*number),
+            _ => None,
+        });
+        keys.collect()
     }
 
     /// A session begins with an operator whose newest revision is this one.

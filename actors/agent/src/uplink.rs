@@ -19,7 +19,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -105,6 +105,8 @@ pub struct Setting {
     pub progress: Arc<watch::Sender<Progress>>,
     /// Who is plugged here, once that is known.
     pub plugged: watch::Receiver<Option<PluggedPods>>,
+    /// Addresses of pods elsewhere that somebody here speaks with and nobody was told of; the newest last.
+    pub strangers: watch::Receiver<Arc<[Ipv4Addr]>>,
     /// Folder of what must survive the agent.
     pub state_dir: PathBuf,
 }
@@ -405,16 +407,24 @@ impl Serve<Heard> for Uplink {
     }
 }
 
-/// What this life may claim to hold: what was published to it, as far as the kernel has it.
-struct Held;
-request!(Held => Option<Revision>);
+/// What this life says of itself when a session begins.
+struct Greet;
+request!(Greet => ToOperator);
 
-impl Serve<Held> for Uplink {
-    async fn serve(&mut self, _: Held, _: &Life<Self>) -> Option<Revision> {
+impl Serve<Greet> for Uplink {
+    async fn serve(&mut self, _: Greet, _: &Life<Self>) -> ToOperator {
         let realised = self.setting.progress.borrow().realised;
-        // A new life has nothing to add deltas to.
-        let held = self.published.revision().min(realised);
-        (held != Revision::ZERO).then_some(held)
+        let from = self.published.revision();
+        let some = |revision: Revision| (revision != Revision::ZERO).then_some(revision);
+        ToOperator::Hello {
+            node: self.setting.node.clone(),
+            session: self.setting.numbers.next(),
+            // What was published to it, as far as the kernel has it: a new life has nothing to add deltas to.
+            held: some(from.min(realised)),
+            from: some(from),
+            identities: self.published.identities(),
+            asked: self.setting.strangers.borrow().to_vec(),
+        }
     }
 }
 
@@ -457,9 +467,8 @@ async fn session(
     let stream = timeout(connecting, tls::connect(operator, &connector)).await;
     let stream = stream.map_err(|_| anyhow::anyhow!("connect: no answer in {connecting:?}"))??;
     let (mut from, mut to) = split(stream);
-    let held = uplink.ask(Held).await?;
-    let (node, number) = (setting.node.clone(), setting.numbers.next());
-    send(&mut to, &ToOperator::Hello { node, session: number, held }).await?;
+    let hello = uplink.ask(Greet).await?;
+    send(&mut to, &hello).await?;
     let welcome = timeout(silence, receive(&mut from)).await;
     let welcome = welcome.map_err(|_| anyhow::anyhow!("no welcome in {silence:?}"))??;
     let (cluster, newest) = match welcome {
@@ -467,7 +476,7 @@ async fn session(
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         ToAgent::Stale { session } => {
             setting.numbers.used(session);
-            anyhow::bail!("number {number} was used before; it is tried again with a higher one");
+            anyhow::bail!("its number was used before; it is tried again with a higher one");
         }
         other => anyhow::bail!("the first message was {other:?}"),
     };
@@ -480,7 +489,7 @@ async fn session(
     });
     let (say, says) = mpsc::channel(64);
     uplink.ask(Begin(say, newest)).await?;
-    if let Some(revision) = held {
+    if let ToOperator::Hello { held: Some(revision), .. } = hello {
         // The kernel holds what was claimed: said again, since an operator may have forgotten.
         send(&mut to, &ToOperator::Acknowledge { revision, trace: None }).await?;
     }
@@ -488,7 +497,7 @@ async fn session(
     tokio::select! {
         ended = read(&mut from, batch, silence) => ended,
         ended = hear(uplink, batches, silence) => ended,
-        ended = speak(&mut to, says, setting.plugged.clone()) => ended,
+        ended = speak(&mut to, says, setting.plugged.clone(), setting.strangers.clone()) => ended,
     }
 }
 
@@ -516,20 +525,34 @@ async fn hear(
     anyhow::bail!("the connection ended")
 }
 
-/// Frames out: answers, and which pods are plugged here, first all of them and then each change.
+/// Frames out: answers, who is asked for, and which pods are plugged here, first all of them and then each change.
 async fn speak<S: AsyncWrite + Unpin>(
     to: &mut S,
     mut says: mpsc::Receiver<ToOperator>,
     mut plugged: watch::Receiver<Option<PluggedPods>>,
+    mut strangers: watch::Receiver<Arc<[Ipv4Addr]>>,
 ) -> anyhow::Result<()> {
     let mut told: Option<PluggedPods> = None;
     plugged.mark_changed();
+    // The greeting may be older than the newest of them.
+    let mut asked: Arc<[Ipv4Addr]> = Arc::default();
+    strangers.mark_changed();
     loop {
         tokio::select! {
             said = says.recv() => match said {
                 Some(message) => send(to, &message).await?,
                 None => anyhow::bail!("the uplink was made anew"),
             },
+            changed = strangers.changed() => {
+                changed?;
+                let now = Arc::clone(&strangers.borrow_and_update());
+                let new = now.iter().filter(|address| !asked.contains(address)).copied();
+                let addresses: Vec<Ipv4Addr> = new.collect();
+                if !addresses.is_empty() {
+                    send(to, &ToOperator::Who { addresses }).await?;
+                }
+                asked = now;
+            }
             changed = plugged.changed() => {
                 changed?;
                 let Some(now) = plugged.borrow_and_update().clone() else { continue };

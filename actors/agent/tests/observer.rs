@@ -75,6 +75,7 @@ async fn world() -> World {
         progress: seen,
         traced: Arc::default(),
         end: Arc::new(end),
+        strangers: Arc::new(watch::channel(Arc::default()).0),
         counts: counts.clone(),
     };
     let seat = Runtime::start().role("observer", move |_| Observer::new(setting.clone()));

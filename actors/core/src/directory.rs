@@ -38,6 +38,8 @@ pub struct Directory {
     epochs: BTreeMap<u64, Revision>,
     /// Found out once for each class; forgotten when anything is published.
     isolating: RefCell<BTreeMap<(u32, Direction), Vec<PolicyId>>>,
+    /// The nodes' pod prefixes, first and last address; found out once, and forgotten when a node changes.
+    prefixes: RefCell<Option<BTreeMap<Ipv4Addr, Ipv4Addr>>>,
 }
 
 impl Directory {
@@ -53,6 +55,7 @@ impl Directory {
             rules: RuleNames::default(),
             epochs: BTreeMap::new(),
             isolating: RefCell::default(),
+            prefixes: RefCell::default(),
         }
     }
 
@@ -62,6 +65,7 @@ impl Directory {
         self.node_at.clear();
         self.policies.clear();
         self.isolating.take();
+        self.prefixes.take();
     }
 
     /// Takes a change.
@@ -72,6 +76,9 @@ impl Directory {
             && self.node_at.get(&node.address) == Some(&node.name)
         {
             self.node_at.remove(&node.address);
+        }
+        if matches!(key, DeltaKey::Node(_)) {
+            self.prefixes.take();
         }
         match &**delta {
             Delta::NodeUpsert(node) => {
@@ -95,6 +102,26 @@ impl Directory {
         if !delta.is_delete() {
             self.published.insert(key, Arc::clone(delta));
         }
+    }
+
+    /// Whether an address is for a pod of the cluster, and nobody said of which.
+    pub fn is_stranger(&self, address: Ipv4Addr) -> bool {
+        if self.local.contains_key(&address)
+            || self.published.contains_key(&DeltaKey::Endpoint(address))
+        {
+            return false;
+        }
+        let mut prefixes = self.prefixes.borrow_mut();
+        let prefixes = prefixes.get_or_insert_with(|| {
+            let node = |name: &NodeName| self.published.get(&DeltaKey::Node(name.clone()));
+            let cidrs = self.node_at.values().filter_map(node).filter_map(|delta| {
+                let Delta::NodeUpsert(node) = &**delta else { return None };
+                Some(&node.pod_cidrs)
+            });
+            cidrs.flatten().map(|cidr| (cidr.network(), cidr.broadcast())).collect()
+        });
+        let around = prefixes.range(..=address).next_back();
+        around.is_some_and(|(_, last)| address <= *last)
     }
 
     /// The cluster's name.
@@ -299,5 +326,30 @@ mod tests {
         directory.set_epochs([(10, old), (20, new)].into());
         let revisions = [9, 10, 19, 20, 99].map(|epoch| directory.revision(epoch));
         assert_eq!(revisions, [None, Some(old), Some(old), Some(new), Some(new)]);
+    }
+
+    #[test]
+    fn a_stranger_is_whoever_has_a_pods_address_and_no_name() {
+        let with_pods = |cidr: &str| {
+            Delta::NodeUpsert(Node {
+                name: NodeName("node2".to_owned()),
+                address: [172, 30, 0, 2].into(),
+                pod_cidrs: vec![cidr.parse().expect("a prefix")],
+            })
+        };
+        let mut directory = directory(vec![with_pods("10.244.1.0/24"), pod("web-0", 7)]);
+        let stranger =
+            |directory: &Directory, address: [u8; 4]| directory.is_stranger(address.into());
+        assert!(stranger(&directory, [10, 244, 1, 0]) && stranger(&directory, [10, 244, 1, 255]));
+        for known in [[10, 244, 1, 7], [10, 244, 0, 255], [10, 244, 2, 0], [172, 30, 0, 2]] {
+            assert!(!stranger(&directory, known), "{known:?}");
+        }
+        let local = LocalName { name: NamespacedName::new("shop", "web-1"), endpoint: 1 };
+        directory.set_local(BTreeMap::from([([10, 244, 1, 8].into(), local)]));
+        assert!(!stranger(&directory, [10, 244, 1, 8]));
+        // The node has other prefixes now, and the pod is gone.
+        directory.take(&Arc::new(with_pods("10.244.9.0/24")));
+        directory.take(&Arc::new(Delta::EndpointDelete([10, 244, 1, 7].into())));
+        assert!(!stranger(&directory, [10, 244, 1, 7]) && stranger(&directory, [10, 244, 9, 1]));
     }
 }

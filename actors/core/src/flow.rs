@@ -112,7 +112,8 @@ fn is_egress(event: &Event, dropped: bool, names: &impl Names) -> bool {
     !matches!(names.whose(address(event.destination)), Some(Whose::Pod { endpoint: 1.., .. }))
 }
 
-fn address(address: Addr) -> Ipv4Addr {
+/// An address of an event.
+pub fn address(address: Addr) -> Ipv4Addr {
     Ipv4Addr::from(address.to4().octets())
 }
 

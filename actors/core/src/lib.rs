@@ -14,3 +14,4 @@ pub mod leftover;
 pub mod mapsync;
 pub mod policy;
 pub mod recent;
+pub mod strangers;

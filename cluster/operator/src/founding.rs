@@ -8,9 +8,12 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc};
 use weft_raft::{Body, Config, Group, MemberId, Role, Saved, Term};
-use weft_state::{ClusterState, Unreadable, adoption};
+use weft_state::{
+    ClusterState, Unreadable, adoption,
+    interests::{Change, Interests},
+};
 use weft_store::{Fence, MemberDisk, Store, StoreError};
-use weft_types::{Delta, Identity, Revision};
+use weft_types::{Identity, Revision};
 
 /// The term of a group's first state; its first leader has the next.
 const FOUNDING: Term = 1;
@@ -23,8 +26,10 @@ pub struct Founded {
     pub state: ClusterState,
     /// Its revision.
     pub revision: Revision,
+    /// Whom each node has to know of it.
+    pub interests: Interests,
     /// What the entries after the snapshot changed, for agents that come back.
-    pub replayed: Vec<(Revision, Vec<Delta>)>,
+    pub replayed: Vec<(Revision, Vec<Change>)>,
     /// Bytes of those entries.
     pub log_bytes: usize,
 }
@@ -189,12 +194,14 @@ fn recover(
     if alone && saved.vote.term < fence.term {
         return Err(FoundingError::OldLog { log: saved.vote.term, store: fence.term });
     }
+    let state = match saved.snapshot.index {
+        0 => ClusterState::new(cluster),
+        _ => ClusterState::decode(&saved.snapshot.state)?,
+    };
     let mut founded = Founded {
         led: None,
-        state: match saved.snapshot.index {
-            0 => ClusterState::new(cluster),
-            _ => ClusterState::decode(&saved.snapshot.state)?,
-        },
+        interests: Interests::new(state.snapshot()),
+        state,
         revision: Revision::new(fence.generation, saved.snapshot.index),
         replayed: Vec::new(),
         log_bytes: 0,
@@ -240,6 +247,6 @@ impl Founded {
         let deltas = entry.map(|entry| self.state.apply(&entry.command)).unwrap_or_default();
         self.revision = revision;
         self.log_bytes += size;
-        self.replayed.push((revision, deltas));
+        self.replayed.push((revision, self.interests.take(deltas)));
     }
 }

@@ -1,10 +1,8 @@
 //! What was published last, bounded, and where every session is in it. Pure.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
-use weft_types::{Delta, Revision, TraceContext};
+use std::{collections::VecDeque, sync::Arc};
+use weft_state::interests::{Change, coalesce};
+use weft_types::{Delta, Revision, TraceContext, codec};
 use weft_wire::{
     ToAgent,
     frame::{FrameError, encode},
@@ -13,40 +11,57 @@ use weft_wire::{
 /// An encoded frame, shared by all who are sent it.
 pub type Frame = Arc<[u8]>;
 
-/// Bytes of one coalesced message, or of one part of a snapshot, unless a single revision has more.
+/// Bytes of a message of changes: more than that would be too much at once for both sides.
+pub const PUSH_MAX: usize = 8 << 20;
+/// Bytes of a part of a snapshot where a single delta has no more.
 pub const FRAME: usize = 1 << 20;
+/// Bytes of a frame without any: what a revision costs at least.
+const FRAME_MIN: usize = 48;
 /// Deltas in one part of a snapshot, before its bytes are looked at.
 const PART: usize = 2000;
 
 #[derive(Debug)]
 struct Entry {
     revision: Revision,
-    deltas: Vec<Delta>,
+    changes: Vec<Change>,
     trace: Option<TraceContext>,
-    frame: Frame,
+    bytes: usize,
 }
 
-/// The last revisions, as frames; the oldest go when there are too many bytes of them.
+/// The last revisions; the oldest go when they would have too many bytes in frames.
 #[derive(Debug)]
 pub struct History {
     entries: VecDeque<Entry>,
     bytes: usize,
     limit: usize,
     floor: Revision,
+    /// What was put together last: many sessions ask for the same.
+    run: Option<(Revision, Run)>,
+}
+
+/// What leads from a revision to the newest.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The newest.
+    pub revision: Revision,
+    /// Of each key the last delta.
+    pub changes: Arc<[Change]>,
+    /// What caused the last of them.
+    pub trace: Option<TraceContext>,
 }
 
 /// Where to go on from a revision.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Next {
     /// It is the newest.
     Nothing,
-    /// This brings to a later one.
-    Push(Frame, Revision),
+    /// This brings to the newest.
+    Run(Run),
     /// It is older than everything here.
     Snapshot,
 }
 
-/// The whole published state as frames.
+/// What a node is told of the published state, as frames.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The revision it is of.
@@ -58,7 +73,7 @@ pub struct Snapshot {
 impl History {
     /// Nothing yet, after a revision.
     pub fn new(floor: Revision, limit: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, limit, floor }
+        Self { entries: VecDeque::new(), bytes: 0, limit, floor, run: None }
     }
 
     /// The oldest revision that one can go on from.
@@ -71,28 +86,20 @@ impl History {
         self.entries.back().map_or(self.floor, |entry| entry.revision)
     }
 
-    /// Bytes of frames that are kept.
+    /// Bytes that they would have in frames.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Adds a revision, the next one.
-    pub fn push(&mut self, revision: Revision, deltas: Vec<Delta>, trace: Option<TraceContext>) {
-        match message(revision, deltas, trace) {
-            Ok((deltas, frame)) => {
-                self.bytes += frame.len();
-                self.entries.push_back(Entry { revision, deltas, trace, frame });
-            }
-            // More than one message can hold: whoever is not there yet gets a snapshot, which has parts.
-            Err(_) => {
-                self.entries.clear();
-                self.bytes = 0;
-                self.floor = revision;
-            }
-        }
+    pub fn push(&mut self, revision: Revision, changes: Vec<Change>, trace: Option<TraceContext>) {
+        self.run = None;
+        let bytes = size(&changes);
+        self.bytes += bytes;
+        self.entries.push_back(Entry { revision, changes, trace, bytes });
         while self.bytes > self.limit {
             let Some(oldest) = self.entries.pop_front() else { return };
-            self.bytes -= oldest.frame.len();
+            self.bytes -= oldest.bytes;
             self.floor = oldest.revision;
         }
     }
@@ -103,56 +110,36 @@ impl History {
         self.entries.get(at)?.trace
     }
 
-    /// What follows a revision: the next one, or several of them with only the last of each key.
-    pub fn after(&self, held: Revision) -> Next {
+    /// What follows a revision.
+    pub fn after(&mut self, held: Revision) -> Next {
         if held == self.newest() {
             return Next::Nothing;
         }
         if held < self.floor || held > self.newest() {
             return Next::Snapshot;
         }
+        if let Some((_, run)) = self.run.as_ref().filter(|(from, _)| *from == held) {
+            return Next::Run(run.clone());
+        }
         let from = self.entries.partition_point(|entry| entry.revision <= held);
-        let mut bytes = 0;
-        let mut run: Vec<&Entry> = Vec::new();
-        for entry in self.entries.range(from..) {
-            bytes += entry.frame.len();
-            if bytes > FRAME && !run.is_empty() {
-                break;
-            }
-            run.push(entry);
-        }
-        match run.as_slice() {
-            [] => Next::Nothing,
-            [entry] => Next::Push(Arc::clone(&entry.frame), entry.revision),
-            [.., last] => match message(last.revision, coalesce(&run), last.trace) {
-                Ok((_, frame)) => Next::Push(frame, last.revision),
-                Err(_) => Next::Snapshot,
-            },
-        }
+        let Some(last) = self.entries.back() else { return Next::Nothing };
+        let changes = coalesce(self.entries.range(from..).flat_map(|entry| &entry.changes));
+        let run = Run { revision: last.revision, changes: changes.into(), trace: last.trace };
+        self.run = Some((held, run.clone()));
+        Next::Run(run)
     }
 }
 
-/// The last delta of each key, in the order of those.
-fn coalesce(run: &[&Entry]) -> Vec<Delta> {
-    let mut seen = BTreeSet::new();
-    let newest_first = run.iter().rev().flat_map(|entry| entry.deltas.iter().rev());
-    let mut deltas: Vec<Delta> =
-        newest_first.filter(|delta| seen.insert(delta.key())).cloned().collect();
-    deltas.reverse();
-    deltas
+/// Bytes of a frame of these, or more than any has.
+fn size(changes: &[Change]) -> usize {
+    let encoded = |change: &Change| codec::encoded_size(&change.delta).unwrap_or(FRAME);
+    FRAME_MIN + changes.iter().map(encoded).sum::<usize>()
 }
 
-fn message(
-    revision: Revision,
-    deltas: Vec<Delta>,
-    trace: Option<TraceContext>,
-) -> Result<(Vec<Delta>, Frame), FrameError> {
-    let message = ToAgent::Deltas { revision, deltas, trace };
-    let frame = encode(&message)?.into();
-    match message {
-        ToAgent::Deltas { deltas, .. } => Ok((deltas, frame)),
-        _ => Ok((Vec::new(), frame)),
-    }
+/// A frame of changes to a revision; none when they have more than [`PUSH_MAX`] bytes, and are sent as a snapshot is.
+pub fn push(revision: Revision, deltas: Vec<Delta>, trace: Option<TraceContext>) -> Option<Frame> {
+    let frame = encode(&ToAgent::Deltas { revision, deltas, trace }).ok()?;
+    (frame.len() <= PUSH_MAX).then(|| frame.into())
 }
 
 impl Snapshot {
@@ -192,8 +179,8 @@ fn part(revision: Revision, deltas: Vec<Delta>, frames: &mut Vec<Frame>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-    use weft_types::{Identity, Label, LabelSet, Source, delta::DeltaKey};
+    use weft_state::interests::Was;
+    use weft_types::{Identity, Label, LabelSet, Source};
     use weft_wire::{WIRE_VERSION, frame::decode};
 
     const R: fn(u64) -> Revision = |index| Revision::new(1, index);
@@ -204,6 +191,10 @@ mod tests {
         Delta::IdentityUpsert(Identity(number), LabelSet::from_iter([label]))
     }
 
+    fn change(number: u32, bytes: usize) -> Change {
+        Change { delta: identity(number, bytes), was: Was::Nothing }
+    }
+
     fn deltas(frame: &[u8]) -> Vec<Delta> {
         match decode(WIRE_VERSION, &frame[6..]).expect("a message") {
             ToAgent::Deltas { deltas, .. } => deltas,
@@ -211,82 +202,60 @@ mod tests {
         }
     }
 
-    /// Where an agent gets from a revision, and in how many pushes.
-    fn follow(history: &History, mut held: Revision) -> (BTreeMap<DeltaKey, Delta>, usize) {
-        let (mut holds, mut pushes) = (BTreeMap::new(), 0);
-        loop {
-            match history.after(held) {
-                Next::Nothing => return (holds, pushes),
-                Next::Push(frame, revision) => {
-                    assert!(revision > held && frame.len() <= FRAME);
-                    deltas(&frame).into_iter().for_each(|d| drop(holds.insert(d.key(), d)));
-                    (held, pushes) = (revision, pushes + 1);
-                }
-                Next::Snapshot => panic!("it can go on"),
-            }
+    fn run(history: &mut History, held: Revision) -> Run {
+        match history.after(held) {
+            Next::Run(run) => run,
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn one_who_is_behind_gets_the_last_of_each_key_in_few_messages() {
+    fn one_who_is_behind_gets_the_last_of_each_key_and_many_share_it() {
         let mut history = History::new(R(0), 64 << 20);
         for index in 1..=1000 {
             let number = 256 + u32::try_from(index % 10).expect("small");
             let size = 10 + usize::try_from(index).expect("small");
-            history.push(R(index), vec![identity(number, size)], None);
+            history.push(R(index), vec![change(number, size)], None);
         }
-        let (holds, pushes) = follow(&history, R(0));
-        assert_eq!((holds.len(), pushes), (10, 1));
-        let newest: BTreeMap<DeltaKey, Delta> = (991..=1000)
-            .map(|index| identity(256 + index % 10, 10 + index as usize))
-            .map(|delta| (delta.key(), delta))
-            .collect();
-        assert_eq!(holds, newest);
-        // One who is nearly there gets the very frame that others got.
-        let (Next::Push(a, _), Next::Push(b, _)) = (history.after(R(999)), history.after(R(999)))
-        else {
-            panic!("one follows")
-        };
-        assert!(Arc::ptr_eq(&a, &b));
-        assert_eq!(history.after(R(1000)), Next::Nothing);
-    }
-
-    #[test]
-    fn a_long_way_is_gone_in_frames_of_bounded_size() {
-        let mut history = History::new(R(0), 64 << 20);
-        (1..=50).for_each(|index| {
-            let number = 256 + u32::try_from(index).expect("small");
-            history.push(R(index), vec![identity(number, 100_000)], None);
-        });
-        let (holds, pushes) = follow(&history, R(0));
-        assert_eq!(holds.len(), 50);
-        assert!((5..=6).contains(&pushes), "{pushes}");
+        let all = run(&mut history, R(0));
+        let newest: Vec<Change> =
+            (991..=1000).map(|index| change(256 + index % 10, 10 + index as usize)).collect();
+        assert_eq!((all.revision, &*all.changes), (R(1000), &*newest));
+        let (a, b) = (run(&mut history, R(999)), run(&mut history, R(999)));
+        assert!(Arc::ptr_eq(&a.changes, &b.changes));
+        assert!(matches!(history.after(R(1000)), Next::Nothing));
+        // What was put together before is not what leads to a later revision.
+        history.push(R(1001), Vec::new(), None);
+        assert_eq!(run(&mut history, R(999)).revision, R(1001));
+        assert_eq!(*run(&mut history, R(1000)).changes, [], "an empty revision is told, too");
     }
 
     #[test]
     fn its_bytes_are_bounded_and_who_is_older_gets_a_snapshot() {
         let mut history = History::new(R(0), 1 << 20);
         for index in 1..=50 {
-            history.push(R(index), vec![identity(256, 100_000)], None);
+            history.push(R(index), vec![change(256, 100_000)], None);
             assert!(history.bytes() <= 1 << 20);
         }
         assert!(history.floor() > R(35) && history.floor() < R(45), "{:?}", history.floor());
-        assert_eq!(history.after(R(3)), Next::Snapshot);
-        assert_eq!(history.after(Revision::new(0, 45)), Next::Snapshot, "another generation");
-        assert_eq!(history.after(R(51)), Next::Snapshot, "never there");
-        assert_eq!(follow(&history, history.floor()).0.len(), 1);
+        for old in [R(3), Revision::new(0, 45), R(51)] {
+            assert!(matches!(history.after(old), Next::Snapshot), "{old}");
+        }
+        let floor = history.floor();
+        assert_eq!(run(&mut history, floor).changes.len(), 1);
+        // One that is longer than all that is kept leaves nothing to go on from but itself.
+        history.push(R(51), (0..20).map(|number| change(256 + number, 1 << 20)).collect(), None);
+        assert_eq!((history.newest(), history.floor()), (R(51), R(51)));
     }
 
     #[test]
-    fn a_revision_that_no_message_can_hold_is_sent_as_a_snapshot() {
-        let mut history = History::new(R(0), 64 << 20);
-        history.push(R(1), vec![identity(256, 10)], None);
-        let many = (0..20).map(|number| identity(256 + number, 1 << 20));
-        history.push(R(2), many.collect(), None);
-        assert_eq!((history.newest(), history.floor()), (R(2), R(2)));
-        assert_eq!(history.after(R(1)), Next::Snapshot);
-        history.push(R(3), vec![], None);
-        assert_eq!(follow(&history, R(2)).1, 1, "an empty revision is pushed too");
+    fn what_no_message_should_hold_is_no_push() {
+        let many = |count| (0..count).map(|number| identity(256 + number, 1 << 20)).collect();
+        assert!(push(R(1), many(20), None).is_none());
+        let frame = push(R(1), many(2), None).expect("short enough");
+        assert_eq!(deltas(&frame), many(2));
+        let counted = size(&[change(256, 1 << 20), change(257, 1 << 20)]);
+        assert!(frame.len().abs_diff(counted) < 64, "{} and {counted}", frame.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod sessions;
 
 use crate::{
     founding::Founded,
-    history::{History, Snapshot},
+    history::History,
     leading::{Leading, Order},
     messages::{Applied, AwaitRevision, CatchUp, Desire, Look, StoreTold, Trouble, Undone},
     metrics::Metrics,
@@ -29,6 +29,7 @@ use weft_process::trace;
 use weft_raft::{Refusal, Role, Term};
 use weft_state::{
     ClusterState, EntryV1,
+    interests::{Interests, View},
     leadership::{self, Event},
 };
 use weft_types::{NodeName, Revision};
@@ -89,6 +90,14 @@ enum Pending {
     Group(oneshot::Sender<Result<(), Undone>>),
 }
 
+/// An agent's session, as it is served.
+struct Session {
+    /// What its node was told.
+    view: View,
+    /// What ends it when it is dropped.
+    _end: oneshot::Sender<()>,
+}
+
 /// The leader.
 pub struct Leader {
     sequencer: Box<dyn Sequencer>,
@@ -96,14 +105,13 @@ pub struct Leader {
     /// The term in which it led when it began, if it did.
     led: Option<Term>,
     state: ClusterState,
+    interests: Interests,
     history: History,
-    snapshot: Option<Arc<Snapshot>>,
     tip: watch::Sender<Tip>,
     agents: watch::Sender<u64>,
     readers: Readers,
     progress: Progress<oneshot::Sender<Waited>>,
-    /// What ends each session when it is dropped.
-    sessions: BTreeMap<NodeName, oneshot::Sender<()>>,
+    sessions: BTreeMap<NodeName, Session>,
     pending: BTreeMap<Ticket, Pending>,
     /// Words under way of each node.
     under_way: BTreeMap<NodeName, usize>,
@@ -131,8 +139,8 @@ impl Leader {
             Revision::new(first.generation(), first.index() - 1)
         });
         let mut history = History::new(before, bytes(config.history_size));
-        for (revision, deltas) in founded.replayed {
-            history.push(revision, deltas, None);
+        for (revision, changes) in founded.replayed {
+            history.push(revision, changes, None);
         }
         let newest = Tip { newest: history.newest(), floor: history.floor() };
         let (tip, tips) = watch::channel(newest);
@@ -143,8 +151,8 @@ impl Leader {
             leading,
             led: founded.led,
             state: founded.state,
+            interests: founded.interests,
             history,
-            snapshot: None,
             tip,
             agents,
             readers: Readers::default(),
@@ -234,8 +242,9 @@ impl Leader {
         let deltas = self.state.apply(&command);
         self.ask_again(&deltas);
         tracing::info!(deltas = deltas.len(), "committed");
+        let changes = self.interests.take(deltas);
         // What agents do about it is this commit's doing.
-        self.history.push(revision, deltas, trace::of(&span).or(cause));
+        self.history.push(revision, changes, trace::of(&span).or(cause));
         drop(inside);
         self.log_bytes += size;
         if let Some(ticket) = ticket {
@@ -259,9 +268,10 @@ impl Leader {
 
     /// A leader's snapshot takes the place of the state. Sessions begin anew: their agents tell all again.
     fn restore(&mut self, revision: Revision, state: ClusterState) {
+        self.interests = Interests::new(state.snapshot());
         self.state = state;
         self.history = History::new(revision, bytes(self.config.history_size));
-        (self.snapshot, self.log_bytes) = (None, 0);
+        self.log_bytes = 0;
         for node in std::mem::take(&mut self.sessions).into_keys() {
             self.progress.expel(&node, revision);
         }

@@ -1,20 +1,20 @@
 //! What the leader is told and asked.
 
 use crate::{
-    history::{Next, Snapshot},
+    history::{Frame, Snapshot},
     keeper::Told,
     progress::{NotJoined, Rows, SessionId},
     sequencer::Sequenced,
 };
 use actix::Message;
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 use tokio::sync::oneshot;
 use weft_api::{
     Failure,
     operator::{Answer, Waited},
 };
 use weft_raft::{Change, MemberId};
-use weft_state::leadership;
+use weft_state::{interests::View, leadership};
 use weft_types::{NamespacedName, NodeName, Revision, TraceContext};
 
 /// Why what the leader alone does was not done.
@@ -128,6 +128,10 @@ pub struct Join {
     pub session: SessionId,
     /// What it holds.
     pub held: Option<Revision>,
+    /// Up to where it was told.
+    pub from: Option<Revision>,
+    /// What it was told of that.
+    pub view: View,
 }
 
 /// A session stands.
@@ -137,8 +141,6 @@ pub struct Joined {
     pub cluster: String,
     /// The newest revision.
     pub revision: Revision,
-    /// What the agent holds.
-    pub held: Option<Revision>,
     /// Ends when the session has to.
     pub over: oneshot::Receiver<()>,
 }
@@ -158,10 +160,12 @@ pub struct Pull {
 /// What a session sends.
 #[derive(Debug)]
 pub enum Pulled {
-    /// A change, or nothing.
-    Next(Next),
+    /// Nothing: it was sent what is newest.
+    Nothing,
+    /// What brings to a revision.
+    Push(Frame, Revision),
     /// Everything.
-    Snapshot(Arc<Snapshot>),
+    Snapshot(Snapshot),
 }
 
 /// What an agent says; answered when it is applied, so that one that says much waits for itself alone.
@@ -196,6 +200,8 @@ pub enum Said {
     Unplugged(Ipv4Addr, Option<TraceContext>),
     /// All addresses it has pods for.
     Endpoints(Vec<Ipv4Addr>),
+    /// It wants to know who has these addresses.
+    Who(Vec<Ipv4Addr>),
     /// The session is over.
     Left,
 }

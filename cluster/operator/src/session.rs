@@ -5,7 +5,7 @@
 
 use crate::{
     admission::Admission,
-    history::{Next, Snapshot},
+    history::Snapshot,
     leader::{Leader, Tip},
     messages::{Heard, Join, Joined, Pull, Pulled, Said},
     metrics::{Metrics, Refusal},
@@ -20,6 +20,7 @@ use tokio::{
     time::{error::Elapsed, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use weft_state::interests::{Scope, View};
 use weft_types::{NodeName, Revision};
 use weft_wire::{
     ToAgent, ToOperator,
@@ -31,6 +32,8 @@ use weft_wire::{
 const HEARD_MAX: usize = 2 << 20;
 /// How often a silent agent is asked whether it is there; agents wait several times as long.
 const PING: Duration = Duration::from_secs(5);
+/// Addresses that an agent may have asked for; it forgets the oldest itself.
+pub const ASKED_MAX: usize = 1024;
 /// Pause after an accept that failed: descriptors come back when sessions end.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,6 +47,15 @@ pub struct Config {
     /// How long an agent may be silent, or may take to read one frame; it is asked every 5 s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     pub session_silence: Duration,
+    /// Tell agents of all identities and pods, and not of those alone that policies of their pods name, or that they ask for.
+    #[arg(long)]
+    pub push_everything: bool,
+}
+
+impl Config {
+    const fn scope(self) -> Scope {
+        if self.push_everything { Scope::Everything } else { Scope::Interests }
+    }
 }
 
 /// What every session needs.
@@ -118,8 +130,8 @@ impl Sessions {
                 let greeted = sessions.greet(stream).await;
                 drop(admitted);
                 let ended = match greeted {
-                    Ok((stream, (node, session), joined)) => {
-                        (sessions.stand(stream, &node, session, joined).await, Some(node))
+                    Ok((stream, (node, session, from), joined)) => {
+                        (sessions.stand(stream, &node, (session, from), joined).await, Some(node))
                     }
                     Err(end) => (Err(end), None),
                 };
@@ -144,7 +156,7 @@ impl Sessions {
     async fn greet(
         &self,
         stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, (NodeName, SessionId), Joined), End> {
+    ) -> Result<(TlsStream<TcpStream>, (NodeName, SessionId, Option<Revision>), Joined), End> {
         drop(stream.set_nodelay(true));
         let mut stream = timeout(self.config.session_greeting, self.acceptor.accept(stream))
             .await?
@@ -154,10 +166,19 @@ impl Sessions {
         let first =
             timeout(self.config.session_greeting, receive_within(&mut stream, HEARD_MAX)).await?;
         let refusal = match first {
-            Ok(ToOperator::Hello { node, session, held }) if node == certified => {
+            Ok(ToOperator::Hello { node, session, held, from, identities, asked })
+                if node == certified =>
+            {
                 let session = SessionId(session);
-                match self.leader.send(Join { node: node.clone(), session, held }).await? {
-                    Ok(joined) => return Ok((stream, (node, session), joined)),
+                let (told, asked) = (identities.into_iter().collect(), asked.into_iter());
+                let asked = asked.take(ASKED_MAX).collect();
+                let view = View::new(node.clone(), self.config.scope(), told, asked);
+                match self
+                    .leader
+                    .send(Join { node: node.clone(), session, held, from, view })
+                    .await?
+                {
+                    Ok(joined) => return Ok((stream, (node, session, from), joined)),
                     Err(NotJoined::Stale(_, newest)) => End::Stale(newest),
                     Err(why) => End::Refused(Refusal::Ahead, why.to_string()),
                 }
@@ -190,15 +211,15 @@ impl Sessions {
         &self,
         stream: TlsStream<TcpStream>,
         node: &NodeName,
-        session: SessionId,
+        (session, from): (SessionId, Option<Revision>),
         joined: Joined,
     ) -> Result<(), End> {
-        let Joined { cluster, revision, held, over } = joined;
-        let (from, to) = split(stream);
+        let Joined { cluster, revision, over } = joined;
+        let (reads, writes) = split(stream);
         let welcome = ToAgent::Welcome { cluster, revision };
         let ended = tokio::select! {
-            ended = self.speak(to, node, session, (welcome, held)) => ended,
-            ended = self.listen(from, node, session) => ended,
+            ended = self.speak(writes, node, session, (welcome, from)) => ended,
+            ended = self.listen(reads, node, session) => ended,
             _ = over => Err(End::Over("another session of this node, or its Node changed".to_owned())),
         };
         self.leader.send(Heard { node: node.clone(), session, said: Said::Left }).await?.ok();
@@ -225,19 +246,17 @@ impl Sessions {
                         sent = Some(snapshot.revision);
                     }
                 }
-                Some(Pulled::Next(Next::Push(frame, revision))) => {
+                Some(Pulled::Push(frame, revision)) => {
                     self.write(&mut to, &frame).await?;
                     self.metrics.pushes.inc();
                     self.metrics.pushed_bytes.inc_by(frame.len() as u64);
                     sent = Some(revision);
                 }
-                Some(Pulled::Next(Next::Nothing | Next::Snapshot)) => {
-                    match timeout(PING, tip.changed()).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return Err(End::Over("the operator is stopping".to_owned())),
-                        Err(_) => self.write(&mut to, &encode(&ToAgent::Ping)?).await?,
-                    }
-                }
+                Some(Pulled::Nothing) => match timeout(PING, tip.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(End::Over("the operator is stopping".to_owned())),
+                    Err(_) => self.write(&mut to, &encode(&ToAgent::Ping)?).await?,
+                },
             }
         }
     }
@@ -294,6 +313,7 @@ impl Sessions {
                         Said::Unplugged(address, trace)
                     }
                     ToOperator::EndpointsAre { addresses } => Said::Endpoints(addresses),
+                    ToOperator::Who { addresses } => Said::Who(addresses),
                     ToOperator::Pong => continue,
                     ToOperator::Hello { .. } => {
                         let why = "a second greeting".to_owned();

@@ -38,13 +38,13 @@ fn an_agent_that_does_not_read_costs_nobody_anything_and_gets_there() {
         }
         assert_eq!((quick.pushes, quick.snapshots), (400, 1));
         slow.reach(operator.revision()).await;
-        assert_eq!(slow.holds, quick.holds);
+        assert_eq!(slow.identities(), quick.identities());
         assert!(slow.pushes < 300, "{}", slow.pushes);
         // Now both get one and the same.
         let (revision, _) = operator.apply(vec![long(401)]);
         slow.reach(revision).await;
         quick.reach(revision).await;
-        assert_eq!(slow.holds, quick.holds);
+        assert_eq!(slow.identities(), quick.identities());
     });
 }
 
@@ -78,14 +78,12 @@ fn an_agent_that_comes_back_gets_what_it_missed_also_of_another_process() {
         operator.delete(vec![pod("web-0", "web", 1)]);
         operator.apply(vec![pod("web-2", "db", 1)]);
         let newest = operator.revision();
-        let mut whole = world.agent(operator.address, "node2", None).await;
+        let mut whole = world.agent(operator.address, "node1", None).await;
         whole.reach(newest).await;
         for restarted in [false, true] {
             let restarted = restarted.then(|| operator_again(&world));
             let address = restarted.as_ref().map_or(operator.address, |operator| operator.address);
-            let mut back = world.agent(address, "node1", Some(held)).await;
-            back.holds = agent.holds.clone();
-            back.revision = held;
+            let mut back = world.agent_again(address, "node1", held, &agent.holds).await;
             back.reach(newest).await;
             assert_eq!((back.snapshots, back.pushes), (0, 1), "coalesced into one");
             assert_eq!(back.holds, whole.holds);

@@ -79,8 +79,14 @@ fn without_a_certificate() {
         let stream = TcpStream::connect(operator.address).await.unwrap();
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         if let Ok(mut stream) = connected {
-            let hello =
-                ToOperator::Hello { node: NodeName("node1".to_owned()), session: 1, held: None };
+            let hello = ToOperator::Hello {
+                node: NodeName("node1".to_owned()),
+                session: 1,
+                held: None,
+                from: None,
+                identities: vec![],
+                asked: vec![],
+            };
             drop(stream.write_all(&encode(&hello).unwrap()).await);
             assert!(stream.read_u8().await.is_err(), "it is told nothing");
         }
@@ -173,8 +179,14 @@ fn with_garbage_before_the_handshake() {
     let world = World::new();
     let operator = world.start();
     block_on(async {
-        let hello =
-            ToOperator::Hello { node: NodeName("node1".to_owned()), session: 1, held: None };
+        let hello = ToOperator::Hello {
+            node: NodeName("node1".to_owned()),
+            session: 1,
+            held: None,
+            from: None,
+            identities: vec![],
+            asked: vec![],
+        };
         let plain = encode(&hello).unwrap();
         for (number, bytes) in
             [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], &plain].iter().enumerate()
@@ -222,8 +234,14 @@ fn with_garbage_after_the_handshake() {
         let mut agent = says(&world, &operator, false, &pong).await;
         assert!(agent.refused().await.contains("greeting"));
         counted(&world, &operator, "Protocol", count).await;
-        let hello =
-            ToOperator::Hello { node: NodeName("node1".to_owned()), session: 1, held: None };
+        let hello = ToOperator::Hello {
+            node: NodeName("node1".to_owned()),
+            session: 1,
+            held: None,
+            from: None,
+            identities: vec![],
+            asked: vec![],
+        };
         let mut agent = says(&world, &operator, true, &encode(&hello).unwrap()).await;
         agent.closed().await;
         counted(&world, &operator, "Protocol", count + 1.0).await;

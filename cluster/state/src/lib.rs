@@ -11,6 +11,7 @@ mod adopt;
 mod change;
 mod conflict;
 mod encoding;
+pub mod interests;
 pub mod leadership;
 
 pub use adopt::adoption;

@@ -21,6 +21,12 @@ pub fn encode_into(value: &impl Serialize, bytes: &mut Vec<u8>) -> Result<(), Co
         .map_err(|error| CodecError(error.to_string()))
 }
 
+/// How many bytes that adds.
+pub fn encoded_size(value: &impl Serialize) -> Result<usize, CodecError> {
+    encode_into_std_write(value, &mut std::io::sink(), standard())
+        .map_err(|error| CodecError(error.to_string()))
+}
+
 /// A value from its bytes; all of them must be used. What it allocates is at most some times their
 /// number, whatever lengths they claim.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {

@@ -109,8 +109,9 @@ mod tests {
     fn the_bytes_of_a_frame_are_these() {
         let message = ToOperator::Acknowledge { revision: Revision::new(1, 2), trace: None };
         let frame = encode(&message).expect("short");
-        assert_eq!(frame, [0, 0, 0, 11, 0, 3, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(decode::<ToOperator>(3, &frame[6..]).expect("valid"), message);
+        let [e, f] = WIRE_VERSION.to_be_bytes();
+        assert_eq!(frame, [0, 0, 0, 11, e, f, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(decode::<ToOperator>(WIRE_VERSION, &frame[6..]).expect("valid"), message);
     }
 
     #[test]

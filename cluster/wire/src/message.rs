@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
-use weft_types::{Delta, NodeName, PodEndpoint, Revision, TraceContext};
+use weft_types::{Delta, Identity, NodeName, PodEndpoint, Revision, TraceContext};
 
 /// From an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +14,14 @@ pub enum ToOperator {
         /// Counted up by the agent with each session, whichever operator it is with: of two the higher is the newer. An agent
         /// begins with its clock's microseconds since 1970, and goes on from [`ToAgent::Stale`] when that was too few.
         session: u64,
-        /// The revision it holds, with which it asks for deltas; none asks for a snapshot.
+        /// The revision that its kernel holds.
         held: Option<Revision>,
+        /// The revision up to which it was told, at least `held`: deltas go on from there. None asks for a snapshot.
+        from: Option<Revision>,
+        /// The identities that it was told of, up to there: of pods elsewhere it holds what is about these.
+        identities: Vec<Identity>,
+        /// Addresses that it asked for, as by [`ToOperator::Who`].
+        asked: Vec<Ipv4Addr>,
     },
     /// The kernel of this node holds everything up to this revision.
     Acknowledge {
@@ -52,6 +58,11 @@ pub enum ToOperator {
         revision: Revision,
         /// Why: which rule or address there is no room for, which call failed.
         reason: String,
+    },
+    /// Who has these addresses? Answered by deltas about their identities, then and whenever they change.
+    Who {
+        /// Addresses of the cluster's pods that this node was not told of.
+        addresses: Vec<Ipv4Addr>,
     },
 }
 

@@ -84,8 +84,28 @@ fn to_operator() -> Vec<(&'static str, ToOperator)> {
     let revision = Revision::new(1, 2);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
     vec![
-        ("hello", ToOperator::Hello { node: node.clone(), session: 7, held: None }),
-        ("hello-held", ToOperator::Hello { node, session: 300, held: Some(revision) }),
+        (
+            "hello",
+            ToOperator::Hello {
+                node: node.clone(),
+                session: 7,
+                held: None,
+                from: None,
+                identities: vec![],
+                asked: vec![],
+            },
+        ),
+        (
+            "hello-held",
+            ToOperator::Hello {
+                node,
+                session: 300,
+                held: Some(revision),
+                from: Some(revision),
+                identities: vec![Identity(256), Identity(70_000)],
+                asked: vec![[10, 244, 1, 9].into()],
+            },
+        ),
         ("acknowledge", ToOperator::Acknowledge { revision, trace }),
         ("acknowledge-again", ToOperator::Acknowledge { revision, trace: None }),
         ("endpoint-plugged", ToOperator::EndpointPlugged { endpoint: endpoint(), trace }),
@@ -95,6 +115,7 @@ fn to_operator() -> Vec<(&'static str, ToOperator)> {
         ),
         ("endpoints-are", ToOperator::EndpointsAre { addresses: vec![[10, 244, 1, 7].into()] }),
         ("pong", ToOperator::Pong),
+        ("who", ToOperator::Who { addresses: vec![[10, 244, 1, 9].into()] }),
         ("behind", ToOperator::Behind { revision, reason: "why".to_owned() }),
     ]
 }

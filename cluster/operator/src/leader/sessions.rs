@@ -1,13 +1,13 @@
 //! Agents' sessions, as the leader serves them: who joins, what each is sent, what each says.
 
-use super::{Leader, Pending, Verdict};
+use super::{Leader, Pending, Session, Verdict};
 use crate::{
-    history::{Next, Snapshot},
+    history::{Next, Run, Snapshot, push},
     messages::{Heard, Join, Joined, OthersAgents, OwnAgents, Pull, Pulled, Said},
     progress::{NotJoined, Rows},
+    session::ASKED_MAX,
 };
 use actix::prelude::{Handler, MessageResult, ResponseFuture};
-use std::sync::Arc;
 use tokio::sync::oneshot;
 use weft_api::{Failure, FailureKind};
 use weft_process::trace;
@@ -71,20 +71,39 @@ impl Leader {
         }
     }
 
-    /// The newest snapshot that can be gone on from; made when there is none.
-    fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
-        let usable = self.snapshot.take().filter(|s| s.revision >= self.history.floor());
-        let made = || Snapshot::new(self.newest(), self.state.snapshot()).map(Arc::new);
-        match usable.map_or_else(made, Ok) {
-            Ok(snapshot) => {
-                self.snapshot = Some(Arc::clone(&snapshot));
-                Some(snapshot)
+    /// What comes next for a session that was sent a revision; nothing when it is over.
+    fn next(&mut self, node: &NodeName, sent: Option<Revision>) -> Option<Pulled> {
+        let Session { view, .. } = self.sessions.get_mut(node)?;
+        let run = match sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
+            Next::Run(run) => Some(run),
+            // It may want to know more than it did.
+            Next::Nothing => match view.advance(&[], &self.state, &self.interests) {
+                deltas if deltas.is_empty() => return Some(Pulled::Nothing),
+                deltas => {
+                    let newest = self.history.newest();
+                    return push(newest, deltas, None).map(|frame| Pulled::Push(frame, newest));
+                }
+            },
+            Next::Snapshot => None,
+        };
+        let pushed = run.and_then(|Run { revision, changes, trace: cause }| {
+            let span = tracing::debug_span!("push", %node, %revision);
+            let span = trace::adopt(span, cause);
+            let deltas = view.advance(&*changes, &self.state, &self.interests);
+            let frame = push(revision, deltas, cause)?;
+            span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
+            Some(Pulled::Push(frame, revision))
+        });
+        pushed.or_else(|| {
+            let whole = view.whole(&self.state, &self.interests);
+            match Snapshot::new(self.history.newest(), whole.into_iter()) {
+                Ok(snapshot) => Some(Pulled::Snapshot(snapshot)),
+                Err(error) => {
+                    tracing::error!("make a snapshot: {error}");
+                    None
+                }
             }
-            Err(error) => {
-                tracing::error!("make a snapshot: {error}");
-                None
-            }
-        }
+        })
     }
 }
 
@@ -98,7 +117,10 @@ impl Handler<Join> for Leader {
 
     fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
         let revision = self.newest();
-        let joined = self.progress.join(&join.node, join.session, join.held, revision);
+        let joined = match join.from.filter(|from| *from > revision) {
+            Some(held) => Err(NotJoined::Ahead { node: join.node.clone(), held, newest: revision }),
+            None => self.progress.join(&join.node, join.session, join.held, revision),
+        };
         joined.map_err(|why| match why {
             NotJoined::Ahead { held, newest, .. }
                 if self.group.borrow().group.members.len() > 1 =>
@@ -109,10 +131,10 @@ impl Handler<Join> for Leader {
         })?;
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
         let (end, over) = oneshot::channel();
-        self.sessions.insert(join.node, end);
+        self.sessions.insert(join.node, Session { view: join.view, _end: end });
         self.settle();
         let cluster = self.state.cluster().to_owned();
-        Ok(Joined { cluster, revision, held: join.held, over })
+        Ok(Joined { cluster, revision, over })
     }
 }
 
@@ -123,16 +145,7 @@ impl Handler<Pull> for Leader {
         if !self.progress.is_current(&pull.node, pull.session) {
             return None;
         }
-        let next = match pull.sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
-            Next::Snapshot => return self.snapshot().map(Pulled::Snapshot),
-            next => next,
-        };
-        if let Next::Push(frame, revision) = &next {
-            let span = tracing::debug_span!("push", node = %pull.node, %revision);
-            let span = trace::adopt(span, self.history.cause(*revision));
-            span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
-        }
-        Some(Pulled::Next(next))
+        self.next(&pull.node, pull.sent)
     }
 }
 
@@ -157,6 +170,15 @@ impl Handler<Heard> for Leader {
                 tracing::warn!(%node, %revision, reason, "the node's kernel does not take it");
                 self.progress.refuse(&node, revision, &reason);
                 self.tell_of_agents();
+                return Box::pin(async { Ok(()) });
+            }
+            Said::Who(addresses) => {
+                if let Some(Session { view, .. }) = self.sessions.get_mut(&node)
+                    && view.ask(addresses, ASKED_MAX)
+                {
+                    // It is looked at again, though nothing is newer.
+                    self.tip.send_modify(|_| {});
+                }
                 return Box::pin(async { Ok(()) });
             }
             Said::Left => {

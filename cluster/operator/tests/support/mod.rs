@@ -26,7 +26,7 @@ use weft_api::{
     operator::{Answer, Request, Waited},
     transport::{CallError, Client, Options},
 };
-use weft_operator::{config::Config, operator::Operator};
+use weft_operator::{config::Config, operator::Operator, session};
 use weft_types::{
     Delta, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy, Revision, Selector,
     delta::DeltaKey,
@@ -270,7 +270,8 @@ impl World {
             metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
             peers: weft_process::config::defaults(),
             labels: weft_process::config::defaults(),
-            sessions: weft_process::config::defaults(),
+            // What agents hold is compared with the whole state; tests/interests.rs has the others.
+            sessions: session::Config { push_everything: true, ..weft_process::config::defaults() },
             admission: weft_process::config::defaults(),
             leader: weft_process::config::defaults(),
             logs: weft_process::config::defaults(),
@@ -292,6 +293,20 @@ impl World {
 pub fn next_session() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl World {
+    /// The same of one that holds something.
+    pub async fn agent_again(
+        &self,
+        operator: SocketAddr,
+        node: &str,
+        held: Revision,
+        holds: &BTreeMap<DeltaKey, Delta>,
+    ) -> Agent {
+        let identity = self.authority.identity(&format!("{node}.node.weft"));
+        Agent::again(&identity, operator, node, Some(held), holds).await.unwrap()
+    }
 }
 
 /// An agent's side of a session.
@@ -317,10 +332,35 @@ impl Agent {
         node: &str,
         held: Option<Revision>,
     ) -> Result<Self, anyhow::Error> {
+        Self::again(identity, operator, node, held, &BTreeMap::new()).await
+    }
+
+    /// The same of one that holds something.
+    pub async fn again(
+        identity: &Identity,
+        operator: SocketAddr,
+        node: &str,
+        held: Option<Revision>,
+        holds: &BTreeMap<DeltaKey, Delta>,
+    ) -> Result<Self, anyhow::Error> {
         let mut stream = connect(operator, &identity.connector()?).await?;
-        let (node_name, session) = (NodeName(node.to_owned()), next_session());
-        send(&mut stream, &ToOperator::Hello { node: node_name, session, held }).await?;
-        Ok(Self::over(stream, node))
+        let identities = holds.keys().filter_map(|key| match key {
+            DeltaKey::Identity(number) => Some(*number),
+            _ => None,
+        });
+        let hello = ToOperator::Hello {
+            node: NodeName(node.to_owned()),
+            session: next_session(),
+            held,
+            from: held,
+            identities: identities.collect(),
+            asked: Vec::new(),
+        };
+        send(&mut stream, &hello).await?;
+        let mut agent = Self::over(stream, node);
+        agent.holds = holds.clone();
+        agent.revision = held.unwrap_or_default();
+        Ok(agent)
     }
 
     /// One that has said nothing yet.
@@ -393,6 +433,17 @@ impl Agent {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// Takes one more message of what it may hold at the revision that it has.
+    pub async fn more(&mut self) {
+        match self.hear().await.expect("the session goes on") {
+            ToAgent::Deltas { revision, deltas, .. } => {
+                assert_eq!(revision, self.revision);
+                take(&mut self.holds, deltas);
+            }
+            other => panic!("{other:?}"),
         }
     }
 
