@@ -40,7 +40,7 @@ use weft_datapath::{
 };
 use weft_process::otlp::{self, Service};
 use weft_types::NodeName;
-use weft_wire::tls::Identity;
+use weft_wire::credentials::Credentials;
 
 fn main() -> anyhow::Result<()> {
     let config: Config = weft_process::config::load();
@@ -55,7 +55,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     for folder in [&config.run_dir, &config.state_dir] {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
-    let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
+    let credentials = Credentials::read(&config.ca, &config.cert, &config.key)?;
     let folder = state::folder(&config.state_dir)?;
     let links: Arc<dyn Links> = Arc::new(RealLinks);
     prepare_node()?;
@@ -161,7 +161,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let setting = uplink::Setting {
             node,
             config,
-            identity,
+            credentials,
             numbers: Arc::default(),
             progress,
             plugged: told.clone(),

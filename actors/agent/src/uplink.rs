@@ -35,8 +35,9 @@ use weft_process::trace;
 use weft_types::{NodeName, Revision, TraceContext};
 use weft_wire::{
     ToAgent, ToOperator,
+    credentials::Credentials,
     frame::{receive, send},
-    tls::{self, Identity},
+    tls,
 };
 
 /// First wait after a session ended; doubled up to [`Config::session_retry_max`] until one is accepted.
@@ -98,7 +99,7 @@ pub struct Setting {
     /// The operators and how long they are waited for.
     pub config: Config,
     /// Who this agent is.
-    pub identity: Identity,
+    pub credentials: Credentials,
     /// What its sessions are numbered by.
     pub numbers: Arc<SessionNumbers>,
     /// Where progress is told.
@@ -463,7 +464,7 @@ async fn session(
     operator: SocketAddr,
 ) -> anyhow::Result<()> {
     let (silence, connecting) = (setting.config.session_silence, setting.config.session_retry_max);
-    let connector = setting.identity.connector()?;
+    let connector = setting.credentials.connector();
     let stream = timeout(connecting, tls::connect(operator, &connector)).await;
     let stream = stream.map_err(|_| anyhow::anyhow!("connect: no answer in {connecting:?}"))??;
     let (mut from, mut to) = split(stream);

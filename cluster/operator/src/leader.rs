@@ -317,6 +317,18 @@ impl Leader {
         self.metrics.waiters.set(gauge(self.progress.waiters()));
     }
 
+    /// What its group is, for whoever watches.
+    fn count_group(&self) {
+        let group = self.group.borrow();
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        if self.metrics.term.set(number(group.term)) != number(group.term) {
+            self.metrics.terms.inc();
+        }
+        self.metrics.leads.set(i64::from(group.role == Role::Leader));
+        self.metrics.serves.set(i64::from(self.leading.is_serving()));
+        self.metrics.committed.set(number(group.committed));
+    }
+
     fn status(&self) -> Status {
         Status {
             version: weft_process::version::short(),
@@ -341,6 +353,7 @@ impl Actor for Leader {
         ctx.run_interval(TICK, |leader, _| {
             leader.lead(Event::Tick);
             leader.read();
+            leader.count_group();
         });
     }
 }

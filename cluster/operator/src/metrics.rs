@@ -55,6 +55,16 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// Who waits for a revision.
     pub waiters: Gauge,
+    /// The group's term, as far as it is known here.
+    pub term: Gauge,
+    /// Whether this operator leads: 1 or 0.
+    pub leads: Gauge,
+    /// Whether it takes changes itself: it leads, and has adopted what the store holds.
+    pub serves: Gauge,
+    /// The last entry of its log that is committed.
+    pub committed: Gauge,
+    /// Changes of the term that it saw in this life: elections, mostly.
+    pub terms: Counter,
     /// Messages of changes that were sent.
     pub pushes: Counter,
     /// Snapshots that were begun.
@@ -77,6 +87,11 @@ impl Default for Metrics {
         let generation = gauge("generation", "Generation of the newest revision");
         let sessions = gauge("sessions", "Sessions of agents");
         let waiters = gauge("waiters", "Callers that wait for a revision");
+        let term = gauge("raft_term", "Term of the operators' group, as this operator knows it");
+        let leads = gauge("raft_leads", "Whether this operator leads its group");
+        let serves =
+            gauge("raft_serves", "Whether it leads and takes changes: its fence is in the store");
+        let committed = gauge("raft_committed", "Last entry of the log that is committed");
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::<u64>::default();
             registry.register(name, help, counter.clone());
@@ -85,6 +100,7 @@ impl Default for Metrics {
         let pushes = counter("pushes", "Messages of changes sent to agents");
         let snapshots = counter("snapshots", "Snapshots begun");
         let pushed_bytes = counter("pushed_bytes", "Bytes sent to agents, changes and snapshots");
+        let terms = counter("raft_terms", "Changes of the term that this operator saw");
         let refused = Family::<Reason, Counter>::default();
         registry.register("sessions_refused", "Sessions refused, by reason", refused.clone());
         // From 50 microseconds to 1.6 seconds.
@@ -99,6 +115,11 @@ impl Default for Metrics {
             generation,
             sessions,
             waiters,
+            term,
+            leads,
+            serves,
+            committed,
+            terms,
             pushes,
             snapshots,
             pushed_bytes,

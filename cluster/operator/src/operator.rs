@@ -26,14 +26,13 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use weft_api::{
     health::Health,
     transport::{Limits, Response, Server},
 };
 use weft_raft::{Envelope, Role, Status};
 use weft_store::{EtcdStore, FileDisk, FileStore, MemberDisk, Store};
-use weft_wire::tls::Identity;
+use weft_wire::credentials::Credentials;
 
 /// Messages of the member that wait to be sent on their ways.
 const OUTBOX: usize = 4096;
@@ -50,7 +49,7 @@ pub struct Operator {
     hearing: JoinHandle<&'static str>,
     metrics: Arc<Metrics>,
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    credentials: Credentials,
     admin: Server,
     health: Option<Health>,
     sessions: session::Config,
@@ -81,7 +80,7 @@ impl Operator {
         if old.exists() {
             return Err(FoundingError::OldRelease(old).into());
         }
-        let identity = Identity::read(&config.ca, &config.cert, &config.key)?;
+        let credentials = Credentials::read(&config.ca, &config.cert, &config.key)?;
         let metrics = Arc::new(Metrics::default());
         let (founded, mut writer) = founding::begin(
             &mut *store,
@@ -100,7 +99,6 @@ impl Operator {
             None => None,
         };
         let admin = Server::bind(&config.admin_socket, Limits::default())?;
-        let acceptor = identity.acceptor()?;
         let (keeper, told) = Keeper::start(store, config.cluster.clone(), Arc::clone(&metrics))?;
         let (generation, alone) = (founded.revision.generation(), founded.led.is_some());
         let (messages, outgoing) = mpsc::channel(OUTBOX);
@@ -117,7 +115,7 @@ impl Operator {
         let (peers, errands) = Peers::new();
         let calls = Admin { leader: leader.clone(), group: status.clone(), peers };
         let meeting = (generation, inbox, &metrics, watched.agents);
-        Self::meet(config, &identity, &calls, meeting, (outgoing, errands)).await?;
+        Self::meet(config, &credentials, &calls, meeting, (outgoing, errands)).await?;
         let mut hearing = actix::spawn(hear(stream, told, leader.clone()));
         let mut stands = standing.clone();
         // An agent must not meet an operator that has yet to adopt what the store holds: it may be ahead of that.
@@ -138,7 +136,7 @@ impl Operator {
             hearing,
             metrics,
             listener,
-            acceptor,
+            credentials,
             admin,
             health,
             sessions,
@@ -149,7 +147,7 @@ impl Operator {
     /// Has the member speak with its peers, if it may have any.
     async fn meet(
         config: &Config,
-        identity: &Identity,
+        credentials: &Credentials,
         admin: &Admin,
         (generation, inbox, metrics, agents): (u16, Inbox, &Arc<Metrics>, watch::Receiver<u64>),
         (outgoing, errands): (mpsc::Receiver<Envelope>, Errands),
@@ -163,8 +161,7 @@ impl Operator {
             generation,
             member: config.peers.id(),
             address: config.peers.address(),
-            connector: identity.connector()?,
-            acceptor: identity.acceptor()?,
+            credentials: credentials.clone(),
         };
         let (introductions, introduced) = mpsc::channel(OUTBOX);
         let Admin { leader, group, peers } = admin.clone();
@@ -199,7 +196,7 @@ impl Operator {
         let (calls, leader) = (self.calls.clone(), self.calls.leader);
         let mut standing = self.standing;
         let sessions = Sessions {
-            acceptor: self.acceptor,
+            credentials: self.credentials,
             leader: leader.clone(),
             tip: self.tip,
             admission: Admission::new(Arc::clone(&self.metrics), self.admission),

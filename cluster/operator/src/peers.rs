@@ -16,9 +16,9 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weft_api::{Reply, operator::Answer};
 use weft_raft::{Envelope, MemberId, Status};
+use weft_wire::credentials::Credentials;
 
 pub use listen::Listener;
 
@@ -80,10 +80,8 @@ pub struct Who {
     pub member: MemberId,
     /// Where it is reached.
     pub address: String,
-    /// With its certificate.
-    pub connector: TlsConnector,
-    /// With its certificate.
-    pub acceptor: TlsAcceptor,
+    /// By what they know it.
+    pub credentials: Credentials,
 }
 
 /// What every connection to a peer needs.

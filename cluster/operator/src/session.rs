@@ -19,11 +19,12 @@ use tokio::{
     sync::watch,
     time::{error::Elapsed, sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use weft_state::interests::{Scope, View};
 use weft_types::{NodeName, Revision};
 use weft_wire::{
     ToAgent, ToOperator,
+    credentials::Credentials,
     frame::{FrameError, encode, receive_within, send},
     tls::node_of,
 };
@@ -60,8 +61,8 @@ impl Config {
 
 /// What every session needs.
 pub struct Sessions {
-    /// The TLS side.
-    pub acceptor: TlsAcceptor,
+    /// By what agents know this operator, and it them.
+    pub credentials: Credentials,
     /// Whom they speak to.
     pub leader: Addr<Leader>,
     /// What is newest.
@@ -158,9 +159,10 @@ impl Sessions {
         stream: TcpStream,
     ) -> Result<(TlsStream<TcpStream>, (NodeName, SessionId, Option<Revision>), Joined), End> {
         drop(stream.set_nodelay(true));
-        let mut stream = timeout(self.config.session_greeting, self.acceptor.accept(stream))
-            .await?
-            .map_err(|error| End::Refused(Refusal::Handshake, format!("TLS: {error}")))?;
+        let mut stream =
+            timeout(self.config.session_greeting, self.credentials.acceptor().accept(stream))
+                .await?
+                .map_err(|error| End::Refused(Refusal::Handshake, format!("TLS: {error}")))?;
         let certified =
             node_of(&stream).map_err(|error| End::Refused(Refusal::NotANode, error.to_string()))?;
         let first =

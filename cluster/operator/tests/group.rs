@@ -215,6 +215,18 @@ fn a_group_of_three_survives_each_of_its_leaders() {
         assert_eq!(group.agents_at(revision).len(), 3);
     }
     assert_eq!(told_of(&group).len(), 6);
+    // Metrics say who leads, and that the term changed with each of them.
+    let leader = group.leader();
+    let metric = |member: u64, name: &str| {
+        group.running[&member].metric(&format!("weft_operator_raft_{name} "))
+    };
+    for member in 1..=3 {
+        let leads = f64::from(u8::from(member == leader));
+        eventually(|| (metric(member, "leads") == leads).then_some(()));
+        eventually(|| (metric(member, "serves") == leads).then_some(()));
+        eventually(|| (metric(member, "term") >= 5.0).then_some(()));
+        assert!(metric(member, "terms_total") >= 1.0);
+    }
 }
 
 /// The numbers that the store has.

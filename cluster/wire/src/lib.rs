@@ -1,5 +1,6 @@
 //! The messages between agent and operator: serde and bincode, framed, versioned, over mutual TLS.
 
+pub mod credentials;
 pub mod frame;
 pub mod message;
 pub mod tls;

@@ -66,7 +66,7 @@ async fn greet(
     address: &str,
 ) -> Result<TlsStream<TcpStream>, PeerError> {
     let greeted = async {
-        let mut stream = connect_to_member(address, member.0, &who.connector).await?;
+        let mut stream = connect_to_member(address, member.0, &who.credentials.connector()).await?;
         let hello = Hello {
             version: PEER_VERSION,
             cluster: who.cluster.clone(),

@@ -136,7 +136,7 @@ impl Listener {
         stream: TcpStream,
     ) -> Result<(TlsStream<TcpStream>, MemberId), PeerError> {
         stream.set_nodelay(true)?;
-        let mut stream = self.who.acceptor.accept(stream).await?;
+        let mut stream = self.who.credentials.acceptor().accept(stream).await?;
         let member = member_of(&stream)?;
         let hello = read(&mut stream, HELLO_MAX).await?;
         let hello: Hello = codec::decode(&hello).map_err(|e| PeerError::Greeting(e.0))?;
