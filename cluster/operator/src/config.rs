@@ -18,6 +18,9 @@ pub struct Config {
     /// and not in store.redb.
     #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub etcd: Vec<String>,
+    /// TLS to etcd.
+    #[command(flatten)]
+    pub etcd_tls: EtcdTls,
     /// Where agents connect.
     #[arg(long, default_value = "0.0.0.0:4900")]
     pub listen: SocketAddr,
@@ -54,4 +57,27 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub logs: logs::Config,
+}
+
+/// How etcd is spoken with by TLS.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct EtcdTls {
+    /// Certificate of the authority of etcd's members (PEM); their URLs begin with https then.
+    #[arg(long, value_name = "FILE")]
+    pub etcd_ca: Option<PathBuf>,
+    /// This operator's certificate for etcd (PEM), where it asks for one. Renewed ones are read at the next start.
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"])]
+    pub etcd_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+}
+
+impl EtcdTls {
+    /// As the store takes it.
+    pub fn files(&self) -> weft_store::EtcdTls {
+        let certificate = self.etcd_cert.clone().zip(self.etcd_key.clone());
+        weft_store::EtcdTls { ca: self.etcd_ca.clone(), certificate }
+    }
 }

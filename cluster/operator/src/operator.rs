@@ -64,7 +64,8 @@ impl Operator {
         let store: Box<dyn Store> = if config.etcd.is_empty() {
             Box::new(FileStore::open(&config.state_dir.join("store.redb"))?)
         } else {
-            Box::new(EtcdStore::open(&config.etcd, &format!("/weft/{}/", config.cluster))?)
+            let prefix = format!("/weft/{}/", config.cluster);
+            Box::new(EtcdStore::open_by(&config.etcd_tls.files(), &config.etcd, &prefix)?)
         };
         let disk = FileDisk::open(&config.state_dir.join("raft.redb"))?;
         Self::over(config, store, Box::new(disk)).await

@@ -6,8 +6,8 @@ mod real_etcd;
 mod support;
 
 use real_etcd::{Etcd, eventually};
-use std::{collections::BTreeMap, time::Duration};
-use support::{Running, World, ask_within, node, pod};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+use support::{Authority, Running, World, ask_within, node, pod};
 use weft_api::operator::{Answer, Request};
 use weft_operator::config::Config;
 
@@ -68,4 +68,35 @@ fn without_etcd_nothing_is_acknowledged_and_what_was_is_there() {
     let after = identities(&operator);
     assert_eq!(after.len(), 2);
     assert!(before.iter().all(|(number, labels)| after.get(number) == Some(labels)));
+}
+
+#[test]
+fn etcd_by_tls_knows_who_asks_and_is_known() {
+    let world = World::new();
+    let (ca, certificate, key) = world.authority.issue_also("etcd.weft", &["127.0.0.1"]);
+    let etcd = Etcd::of_by(1, Some([ca.clone(), certificate, key]));
+    let (_, own, own_key) = world.authority.issue("operator.weft");
+    let with = |ca: Option<&Path>, certificate: bool| {
+        let mut config = Config { etcd: etcd.endpoints(), ..world.config() };
+        config.etcd_tls.etcd_ca = ca.map(Path::to_owned);
+        config.etcd_tls.etcd_cert = certificate.then(|| own.clone());
+        config.etcd_tls.etcd_key = certificate.then(|| own_key.clone());
+        config
+    };
+    // Without the authority nothing is tried; of another authority nothing is believed; without a certificate nothing is told.
+    let why = |config: Config| Running::start(config).err().unwrap().to_string();
+    let refused = why(with(None, false));
+    assert!(refused.contains("--etcd-ca"), "{refused}");
+    let strangers = Authority::new(&world.dir.path().join("strangers"));
+    let (other, ..) = strangers.issue("etcd.weft");
+    let refused = why(with(Some(&other), true));
+    assert!(refused.contains("etcd at https:"), "{refused}");
+    let refused = why(with(Some(&ca), false));
+    assert!(refused.contains("etcd at https:"), "{refused}");
+    let plain = Config { etcd: vec!["http://127.0.0.1:1".to_owned()], ..with(Some(&ca), true) };
+    let refused = why(plain);
+    assert!(refused.contains("all members are named as https"), "{refused}");
+    let operator = eventually(|| Running::start(with(Some(&ca), true)).ok());
+    operator.apply(vec![node(1), pod("web-0", "web", 1)]);
+    assert_eq!(identities(&operator).len(), 1);
 }

@@ -59,6 +59,7 @@ fn victim() {
         cluster: "blue".to_owned(),
         state_dir: dir.join("state"),
         etcd: Vec::new(),
+        etcd_tls: weft_process::config::defaults(),
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_socket: dir.join("operator.sock"),
         ca: dir.join("keys/ca.pem"),

@@ -4,6 +4,9 @@
 //! message comes. A write whose answer did not come is ambiguous: it is there, or it is not, or it is still under way.
 
 mod connection;
+mod tls;
+
+pub use tls::EtcdTls;
 
 use crate::{
     Batch, Fence, Store, StoreError, failed,
@@ -35,7 +38,13 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// The part of an etcd under a prefix such as `/weft/blue/`. An etcd that is away is not an error yet: calls wait for it.
     pub fn open(endpoints: &[String], prefix: &str) -> Result<Self, StoreError> {
-        let etcd = Connection::open(endpoints).map_err(|why| failed("connect to etcd", why))?;
+        Self::open_by(&EtcdTls::default(), endpoints, prefix)
+    }
+
+    /// The same by TLS, where an authority is given.
+    pub fn open_by(tls: &EtcdTls, endpoints: &[String], prefix: &str) -> Result<Self, StoreError> {
+        let etcd =
+            Connection::open(endpoints, tls).map_err(|why| failed("connect to etcd", why))?;
         Ok(Self { etcd, prefix: prefix.to_owned() })
     }
 

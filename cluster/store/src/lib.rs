@@ -12,7 +12,7 @@ mod store;
 mod table;
 
 pub use disk::FileDisk;
-pub use etcd::EtcdStore;
+pub use etcd::{EtcdStore, EtcdTls};
 pub use memory::{Comparing, MemoryStore};
 pub use store::FileStore;
 pub use weft_types::{Batch, Fence};

@@ -262,6 +262,7 @@ impl World {
             cluster: "blue".to_owned(),
             state_dir: self.dir.path().join("state"),
             etcd: Vec::new(),
+            etcd_tls: weft_process::config::defaults(),
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_socket: self.dir.path().join("operator.sock"),
             ca,

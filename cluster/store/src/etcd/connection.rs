@@ -1,5 +1,6 @@
 //! A connection to etcd that is driven by a thread of its own, between calls too.
 
+use super::EtcdTls;
 use etcd_client::{
     Client, ConnectOptions, Error, GetOptions, GetResponse, KvClient, Txn, TxnResponse,
 };
@@ -25,18 +26,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Nobody need be there yet.
-    pub(super) fn open(endpoints: &[String]) -> Result<Self, String> {
+    pub(super) fn open(endpoints: &[String], tls: &EtcdTls) -> Result<Self, String> {
         let at = endpoints.join(", ");
-        if endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
-            return Err(format!(
-                "{at}: TLS to etcd is not supported yet: name its members as http://ADDRESS:PORT"
-            ));
-        }
+        let tls = tls.options(endpoints)?;
         let runtime = Background::start().map_err(|error| error.to_string())?;
-        let options = ConnectOptions::new()
+        let mut options = ConnectOptions::new()
             .with_connect_timeout(WITHIN)
             .with_keep_alive(WITHIN, WITHIN)
             .with_keep_alive_while_idle(true);
+        if let Some(tls) = tls {
+            options = options.with_tls(tls);
+        }
         let endpoints = endpoints.to_vec();
         let client = runtime
             .wait(async move { Client::connect(endpoints, Some(options)).await })

@@ -10,6 +10,7 @@
 use std::{
     fs::File,
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -23,10 +24,16 @@ pub(crate) struct Etcd {
     /// Ports for clients and for peers.
     ports: Vec<(u16, u16)>,
     members: Vec<Option<Child>>,
+    /// The authority, and a certificate with its key: then clients speak by TLS, and have a certificate too.
+    tls: Option<[PathBuf; 3]>,
 }
 
 impl Etcd {
     pub(crate) fn of(members: usize) -> Self {
+        Self::of_by(members, None)
+    }
+
+    pub(crate) fn of_by(members: usize, tls: Option<[PathBuf; 3]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Held together, so that they differ; free again when etcd takes them.
         let held: Vec<TcpListener> =
@@ -34,14 +41,15 @@ impl Etcd {
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         let ports = held.chunks(2).map(|two| (port(&two[0]), port(&two[1]))).collect();
         drop(held);
-        let mut etcd = Self { folder, ports, members: (0..members).map(|_| None).collect() };
+        let none = (0..members).map(|_| None).collect();
+        let mut etcd = Self { folder, ports, members: none, tls };
         (0..members).for_each(|member| etcd.start(member));
         etcd
     }
 
     pub(crate) fn start(&mut self, member: usize) {
         let peer = |n: usize| format!("http://127.0.0.1:{}", self.ports[n].1);
-        let client = format!("http://127.0.0.1:{}", self.ports[member].0);
+        let client = &self.endpoints()[member];
         let all: Vec<String> = (0..self.ports.len()).map(|n| format!("m{n}={}", peer(n))).collect();
         let log = File::create(self.folder.path().join(format!("{member}.log"))).unwrap();
         let mut command = Command::new("etcd");
@@ -49,13 +57,17 @@ impl Etcd {
             .args(["--name", &format!("m{member}")])
             .arg("--data-dir")
             .arg(self.folder.path().join(format!("m{member}")))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-client-urls", client, "--advertise-client-urls", client])
             .args(["--listen-peer-urls", &peer(member)])
             .args(["--initial-advertise-peer-urls", &peer(member)])
             .args(["--initial-cluster", &all.join(",")])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if let Some([ca, certificate, key]) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+            command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+        }
         let child = command.spawn().expect("start etcd: install Debian's etcd-server");
         self.members[member] = Some(child);
     }
@@ -68,7 +80,8 @@ impl Etcd {
     }
 
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.ports.iter().map(|(client, _)| format!("http://127.0.0.1:{client}")).collect()
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.ports.iter().map(|(client, _)| format!("{scheme}://127.0.0.1:{client}")).collect()
     }
 
     pub(crate) fn open(&self, prefix: &str) -> EtcdStore {
