@@ -38,7 +38,7 @@ impl Default for Habits {
 
 /// A client.
 pub(crate) struct Client {
-    number: usize,
+    pub(crate) number: usize,
     /// Whom it asks first.
     pub(crate) asks: MemberId,
     pods: BTreeMap<u32, Object>,
@@ -117,7 +117,7 @@ impl Client {
             true => format!("only-{}-{number}-{}", self.number, rng.u16(..)),
         };
         Object::Pod(Pod {
-            name: NamespacedName::new(NAMESPACE, format!("pod-{}-{number}", self.number)),
+            name: self.name(number),
             labels: BTreeMap::from([("app".to_owned(), app)]),
             service_account: "default".to_owned(),
             ports: Vec::new(),
@@ -125,6 +125,24 @@ impl Client {
             address: None,
             command: Vec::new(),
         })
+    }
+
+    /// Something of its own that is, was or may be: what it wants now more likely than another.
+    pub(crate) fn any_key(&self, rng: &mut fastrand::Rng) -> Option<ObjectKey> {
+        let wants: Vec<&Object> = self
+            .wants
+            .iter()
+            .flat_map(|(_, change)| change.put.iter().chain(&change.remove))
+            .filter(|object| !matches!(object, Object::Node(_)))
+            .collect();
+        match rng.choice(wants).filter(|_| rng.bool()) {
+            Some(object) => Some(object.key()),
+            None => (self.next > 0).then(|| ObjectKey::Pod(self.name(rng.u32(1..=self.next)))),
+        }
+    }
+
+    fn name(&self, number: u32) -> NamespacedName {
+        NamespacedName::new(NAMESPACE, format!("pod-{}-{number}", self.number))
     }
 
     /// A pod of its own as it was answered last.

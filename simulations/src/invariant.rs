@@ -28,6 +28,8 @@ pub enum Invariant {
     OneState,
     /// When all is well again everybody agrees: operators, store, agents.
     Converges,
+    /// Whatever clients asked and were answered can have happened one operation after another, each within its time.
+    Linearizable,
     /// No member gives up.
     NobodyFails,
     /// A pod that its node knows starts, whoever is away; one that it does not know is to try again.

@@ -51,6 +51,28 @@ pub enum HistoryFault {
     },
 }
 
+impl Checked {
+    /// For programs.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+        serde_json::to_string(&serde_json::json!({
+            "operations": self.operations,
+            "registers": self.registers,
+            "linearizable": faults.is_empty(),
+            "faults": faults,
+        }))
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, registers, faults } = self;
+        let verdict = if faults.is_empty() { "linearizable" } else { "NOT LINEARIZABLE" };
+        write!(f, "{operations} operations on {registers} registers: {verdict}")?;
+        faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
 impl fmt::Display for HistoryFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

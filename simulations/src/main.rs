@@ -4,11 +4,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
     fs::File,
-    io::{Seek, Write},
+    io::{BufReader, Seek, Write},
+    ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use weft_sim::{Report, Sabotage, Scenario, Summary, run};
+use weft_sim::{Report, Sabotage, Scenario, Summary, check, read, run, write as write_history};
 
 /// Weft's control plane in a world of its own: one thread, virtual time, one seed.
 #[derive(Parser)]
@@ -43,6 +44,18 @@ enum Command {
         /// not hold, or the last.
         #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         html: Option<PathBuf>,
+        /// Write what clients asked and were answered, an operation a line, of the same run as the page.
+        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        history: Option<PathBuf>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Look whether a history is linearizable, such as `run` and `live` write; exit 1 when it is not.
+    Check {
+        /// One operation a line: client, call, return, operation, outcome.
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        history: PathBuf,
         /// How to print.
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -70,15 +83,10 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
     match command {
-        Command::List => {
-            for name in Scenario::names() {
-                writeln!(out, "{name:<15} {}", Scenario::find(name)?.about)?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Run { scenario, seed, seeds, full, nodes, seconds, html, output } => {
+        Command::List => list(),
+        Command::Check { history, output } => check_file(&history, output),
+        Command::Run { scenario, seed, seeds, full, nodes, seconds, html, history, output } => {
             let mut scenario = Scenario::find(&scenario)?;
             if full {
                 scenario = scenario.in_full();
@@ -90,33 +98,70 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 scenario = scenario.with_seconds(seconds);
             }
             let end = seed.checked_add(seeds).context("count seeds: there are not as many")?;
-            if matches!(output, Format::Table) {
-                writeln!(out, "{}", Report::header())?;
-            }
-            // Before anything is run: a page that cannot be written is no reason to wait for.
-            let mut page = html.as_deref().map(open).transpose()?;
-            let (mut summary, mut all_held, mut trace) = (Summary::of(&scenario), true, 0);
-            for seed in seed..end {
-                let report = run(&scenario, seed, Sabotage::None);
-                match output {
-                    Format::Table => writeln!(out, "{report}")?,
-                    Format::Json => writeln!(out, "{}", report.to_json()?)?,
-                }
-                out.flush()?;
-                if let Some(page) = page.as_mut().filter(|_| all_held) {
-                    write(page, &report.to_html())?;
-                }
-                all_held &= report.holds();
-                summary.add(&report);
-                trace = report.trace;
-            }
-            match output {
-                Format::Table => writeln!(out, "{summary}\n{trace:016x}")?,
-                Format::Json => writeln!(out, "{}", summary.to_json()?)?,
-            }
-            Ok(if summary.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+            // Before anything is run: a file that cannot be written is no reason to wait for.
+            let open = |path: Option<PathBuf>| path.as_deref().map(open).transpose();
+            run_seeds(&scenario, seed..end, output, open(html)?, open(history)?)
         }
     }
+}
+
+fn list() -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    for name in Scenario::names() {
+        writeln!(out, "{name:<17} {}", Scenario::find(name)?.about)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_seeds(
+    scenario: &Scenario,
+    seeds: Range<u64>,
+    output: Format,
+    mut page: Option<File>,
+    mut history: Option<File>,
+) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    if matches!(output, Format::Table) {
+        writeln!(out, "{}", Report::header())?;
+    }
+    let (mut summary, mut trace) = (Summary::of(scenario), 0);
+    for seed in seeds {
+        let report = run(scenario, seed, Sabotage::None);
+        match output {
+            Format::Table => writeln!(out, "{report}")?,
+            Format::Json => writeln!(out, "{}", report.to_json()?)?,
+        }
+        out.flush()?;
+        // What did not hold is what one wants to look at.
+        if summary.held() {
+            if let Some(page) = &mut page {
+                write(page, report.to_html().as_bytes())?;
+            }
+            if let Some(history) = &mut history {
+                let mut lines = Vec::new();
+                write_history(&report.history, &mut lines)?;
+                write(history, &lines)?;
+            }
+        }
+        summary.add(&report);
+        trace = report.trace;
+    }
+    match output {
+        Format::Table => writeln!(out, "{summary}\n{trace:016x}")?,
+        Format::Json => writeln!(out, "{}", summary.to_json()?)?,
+    }
+    Ok(if summary.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn check_file(path: &Path, output: Format) -> anyhow::Result<ExitCode> {
+    let file = File::open(path).with_context(|| format!("read {}", path.display()))?;
+    let checked = check(&read(BufReader::new(file))?);
+    let mut out = std::io::stdout().lock();
+    match output {
+        Format::Table => writeln!(out, "{checked}")?,
+        Format::Json => writeln!(out, "{}", checked.to_json()?)?,
+    }
+    Ok(if checked.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn open(path: &Path) -> anyhow::Result<File> {
@@ -124,11 +169,11 @@ fn open(path: &Path) -> anyhow::Result<File> {
 }
 
 /// In the place of what was there.
-fn write(file: &mut File, text: &str) -> anyhow::Result<()> {
+fn write(file: &mut File, bytes: &[u8]) -> anyhow::Result<()> {
     let mut put = || {
         file.set_len(0)?;
         file.rewind()?;
-        file.write_all(text.as_bytes())
+        file.write_all(bytes)
     };
-    put().context("write the page")
+    put().context("write what a run was")
 }

@@ -14,7 +14,10 @@ use weft_state::{
     interests::{Change, Was},
     leadership::{Leadership, Limits, RequestId},
 };
-use weft_types::{Delta, Revision};
+use weft_types::{
+    Delta, Identity, LabelSet, Object, Revision,
+    object::{Namespace, ObjectKey},
+};
 
 /// Which life of the cluster: no scenario founds it anew yet.
 pub(crate) const GENERATION: u16 = 1;
@@ -64,6 +67,8 @@ pub(crate) struct Running {
     snapshot_bytes: usize,
     /// What agents asked and is not answered yet: an agent has one question at a time.
     pub(crate) questions: BTreeMap<usize, Question>,
+    /// Looks that wait until what was committed before them is applied, and what they are at.
+    pub(crate) looks: BTreeMap<Ticket, Look>,
     /// Ticks of this life.
     pub(crate) ticks: u64,
     next_ticket: Ticket,
@@ -76,6 +81,22 @@ pub(crate) struct Question {
     pub(crate) held: Option<Revision>,
     /// When it came.
     pub(crate) since: Micros,
+}
+
+/// Somebody looks at an object, and at the number of its label set.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    pub(crate) reader: usize,
+    pub(crate) number: u64,
+    pub(crate) key: ObjectKey,
+}
+
+/// What a look saw.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) object: Option<Object>,
+    /// A pod's label set, and its number.
+    pub(crate) numbered: Option<(LabelSet, Option<Identity>)>,
 }
 
 impl Operator {
@@ -126,6 +147,7 @@ impl Operator {
             log_bytes: 0,
             snapshot_bytes: snapshot.state.len(),
             questions: BTreeMap::new(),
+            looks: BTreeMap::new(),
             ticks: 0,
             next_ticket: 0,
         });
@@ -210,9 +232,30 @@ impl Running {
         2 * ticket + 1
     }
 
+    /// For agents' words, and looks.
     pub(crate) fn ticket_of_agent(&mut self) -> Ticket {
         self.next_ticket += 2;
         self.next_ticket
+    }
+
+    /// What somebody sees who looks at an object.
+    pub(crate) fn see(&self, key: &ObjectKey) -> Seen {
+        let object = self.state.object(key);
+        let numbered = match &object {
+            Some(Object::Pod(pod)) => {
+                let namespace = ObjectKey::Namespace(pod.name.namespace.clone());
+                let namespace = match self.state.object(&namespace) {
+                    Some(Object::Namespace(namespace)) => namespace,
+                    _ => Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() },
+                };
+                let (filter, cluster) = (self.state.labels(), self.state.cluster());
+                let labels = filter.identity_labels(pod, &namespace, cluster);
+                let number = self.state.identities().get(&labels).copied();
+                Some((labels, number))
+            }
+            _ => None,
+        };
+        Seen { object, numbered }
     }
 
     /// What an agent that holds a revision is told.

@@ -1,6 +1,6 @@
 //! What came of a run: a table for people, JSON for programs.
 
-use crate::{Violation, page, story::Story, time::Micros};
+use crate::{Operation, Violation, page, story::Story, time::Micros};
 use serde::Serialize;
 use std::fmt;
 
@@ -33,6 +33,8 @@ pub struct Counts {
     pub restarts: u64,
     /// ADDs of pods that were answered "try again".
     pub refusals: u64,
+    /// Looks at objects and numbers that were answered.
+    pub reads: u64,
     /// Questions of one agent in one second, at most.
     pub agent_tries: u32,
     /// Longest time without an answer while somebody asked, in milliseconds.
@@ -64,6 +66,8 @@ pub struct Report {
     pub void: Option<String>,
     /// All that happened, as one number.
     pub trace: u64,
+    /// What clients asked and were answered.
+    pub history: Vec<Operation>,
     /// When it ended.
     pub(crate) end: Micros,
     pub(crate) story: Story,

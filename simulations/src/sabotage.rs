@@ -22,6 +22,8 @@ pub enum Sabotage {
     NumberReused,
     /// An operator's snapshot lacks what agents said that they plugged.
     ReferenceLost,
+    /// An operator answers who looks from its own copy, without asking whether that is old.
+    CopyRead,
 }
 
 /// Numbers that a leader was about to give, and what it gives instead: some that others had.

@@ -107,6 +107,13 @@ pub(crate) struct Minimum {
     /// ADDs of pods that were answered "try again".
     #[serde(default)]
     pub(crate) refusals: u64,
+    /// Looks at objects and numbers that were answered: without any the history says nothing.
+    #[serde(default = "some_reads")]
+    pub(crate) reads: u64,
+}
+
+fn some_reads() -> u64 {
+    10
 }
 
 fn one() -> u64 {
@@ -247,9 +254,20 @@ impl Scenario {
 
     /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second.
     pub fn with_seconds(mut self, seconds: u64) -> Self {
-        let Minimum { faults, answers, identities, plugs, moves, relabels, restarts, refusals } =
-            &mut self.minimum;
-        for least in [faults, answers, identities, plugs, moves, relabels, restarts, refusals] {
+        let Minimum {
+            faults,
+            answers,
+            identities,
+            plugs,
+            moves,
+            relabels,
+            restarts,
+            refusals,
+            reads,
+        } = &mut self.minimum;
+        for least in
+            [faults, answers, identities, plugs, moves, relabels, restarts, refusals, reads]
+        {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);
         }
         self.seconds = seconds;

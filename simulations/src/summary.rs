@@ -76,9 +76,14 @@ impl Summary {
         self.gaps.len()
     }
 
+    /// Whether every run so far held.
+    pub fn held(&self) -> bool {
+        self.held == self.runs
+    }
+
     /// Whether every run held, and allocations went on soon enough.
     pub fn holds(&self) -> bool {
-        self.held == self.runs && !self.is_slow()
+        self.held() && !self.is_slow()
     }
 
     fn is_slow(&self) -> bool {

@@ -7,14 +7,16 @@ mod event;
 mod faults;
 mod group;
 mod lead;
+mod readers;
 mod runtimes;
 
 use crate::{
-    Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault, invariant::Invariants,
-    operator::Operator, release::Release, report::Counts, sabotage::Reused, store::SimStore,
-    story::Story, time::Micros, trace::Trace, view::Views,
+    Operation, Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault,
+    invariant::Invariants, operator::Operator, release::Release, report::Counts, sabotage::Reused,
+    store::SimStore, story::Story, time::Micros, trace::Trace, view::Views,
 };
 use event::{Cut, Event, Way};
+use readers::Readers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use weft_operator::sequencer::TICK as TICK_SHIPPED;
 use weft_raft::{Change as GroupChange, Config, Disk, Group, MemberId, MemoryDisk, Saved};
@@ -54,6 +56,8 @@ struct World {
     next_member: u64,
     next_request: RequestId,
     next_question: u64,
+    readers: Readers,
+    history: Vec<Operation>,
     views: Views,
     story: Story,
     /// What was answered, and so must be.
@@ -114,6 +118,8 @@ impl World {
             wanted: VecDeque::new(),
             next_request: 0,
             next_question: 0,
+            readers: Readers::default(),
+            history: Vec::new(),
             views: Views::default(),
             story: Story::default(),
             answered: BTreeMap::new(),
@@ -139,6 +145,7 @@ impl World {
         }
         self.agents_begin();
         self.restart_pod_later();
+        self.readers_begin();
         for fault in 0..self.scenario.faults.len() {
             self.strike_later(fault);
         }
@@ -193,7 +200,10 @@ impl World {
             Event::GiveUp(client, request) => self.give_up(client, request),
             Event::Poll(agents) => self.poll(agents),
             Event::Polled(member, asking) => self.polled(member, asking),
-            Event::Look => self.look(),
+            Event::Tire => self.tire(),
+            Event::Look(reader, number) => self.look(reader, number),
+            Event::LookAt(member, look) => self.look_at(member, look),
+            Event::Looked(look, seen) => self.looked(&look, seen),
             Event::Told(agents, told) => self.told(agents, &told),
             Event::RestartPod => self.restart_pod(),
             Event::Strike(fault) => self.strike(fault),
@@ -228,7 +238,7 @@ impl World {
 
     fn report(self) -> Report {
         let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
-        let Counts { restarts, refusals, .. } = self.counts;
+        let Counts { restarts, refusals, reads, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -240,7 +250,8 @@ impl World {
             .or_else(|| short("moves of agents", moves, minimum.moves))
             .or_else(|| short("relabelled namespaces", relabels, minimum.relabels))
             .or_else(|| short("pods started anew", restarts, minimum.restarts))
-            .or_else(|| short("pods told to try again", refusals, minimum.refusals));
+            .or_else(|| short("pods told to try again", refusals, minimum.refusals))
+            .or_else(|| short("looks answered", reads, minimum.reads));
         Report {
             scenario: self.scenario.name,
             about: self.scenario.about,
@@ -253,6 +264,7 @@ impl World {
             void,
             violations: self.invariants.violations,
             trace: self.trace.hash(),
+            history: self.history,
             end: self.now,
             story: self.story,
         }

@@ -58,6 +58,12 @@ fn a_number_that_is_given_again_is_noticed() {
 }
 
 #[test]
+fn a_look_at_an_old_copy_is_noticed() {
+    let broken = broken(&Scenario::find("partition").unwrap(), Sabotage::CopyRead);
+    assert!(broken.contains(&Invariant::Linearizable), "{broken:?}");
+}
+
+#[test]
 fn a_reference_that_is_lost_is_noticed() {
     let broken = broken(&Scenario::find("leader-kill").unwrap(), Sabotage::ReferenceLost);
     assert!(broken.contains(&Invariant::OneState), "{broken:?}");

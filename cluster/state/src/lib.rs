@@ -26,7 +26,7 @@ use std::{
 use weft_types::{
     Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
     Policy, Workload,
-    object::{Namespace, Pod},
+    object::{Namespace, ObjectKey, Pod},
     policy::PolicyId,
 };
 
@@ -234,6 +234,16 @@ impl ClusterState {
             .chain(self.nodes.values().cloned().map(Object::Node))
             .chain(self.pods.values().cloned().map(Object::Pod))
             .chain(self.policies.values().cloned().map(Object::Policy))
+    }
+
+    /// One object of the desired state.
+    pub fn object(&self, key: &ObjectKey) -> Option<Object> {
+        match key {
+            ObjectKey::Namespace(name) => self.namespaces.get(name).cloned().map(Object::Namespace),
+            ObjectKey::Node(name) => self.nodes.get(name).cloned().map(Object::Node),
+            ObjectKey::Pod(name) => self.pods.get(name).cloned().map(Object::Pod),
+            ObjectKey::Policy(id) => self.policies.get(id).cloned().map(Object::Policy),
+        }
     }
 
     /// Which labels of pods make identities.

@@ -36,7 +36,7 @@ impl World {
             let after = Micros(self.rng.u64(0..LOOK.0));
             self.after(after, Event::Poll(vec![agent]));
         }
-        self.after(LOOK, Event::Look);
+        self.after(LOOK, Event::Tire);
     }
 
     /// The way between an agent and whomever it asks.
@@ -165,8 +165,8 @@ impl World {
     }
 
     /// Who waited too long goes to another operator.
-    pub(super) fn look(&mut self) {
-        self.after(LOOK, Event::Look);
+    pub(super) fn tire(&mut self) {
+        self.after(LOOK, Event::Tire);
         self.tell_lag();
         let now = self.now;
         let tired = |asked: Option<(u64, Micros)>| asked.is_some_and(|(_, at)| at + PATIENCE < now);

@@ -15,6 +15,7 @@ use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey}
 impl World {
     /// Whoever is not as everybody else is named.
     pub(super) fn check_all(&mut self) {
+        self.check_history();
         let mut found = self.unlike();
         found.extend(self.lost());
         found.extend(self.unsettled());

@@ -2,11 +2,15 @@
 
 use super::{CLIENT_PATIENCE, Event, World};
 use crate::{
+    Action, Operation, Outcome,
+    client::Client,
     invariant::Invariant,
     time::{Micros, Millis},
+    trace::Trace,
 };
 use weft_raft::MemberId;
 use weft_state::leadership::{Change, Event as Happened, RequestId, Verdict};
+use weft_types::{Object, codec};
 
 impl World {
     /// A client wants something, or still wants it.
@@ -71,6 +75,8 @@ impl World {
                 if who.allocates() {
                     self.story.allocated(self.now, said);
                 }
+                let told = written(who, Some(self.now));
+                self.history.extend(told);
                 let done = who.answered();
                 self.counts.answers += 1;
                 self.story.answers.push(self.now);
@@ -120,4 +126,27 @@ impl World {
             who.asks = another;
         }
     }
+}
+
+/// What a client wants, or was answered at a time, as an operation. However often it asked, it is one.
+pub(super) fn written(who: &Client, returned: Option<Micros>) -> Option<Operation> {
+    let (_, change) = who.wants.as_ref()?;
+    let gone = change.remove.iter().map(|object| (object.key().to_string(), None));
+    let there = change.put.iter().map(|object| (object.key().to_string(), Some(value_of(object))));
+    Some(Operation {
+        client: format!("client{}", who.number),
+        call: who.since.0,
+        returned: returned.map(|at| at.0),
+        operation: Action::Write(gone.chain(there).collect()),
+        outcome: if returned.is_some() { Outcome::Done } else { Outcome::Unknown },
+    })
+}
+
+/// An object in a word.
+pub(super) fn value_of(object: &Object) -> String {
+    let mut bytes = Vec::new();
+    drop(codec::encode_into(object, &mut bytes));
+    let mut hash = Trace::new();
+    hash.add_bytes(&bytes);
+    format!("{:016x}", hash.hash())
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     agent::{Asking, Told},
+    operator::{Look, Seen},
     release::Release,
     time::Micros,
 };
@@ -28,11 +29,15 @@ pub(super) enum Event {
     /// Agents ask.
     Poll(Vec<usize>),
     /// Agents who were not answered look for another operator.
-    Look,
+    Tire,
     /// Agents' questions are at an operator.
     Polled(MemberId, Vec<Asking>),
     /// Agents are answered, each the question of a number.
     Told(Vec<Waiting>, Told),
+    /// Somebody looks at something, unless this look was answered.
+    Look(usize, u64),
+    LookAt(MemberId, Look),
+    Looked(Look, Seen),
     /// A pod somewhere is started anew.
     RestartPod,
     Strike(usize),
@@ -57,6 +62,7 @@ impl Event {
             Self::Tick(member, _)
             | Self::FromStore(member, ..)
             | Self::Asked(member, ..)
+            | Self::LookAt(member, _)
             | Self::Polled(member, ..) => Some(*member),
             Self::Arrive(envelope) => Some(envelope.to),
             // Its disk goes on, its word that it did waits.
@@ -67,7 +73,9 @@ impl Event {
             | Self::HungUp(..)
             | Self::GiveUp(..)
             | Self::Poll(_)
-            | Self::Look
+            | Self::Tire
+            | Self::Look(..)
+            | Self::Looked(..)
             | Self::Told(..)
             | Self::RestartPod
             | Self::Strike(_)

@@ -106,13 +106,15 @@ impl World {
     }
 
     fn carry_out(&mut self, member: MemberId, output: Output) {
-        let Output { writes, messages, applied, refused, role, snapshot_wanted, .. } = output;
+        let Output { writes, messages, applied, refused, reads, role, snapshot_wanted, .. } =
+            output;
         let written = writes.last().map(|write| write.number);
         if let Some(operator) = self.operators.get_mut(&member) {
             operator.disk.accept(writes);
         }
         messages.into_iter().for_each(|envelope| self.send(envelope));
         applied.into_iter().for_each(|applied| self.apply(member, applied));
+        self.answer_looks(member, reads);
         for (ticket, _) in refused {
             if !ticket.is_multiple_of(2) {
                 self.lead(member, Happened::Refused(ticket / 2));
