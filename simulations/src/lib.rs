@@ -32,3 +32,8 @@ pub use sabotage::Sabotage;
 pub use scenario::{Scenario, ScenarioError, Size};
 pub use summary::Summary;
 pub use world::run;
+
+/// For so long at least operators wait for a leader's sign of life before they elect another, as shipped.
+pub const fn election_timeout() -> std::time::Duration {
+    std::time::Duration::from_micros(world::ELECTION.0)
+}

@@ -1,5 +1,7 @@
 //! `weft-sim`: runs scenarios, and says what held.
 
+mod live;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
@@ -51,6 +53,15 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Do the same to real processes: a lab of three nodes, three operators and an etcd of three, under live flows and
+    /// probes; exit 1 when something was lost, broken off, or not well again. Needs root.
+    Live {
+        #[command(flatten)]
+        arguments: live::Arguments,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
     /// Look whether a history is linearizable, such as `run` and `live` write; exit 1 when it is not.
     Check {
         /// One operation a line: client, call, return, operation, outcome.
@@ -86,6 +97,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::List => list(),
         Command::Check { history, output } => check_file(&history, output),
+        Command::Live { arguments, output } => run_live(&arguments, output),
         Command::Run { scenario, seed, seeds, full, nodes, seconds, html, history, output } => {
             let mut scenario = Scenario::find(&scenario)?;
             if full {
@@ -151,6 +163,16 @@ fn run_seeds(
         Format::Json => writeln!(out, "{}", summary.to_json()?)?,
     }
     Ok(if summary.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn run_live(arguments: &live::Arguments, output: Format) -> anyhow::Result<ExitCode> {
+    let report = live::run(arguments)?;
+    let mut out = std::io::stdout().lock();
+    match output {
+        Format::Table => writeln!(out, "{report}")?,
+        Format::Json => writeln!(out, "{}", report.to_json()?)?,
+    }
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn check_file(path: &Path, output: Format) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,176 @@
+//! What is done to real processes, and how it is made good.
+
+use super::lab::{Lab, Operator};
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{collections::BTreeSet, time::Instant};
+
+/// Where the first operator of a lab listens for its peers; the next ones at the ports after it.
+const PEER_PORT: u16 = 4950;
+/// Rules of routing that cut come before all others.
+const FIRST: &str = "10";
+const LOCAL: &str = "100";
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Fault {
+    /// The operator that leads is killed (SIGKILL), and started again.
+    LeaderKill,
+    /// It stands still (SIGSTOP), and goes on (SIGCONT) when another leads.
+    LeaderPause,
+    /// Nothing passes between it and other operators; agents, clients and the store reach it.
+    Partition,
+    /// Every member of the etcd is killed, and started again.
+    StoreOutage,
+}
+
+/// One that struck.
+pub(super) enum Struck {
+    Killed(Operator),
+    Paused(Operator),
+    CutOff(Operator, Cut),
+    Outage,
+}
+
+/// Packets of an operator's connections with its peers, of which none leaves.
+pub(super) struct Cut {
+    /// Ports that its own connections are from.
+    from: BTreeSet<u16>,
+}
+
+impl Fault {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::LeaderKill => "leader-kill",
+            Self::LeaderPause => "leader-pause",
+            Self::Partition => "partition",
+            Self::StoreOutage => "store-outage",
+        }
+    }
+
+    /// It strikes now; when that was.
+    pub(super) fn strike(self, lab: &Lab) -> Result<(Instant, Struck)> {
+        if self == Self::StoreOutage {
+            let members = lab.store()?;
+            let now = Instant::now();
+            members.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))?;
+            return Ok((now, Struck::Outage));
+        }
+        let leader = lab.leader()?;
+        let now = Instant::now();
+        let struck = match self {
+            Self::LeaderKill => {
+                send(leader.pid, Signal::SIGKILL)?;
+                Struck::Killed(leader)
+            }
+            Self::LeaderPause => {
+                send(leader.pid, Signal::SIGSTOP)?;
+                Struck::Paused(leader)
+            }
+            Self::Partition => {
+                let cut = Cut::of(lab, &leader)?;
+                // That took some calls of programs.
+                return Ok((Instant::now(), Struck::CutOff(leader, cut)));
+            }
+            Self::StoreOutage => Struck::Outage,
+        };
+        Ok((now, struck))
+    }
+}
+
+impl Struck {
+    /// It lasts: what would get round it is stopped, too.
+    pub(super) fn go_on(&self, lab: &Lab) -> Result<()> {
+        match self {
+            // It connects again, from other ports.
+            Self::CutOff(leader, cut) => cut.out(lab, leader).map(drop),
+            Self::Killed(_) | Self::Paused(_) | Self::Outage => Ok(()),
+        }
+    }
+
+    /// It is over; what it was.
+    pub(super) fn heal(self, lab: &Lab) -> Result<String> {
+        match self {
+            Self::Killed(leader) => {
+                lab.start()?;
+                Ok(format!("{} led and was killed", leader.name))
+            }
+            Self::Paused(leader) => {
+                send(leader.pid, Signal::SIGCONT)?;
+                Ok(format!("{} led and stood still", leader.name))
+            }
+            Self::CutOff(leader, cut) => {
+                cut.mend(lab)?;
+                Ok(format!("{} led and was cut off", leader.name))
+            }
+            Self::Outage => {
+                lab.start()?;
+                Ok("the store was killed".to_owned())
+            }
+        }
+    }
+}
+
+impl Cut {
+    /// Operators share an address, so connections are told apart by their ports; and what is for the host itself is looked up
+    /// first by every kernel, so that look-up is moved behind the cut.
+    fn of(lab: &Lab, leader: &Operator) -> Result<Self> {
+        let number: u16 = leader.name.trim_start_matches("operator").parse()?;
+        let port = PEER_PORT + number.saturating_sub(1);
+        let mut cut = Self { from: BTreeSet::new() };
+        rule(lab, &["add", "pref", LOCAL, "lookup", "local"])?;
+        rule(lab, &["del", "pref", "0"])?;
+        rule(
+            lab,
+            &["add", "pref", FIRST, "ipproto", "tcp", "dport", &port.to_string(), "blackhole"],
+        )?;
+        cut.from = cut.out(lab, leader)?;
+        Ok(cut)
+    }
+
+    /// Cuts connections that it has made to its peers.
+    fn out(&self, lab: &Lab, leader: &Operator) -> Result<BTreeSet<u16>> {
+        let output = lab.underlay("ss", &["-tnpHO", "state", "connected"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mine = format!("pid={},", leader.pid);
+        let peers = PEER_PORT..PEER_PORT + 10;
+        let port = |word: &str| word.rsplit_once(':')?.1.parse::<u16>().ok();
+        let from = text.lines().filter(|line| line.contains(&mine)).filter_map(|line| {
+            let mut places = line.split_whitespace().filter_map(port);
+            let (from, to) = (places.next()?, places.next()?);
+            peers.contains(&to).then_some(from)
+        });
+        let new: BTreeSet<u16> = from.filter(|from| !self.from.contains(from)).collect();
+        for from in &new {
+            let from = from.to_string();
+            // Twice the same rule is refused, and does no harm.
+            lab.underlay(
+                "ip",
+                &["rule", "add", "pref", FIRST, "ipproto", "tcp", "sport", &from, "blackhole"],
+            )?;
+        }
+        Ok(new)
+    }
+
+    fn mend(self, lab: &Lab) -> Result<()> {
+        rule(lab, &["add", "pref", "0", "lookup", "local"])?;
+        rule(lab, &["del", "pref", LOCAL])?;
+        // One rule after another until none is left.
+        while lab.underlay("ip", &["rule", "del", "pref", FIRST])?.status.success() {}
+        Ok(())
+    }
+}
+
+fn rule(lab: &Lab, words: &[&str]) -> Result<()> {
+    let output = lab.underlay("ip", &[&["rule"], words].concat())?;
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip rule {}: {}", words.join(" "), why.trim());
+    Ok(())
+}
+
+fn send(pid: i32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(pid), signal).with_context(|| format!("send {signal} to process {pid}"))
+}

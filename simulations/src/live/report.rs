@@ -1,0 +1,162 @@
+//! What came of a live run: a table for people, JSON for programs.
+
+use super::flows::{Flowed, Probed};
+use serde::Serialize;
+use serde_json::Value;
+use std::{fmt, time::Duration};
+use weft_sim::{Checked, Operation, Outcome, check, election_timeout};
+
+/// What became of one fault.
+#[derive(Clone, Debug)]
+pub(super) struct Round {
+    /// What it was.
+    pub(super) on: String,
+    /// Until something was answered that was asked for after it struck.
+    pub(super) gap: Option<Duration>,
+    /// From its end until all was well.
+    pub(super) recovered: Duration,
+}
+
+/// What became of all.
+pub(crate) struct Report {
+    scenario: &'static str,
+    rounds: Vec<Round>,
+    checked: Checked,
+    answered: usize,
+    unknown: usize,
+    flows: Flowed,
+    /// What ended it before its time.
+    trouble: Option<String>,
+    interrupted: bool,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    scenario: &'a str,
+    holds: bool,
+    election_timeout_ms: u128,
+    rounds: Vec<JsonRound<'a>>,
+    answered: usize,
+    unknown: usize,
+    operations: usize,
+    linearizable: bool,
+    history_faults: Vec<String>,
+    streams: Vec<&'a Value>,
+    streams_whole: bool,
+    probes: u32,
+    probes_differing: u32,
+    trouble: Option<&'a str>,
+    interrupted: bool,
+}
+
+#[derive(Serialize)]
+struct JsonRound<'a> {
+    what: &'a str,
+    gap_ms: Option<u128>,
+    recovered_ms: u128,
+}
+
+impl<'a> From<&'a Round> for JsonRound<'a> {
+    fn from(Round { on, gap, recovered }: &'a Round) -> Self {
+        let gap_ms = gap.map(|gap| gap.as_millis());
+        Self { what: on, gap_ms, recovered_ms: recovered.as_millis() }
+    }
+}
+
+impl Report {
+    pub(super) fn of(
+        scenario: &'static str,
+        rounds: Vec<Round>,
+        operations: &[Operation],
+        flows: Flowed,
+        trouble: Option<String>,
+        interrupted: bool,
+    ) -> Self {
+        let count =
+            |outcome: &Outcome| operations.iter().filter(|it| it.outcome == *outcome).count();
+        let (answered, unknown) = (count(&Outcome::Done), count(&Outcome::Unknown));
+        let checked = check(operations);
+        Self { scenario, rounds, checked, answered, unknown, flows, trouble, interrupted }
+    }
+
+    /// Whether nothing was lost, nothing was broken off, and all was done.
+    pub(crate) fn holds(&self) -> bool {
+        let Probed { rounds, differing } = self.flows.probed;
+        let flowed = self.are_whole() && rounds > 0 && differing == 0;
+        let done = self.trouble.is_none() && !self.interrupted && self.answered > 0;
+        flowed && done && self.checked.faults.is_empty()
+    }
+
+    fn are_whole(&self) -> bool {
+        self.flows.streams.iter().all(|(_, whole)| *whole)
+    }
+
+    /// For programs.
+    pub(crate) fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&Json {
+            scenario: self.scenario,
+            holds: self.holds(),
+            election_timeout_ms: election_timeout().as_millis(),
+            rounds: self.rounds.iter().map(JsonRound::from).collect(),
+            answered: self.answered,
+            unknown: self.unknown,
+            operations: self.checked.operations,
+            linearizable: self.checked.faults.is_empty(),
+            history_faults: self.checked.faults.iter().map(ToString::to_string).collect(),
+            streams: self.flows.streams.iter().map(|(told, _)| told).collect(),
+            streams_whole: self.are_whole(),
+            probes: self.flows.probed.rounds,
+            probes_differing: self.flows.probed.differing,
+            trouble: self.trouble.as_deref(),
+            interrupted: self.interrupted,
+        })
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; ", self.on)?;
+        match self.gap {
+            Some(gap) => {
+                let elections = gap.as_secs_f64() / election_timeout().as_secs_f64();
+                write!(
+                    f,
+                    "allocated again after {:.2} s ({elections:.1} election time-outs)",
+                    gap.as_secs_f64()
+                )?;
+            }
+            None => f.write_str("nothing was allocated")?,
+        }
+        write!(f, "; all well {:.1} s after it was over", self.recovered.as_secs_f64())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (round, number) in self.rounds.iter().zip(1..) {
+            writeln!(f, "{number:>3}  {round}")?;
+        }
+        writeln!(f, "changes: {} answered, {} of which nobody knows", self.answered, self.unknown)?;
+        writeln!(f, "history: {}", self.checked)?;
+        for (told, whole) in &self.flows.streams {
+            let word = |key: &str| told.get(key).map(|word| word.to_string().replace('"', ""));
+            let word = |key: &str| word(key).unwrap_or_default();
+            let verdict = if *whole { "whole" } else { "NOT WHOLE" };
+            let (from, to, protocol) = (word("from"), word("to"), word("protocol"));
+            let (back, lost, gap) = (word("back"), word("lost"), word("longest_gap_ms"));
+            writeln!(
+                f,
+                "stream: {from} -> {to} {protocol}: {verdict}, {back} bytes back, {lost} lost, longest gap {gap} ms"
+            )?;
+        }
+        let Probed { rounds, differing } = self.flows.probed;
+        writeln!(f, "probes: {rounds} times who reaches whom, {differing} unlike the first")?;
+        if let Some(trouble) = &self.trouble {
+            writeln!(f, "trouble: {trouble}")?;
+        }
+        if self.interrupted {
+            writeln!(f, "interrupted")?;
+        }
+        write!(f, "{}: {}", self.scenario, if self.holds() { "held" } else { "DID NOT HOLD" })
+    }
+}
