@@ -9,10 +9,11 @@
 
 use serde_json::Value;
 use std::{
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
-use weft_tests::lab::{Lab, example, is_root, weft};
+use weft_tests::lab::{Lab, example, is_root, program, weft};
 
 /// Two elections, on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +46,14 @@ fn agents(lab: &Lab) -> Vec<usize> {
     cluster(lab).0.iter().map(connected).collect()
 }
 
+/// Which operator each node's agent is connected to.
+fn whereabouts(lab: &Lab) -> Vec<(String, Option<u64>)> {
+    let (operators, _) = cluster(lab);
+    let agents = operators.first().and_then(|row| row["agents"].as_array()).cloned();
+    let of = |agent: &Value| (agent["node"].to_string(), agent["operator"].as_u64());
+    agents.unwrap_or_default().iter().map(of).collect()
+}
+
 fn pod(number: u32, node: u32) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: late-{number}, namespace: extra, labels: {{late: \"{number}\"}}}}\n\
@@ -58,13 +67,20 @@ fn root_each_leader_of_three_operators_is_killed_and_changes_go_on() {
         return;
     }
     let lab = Lab::named("group");
-    lab.does(&["up", "-f", &example("shop.yaml"), "--operators", "3", "--store", "etcd"]);
+    let up = ["lab", "up", "--name", &lab.name, "-f", &example("shop.yaml")];
+    let up = Command::new(program("weft"))
+        .args([&up[..], &["--operators", "3", "--store", "etcd"]].concat())
+        .env("WEFT_AGENT_SESSION_AWAY", "3s")
+        .output()
+        .unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let (operators, well) = cluster(&lab);
     assert!(well, "{operators:?}");
     assert_eq!(operators.len(), 3);
     let members = operators[0]["members"].as_array().unwrap();
     assert!(members.len() == 3 && members.iter().all(|m| m["voter"] == true), "{members:?}");
     let before = lab.probe(&[]);
+    let spread = whereabouts(&lab);
     for round in 0..3 {
         let killed = leader(&lab);
         lab.does(&["operator", "kill", "--operator", &killed]);
@@ -89,6 +105,11 @@ fn root_each_leader_of_three_operators_is_killed_and_changes_go_on() {
     }
     let waited = weft(&["policy", "wait", "--lab", &lab.name]);
     assert!(waited.status.success(), "{waited:?}");
+    // Whose operator was away goes back to it.
+    while whereabouts(&lab) != spread {
+        assert!(Instant::now() < until, "{:?}, and not {spread:?}", whereabouts(&lab));
+        thread::sleep(Duration::from_millis(50));
+    }
     // In order it is handed over at once.
     let moved = weft(&["cluster", "transfer", "--lab", &lab.name]);
     assert!(moved.status.success(), "{moved:?}");

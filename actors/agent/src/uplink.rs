@@ -2,6 +2,7 @@
 
 mod disk;
 mod numbers;
+mod turns;
 
 pub use numbers::SessionNumbers;
 
@@ -18,7 +19,6 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -30,6 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{Instrument, Span, field::Empty};
+use turns::{Ended, Turns};
 use weft_api::FailureKind;
 use weft_process::trace;
 use weft_types::{NodeName, Revision, TraceContext};
@@ -62,6 +63,10 @@ pub struct Config {
     /// Longest wait between two tries to reach an operator.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub session_retry_max: Duration,
+    /// How long a session lasts with another operator than the one that this node's name chooses: then that one is tried again,
+    /// so that agents spread over the operators again after one was away.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub session_away: Duration,
 }
 
 /// What became of the session, for everyone who wants to know.
@@ -429,20 +434,26 @@ impl Serve<Greet> for Uplink {
     }
 }
 
-/// Where a node begins, so that a cluster's agents spread over its operators.
-fn first(node: &NodeName, operators: usize) -> usize {
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&node.0);
-    usize::try_from(hash % (operators.max(1) as u64)).unwrap_or_default()
-}
-
 /// Keeps a session with one of the operators for as long as the life lasts: with the next one when it is lost.
 async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
     let mut wait = BACK_OFF;
     let operators = &setting.config.operator;
-    for at in (0..operators.len()).cycle().skip(first(&setting.node, operators.len())) {
-        let Some(operator) = operators.get(at).copied() else { return };
-        let ended = session(&setting, &uplink, operator).await.err();
-        let why = ended.map(|error| {
+    let mut turns = Turns::new(&setting.node, operators.len());
+    while let Some(operator) = operators.get(turns.now()).copied() {
+        let session = session(&setting, &uplink, operator);
+        let ended = match turns.is_own() {
+            true => session.await,
+            false => match timeout(setting.config.session_away, session).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::info!(%operator, "back to this node's own operator");
+                    setting.tell(|p| p.operator = None);
+                    turns.end(Ended::TimeIsOver);
+                    continue;
+                }
+            },
+        };
+        let why = ended.err().map(|error| {
             let advice = tls::distrust(error.as_ref()).map(|advice| format!("; {advice}"));
             // An error of ours spells out its causes.
             format!("session with {operator}: {error}{}", advice.unwrap_or_default())
@@ -454,6 +465,7 @@ async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
         setting.tell(|p| (p.operator, p.refusal) = (None, why));
         wait =
             if was_accepted { BACK_OFF } else { (wait * 2).min(setting.config.session_retry_max) };
+        turns.end(Ended::Lost);
         sleep(wait).await;
     }
 }
