@@ -1,7 +1,7 @@
 //! The operator's admin socket.
 
 use serde::{Deserialize, Serialize};
-use weft_types::{Object, Revision};
+use weft_types::{Label, Object, Revision};
 
 /// What an operator can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,11 @@ pub enum Request {
     Delete {
         /// Objects to remove; only kind and name count. Removing the absent is no error.
         objects: Vec<Object>,
+    },
+    /// The number of a label set, which is given one when it has none; answered by [`Answer::Number`].
+    Number {
+        /// Its labels, in any order.
+        labels: Vec<Label>,
     },
     /// Wait until every node's kernel holds the revision, or that of one node.
     Wait {
@@ -89,6 +94,7 @@ impl Request {
         match self {
             Self::Apply { .. } => "apply",
             Self::Delete { .. } => "delete",
+            Self::Number { .. } => "number",
             Self::Wait { .. } => "wait",
             Self::Status => "status",
             Self::Identities => "identities",
@@ -110,6 +116,13 @@ pub enum Answer {
         revision: Revision,
         /// Objects that were added, changed or removed.
         changed: usize,
+    },
+    /// To [`Request::Number`].
+    Number {
+        /// The label set's number.
+        identity: u32,
+        /// A revision that has it.
+        revision: Revision,
     },
     /// To [`Request::Wait`].
     Waited(Waited),

@@ -201,6 +201,16 @@ fn operator_requests() {
             r#"{"apply":{"objects":[{"Namespace":{"name":"shop","labels":{"team":"a"}}},{"Node":{"name":"node-1","address":"172.30.0.11","pod_cidrs":["10.244.1.0/24"]}}]}}"#,
         ),
         (operator::Request::Delete { objects: Vec::new() }, r#"{"delete":{"objects":[]}}"#),
+        (
+            operator::Request::Number {
+                labels: vec![weft_types::Label {
+                    source: weft_types::Source::K8s,
+                    key: "app".to_owned(),
+                    value: "web".to_owned(),
+                }],
+            },
+            r#"{"number":{"labels":[{"source":"K8s","key":"app","value":"web"}]}}"#,
+        ),
     ] {
         golden(request, line);
     }
@@ -209,6 +219,10 @@ fn operator_requests() {
 #[test]
 fn operator_answers() {
     golden(operator::Answer::Objects(Vec::new()), r#"{"objects":[]}"#);
+    golden(
+        operator::Answer::Number { identity: 256, revision: Revision::new(0, 3) },
+        r#"{"number":{"identity":256,"revision":3}}"#,
+    );
     golden(
         operator::Answer::Identities(vec![agent::IdentityRow {
             identity: 256,

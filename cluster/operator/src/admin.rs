@@ -2,11 +2,16 @@
 
 use crate::{
     leader::Leader,
-    messages::{AwaitRevision, CatchUp, ChangeGroup, Desire, Look, Transfer, Trouble, Undone},
+    messages::{
+        AwaitRevision, CatchUp, ChangeGroup, Desire, Look, Number, Transfer, Trouble, Undone,
+    },
     peers::{Asked, Peers},
 };
 use actix::{Addr, MailboxError};
-use std::time::{Duration, Instant};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -140,6 +145,10 @@ impl Admin {
                 let change = leadership::Change { put: Vec::new(), remove };
                 self.desire(Desire { change, cause }, patience).await
             }
+            Request::Number { labels } => {
+                let labels = labels.into_iter().collect();
+                self.in_time(self.leader.send(Number { labels, cause }), patience).await
+            }
             Request::Member(change) => self.change(change, patience).await,
             Request::Transfer { to } => {
                 self.leader.send(Transfer(to.map(MemberId))).await.map_err(gone)?
@@ -211,19 +220,26 @@ impl Admin {
     }
 
     async fn desire(&self, desire: Desire, patience: Option<Duration>) -> Result<Answer, Undone> {
-        let done = self.leader.send(desire);
-        let answer = match patience {
-            Some(patience) => match timeout(patience, done).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(self.late().await.into()),
-            },
-            None => done.await,
-        }
-        .map_err(gone)??;
+        let answer = self.in_time(self.leader.send(desire), patience).await?;
         if let Answer::Accepted { revision, changed } = &answer {
             tracing::info!(%revision, changed, "accepted");
         }
         Ok(answer)
+    }
+
+    /// What the leader answers, or why it did not within a caller's time.
+    async fn in_time(
+        &self,
+        done: impl Future<Output = Result<Result<Answer, Undone>, MailboxError>>,
+        patience: Option<Duration>,
+    ) -> Result<Answer, Undone> {
+        match patience {
+            Some(patience) => match timeout(patience, done).await {
+                Ok(answer) => answer.map_err(gone)?,
+                Err(_) => Err(self.late().await.into()),
+            },
+            None => done.await.map_err(gone)?,
+        }
     }
 
     async fn change(
@@ -271,6 +287,7 @@ const fn is_leaders(request: &Request) -> bool {
     match request {
         Request::Apply { .. }
         | Request::Delete { .. }
+        | Request::Number { .. }
         | Request::Member(_)
         | Request::Transfer { .. } => true,
         Request::Wait { .. }
@@ -305,6 +322,7 @@ fn span(request: &Request) -> Span {
         Request::Member(_) | Request::Transfer { .. } => {
             tracing::info_span!("admin", request = request_name)
         }
+        Request::Number { .. } => debug_span!("admin", request = request_name),
         Request::Status | Request::Identities | Request::Objects | Request::Cluster { .. } => {
             debug_span!("admin", request = request_name)
         }

@@ -9,8 +9,8 @@ mod sessions;
 use crate::{
     founding::Founded,
     history::History,
-    leading::{Leading, Order},
-    messages::{Applied, AwaitRevision, CatchUp, Desire, Look, StoreTold, Trouble, Undone},
+    leading::{Accepted, Leading, Order},
+    messages::{Applied, AwaitRevision, CatchUp, Desire, Look, Number, StoreTold, Trouble, Undone},
     metrics::Metrics,
     progress::Progress,
     sequencer::{Committed, NotOrdered, Proposed, Sequenced, Sequencer, Ticket},
@@ -36,6 +36,9 @@ use weft_types::{NodeName, Revision};
 
 /// How often a leader looks whether the store has answered.
 pub const TICK: Duration = Duration::from_millis(100);
+
+/// Times at which members replace their logs by a snapshot, a quarter of its size apart.
+const TURNS: u64 = 4;
 
 /// What the leader is told.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -278,9 +281,13 @@ impl Leader {
         self.progress.nodes_changed();
     }
 
-    /// The cost of a snapshot is that of the entries it replaces.
+    /// The cost of a snapshot is that of the entries it replaces. Members write theirs at different times: who writes a large
+    /// one answers nobody meanwhile, and a majority has to.
     fn compact_when_due(&mut self) {
-        if self.log_bytes >= bytes(self.config.log_size).max(self.snapshot_bytes) {
+        let size = bytes(self.config.log_size).max(self.snapshot_bytes);
+        let member = self.group.borrow().member.0;
+        let turn = usize::try_from(member.saturating_sub(1) % TURNS).unwrap_or_default();
+        if self.log_bytes >= size.saturating_add(size / 4 * turn) {
             self.compact();
         }
     }
@@ -367,6 +374,23 @@ impl Handler<Desire> for Leader {
         Box::pin(async {
             let accepted = answer.await.map_err(|_| stopping())??;
             Ok(Answer::Accepted { revision: accepted.revision, changed: accepted.changed })
+        })
+    }
+}
+
+impl Handler<Number> for Leader {
+    type Result = ResponseFuture<Result<Answer, Undone>>;
+
+    fn handle(&mut self, Number { labels, cause }: Number, _: &mut Self::Context) -> Self::Result {
+        let (event, answer) = self.leading.number(labels, cause);
+        self.lead(event);
+        Box::pin(async {
+            let Accepted { revision, number, .. } = answer.await.map_err(|_| stopping())??;
+            let identity = number.ok_or_else(|| Failure {
+                kind: FailureKind::TryAgain,
+                message: "give a label set a number: it has none any more; try again".to_owned(),
+            })?;
+            Ok(Answer::Number { identity: identity.0, revision })
         })
     }
 }

@@ -15,11 +15,12 @@ use weft_state::{
     },
 };
 use weft_store::StoreError;
-use weft_types::{LabelFilter, Revision, TraceContext};
+use weft_types::{Identity, LabelFilter, LabelSet, Revision, TraceContext};
 
 /// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, and half a second
 /// before one that failed is asked again. A store splits what is more than its own transactions take.
-const LIMITS: Limits = Limits { waiting: 16 << 10, transaction: 1024, patience: 300, pause: 5 };
+const LIMITS: Limits =
+    Limits { waiting: 16 << 10, transaction: 1024, ordering: 4, patience: 300, pause: 5 };
 
 /// The leader's own request: to filter labels as it was told.
 const FILTER: RequestId = 0;
@@ -31,6 +32,8 @@ pub struct Accepted {
     pub revision: Revision,
     /// Objects that were added, changed or removed.
     pub changed: usize,
+    /// The number of the label set that was asked for.
+    pub number: Option<Identity>,
 }
 
 /// How far a leader is.
@@ -70,6 +73,8 @@ enum Filtering {
 
 struct Asker {
     changed: usize,
+    /// Whose number is wanted.
+    labels: Option<LabelSet>,
     cause: Option<TraceContext>,
     answer: oneshot::Sender<Result<Accepted, Undone>>,
 }
@@ -120,9 +125,27 @@ impl Leading {
     ) -> (Event, oneshot::Receiver<Result<Accepted, Undone>>) {
         let (put, remove) = state.effective(&change.put, &change.remove);
         let (answer, answered) = oneshot::channel();
+        let changed = put.len() + remove.len();
+        let request = self.admit(Asker { changed, labels: None, cause, answer });
+        (Event::Asked(request, change), answered)
+    }
+
+    /// Somebody wants a number for a label set.
+    pub fn number(
+        &mut self,
+        labels: LabelSet,
+        cause: Option<TraceContext>,
+    ) -> (Event, oneshot::Receiver<Result<Accepted, Undone>>) {
+        let (answer, answered) = oneshot::channel();
+        let wanted = Some(labels.clone());
+        let request = self.admit(Asker { changed: 0, labels: wanted, cause, answer });
+        (Event::Number(request, labels), answered)
+    }
+
+    fn admit(&mut self, asker: Asker) -> RequestId {
         self.last += 1;
-        self.askers.insert(self.last, Asker { changed: put.len() + remove.len(), cause, answer });
-        (Event::Asked(self.last, change), answered)
+        self.askers.insert(self.last, asker);
+        self.last
     }
 
     /// The store's word, as an event.
@@ -187,7 +210,9 @@ impl Leading {
                     orders.push(Order { ticket, term, command, cause: self.cause() });
                 }
                 Effect::Answer(FILTER, verdict) => self.filtered(verdict),
-                Effect::Answer(request, verdict) => self.answer(request, verdict, newest),
+                Effect::Answer(request, verdict) => {
+                    self.answer(state, request, verdict, newest);
+                }
             }
         }
     }
@@ -219,13 +244,21 @@ impl Leading {
         };
     }
 
-    fn answer(&mut self, request: RequestId, verdict: Verdict, revision: Revision) {
-        let Some(Asker { changed, answer, .. }) = self.askers.remove(&request) else { return };
+    fn answer(
+        &mut self,
+        state: &ClusterState,
+        request: RequestId,
+        verdict: Verdict,
+        revision: Revision,
+    ) {
+        let Some(asker) = self.askers.remove(&request) else { return };
+        let Asker { changed, labels, answer, .. } = asker;
         let failed = |kind, message| Err(Failure { kind, message }.into());
         let outcome = match verdict {
             Verdict::Done => {
                 self.trouble = None;
-                Ok(Accepted { revision, changed })
+                let number = labels.and_then(|labels| state.identities().get(&labels).copied());
+                Ok(Accepted { revision, changed, number })
             }
             Verdict::Invalid(message) => failed(FailureKind::Invalid, message),
             Verdict::NotLeading => match self.broken() {

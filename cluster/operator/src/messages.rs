@@ -15,7 +15,7 @@ use weft_api::{
 };
 use weft_raft::{Change, MemberId};
 use weft_state::{interests::View, leadership};
-use weft_types::{NamespacedName, NodeName, Revision, TraceContext};
+use weft_types::{LabelSet, NamespacedName, NodeName, Revision, TraceContext};
 
 /// Why what the leader alone does was not done.
 #[derive(Debug)]
@@ -38,6 +38,16 @@ impl From<Failure> for Undone {
 pub struct Desire {
     /// What.
     pub change: leadership::Change,
+    /// The call.
+    pub cause: Option<TraceContext>,
+}
+
+/// Give a label set its number; answered by [`Answer::Number`] when the log has it.
+#[derive(Message)]
+#[rtype(result = "Result<Answer, Undone>")]
+pub struct Number {
+    /// The labels.
+    pub labels: LabelSet,
     /// The call.
     pub cause: Option<TraceContext>,
 }

@@ -64,6 +64,11 @@ impl ClusterState {
             .collect()
     }
 
+    /// Whether a pod waits for the number of its labels.
+    pub(crate) fn lacks_numbers(&self) -> bool {
+        !self.unnumbered.is_empty()
+    }
+
     pub(crate) fn desire(
         &mut self,
         put: &[Object],

@@ -4,6 +4,7 @@
 //! it is not known what became of a write the leader begins again with the next round of its fence, so there is one way
 //! back for everything: election, outage, a lost answer, a log that took no more.
 
+mod beside;
 mod messages;
 mod numbers;
 mod writing;
@@ -14,6 +15,7 @@ pub use messages::{
 };
 
 use crate::{ClusterState, CommandV1, adoption};
+use beside::{Claim, UnderWay};
 use numbers::Numbers;
 use std::collections::{BTreeSet, VecDeque};
 use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object};
@@ -33,12 +35,8 @@ enum Phase {
     Listing(Fence),
     /// What the store has and the log has not is proposed. From `Listing`.
     Adopting(Fence, Ticket),
-    /// Nothing is under way. From `Listing`, `Adopting`, `Ordering`.
-    Serving(Fence),
-    /// A change goes to the store, in one transaction or several. From `Serving`.
-    Writing(Fence, Under),
-    /// It is in the store, and proposed. From `Writing`.
-    Ordering(Fence, Under, Ticket),
+    /// Changes go to the store and then to the log. From `Listing`, `Adopting`.
+    Serving(Fence, UnderWay),
     /// The store is not this cluster's, or an older copy: said, and nothing is done. From `Reading`, `Listing`.
     Broken(Fault),
 }
@@ -48,14 +46,17 @@ enum Phase {
 enum Wish {
     /// Other objects.
     Objects(Change),
+    /// A number for a label set.
+    Number(LabelSet),
     /// Other labels that make identities.
     Labels(LabelFilter),
 }
 
-/// A change under way.
+/// A command under way, and whose requests it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Under {
     requests: Vec<(RequestId, Wish)>,
+    claim: Claim,
     command: CommandV1,
     batches: VecDeque<Batch>,
 }
@@ -98,23 +99,23 @@ impl Leadership {
 
     /// Whether changes are taken.
     pub fn is_serving(&self) -> bool {
-        matches!(self.phase, Phase::Serving(_) | Phase::Writing(..) | Phase::Ordering(..))
+        matches!(self.phase, Phase::Serving(..))
     }
 
     /// Whose change is on its way to the store or the log.
     pub fn under_way(&self) -> impl Iterator<Item = RequestId> + '_ {
-        let under = match &self.phase {
-            Phase::Writing(_, under) | Phase::Ordering(_, under, _) => Some(under),
+        let under_way = match &self.phase {
+            Phase::Serving(_, under_way) => Some(under_way),
             Phase::Idle
             | Phase::Pausing(_)
             | Phase::Reading
             | Phase::Raising(_)
             | Phase::Listing(_)
             | Phase::Adopting(..)
-            | Phase::Serving(_)
             | Phase::Broken(_) => None,
         };
-        under.into_iter().flat_map(|under| under.requests.iter().map(|(request, _)| *request))
+        let all = under_way.into_iter().flat_map(UnderWay::iter);
+        all.flat_map(|under| under.requests.iter().map(|(request, _)| *request))
     }
 
     /// What is wrong with the store for good.
@@ -127,9 +128,7 @@ impl Leadership {
             | Phase::Raising(_)
             | Phase::Listing(_)
             | Phase::Adopting(..)
-            | Phase::Serving(_)
-            | Phase::Writing(..)
-            | Phase::Ordering(..) => None,
+            | Phase::Serving(..) => None,
         }
     }
 
@@ -146,6 +145,9 @@ impl Leadership {
             Event::Deposed => self.leave(&mut effects),
             Event::Asked(request, change) => {
                 self.asked(request, Wish::Objects(change), &mut effects);
+            }
+            Event::Number(request, labels) => {
+                self.asked(request, Wish::Number(labels), &mut effects);
             }
             Event::Filter(request, filter) => {
                 self.asked(request, Wish::Labels(filter), &mut effects);
@@ -202,8 +204,9 @@ impl Leadership {
             (Phase::Listing(fence), Ok(Stored::Contents(identities, objects))) => {
                 self.adopt(state, fence, identities, objects, effects);
             }
-            (Phase::Writing(fence, under), Ok(Stored::Done)) => {
-                self.written(fence, under, effects);
+            (Phase::Serving(fence, mut under_way), Ok(Stored::Done)) => {
+                self.written(fence, &mut under_way, effects);
+                self.phase = Phase::Serving(fence, under_way);
             }
             // What is under way waits, and is looked at again when it is known what the store holds.
             (phase, Ok(_) | Err(_)) => {
@@ -258,7 +261,7 @@ impl Leadership {
         self.numbers = Numbers::after(&identities);
         self.phase = match adoption(state, identities, objects) {
             Some(command) => Phase::Adopting(fence, self.propose(command, effects)),
-            None => Phase::Serving(fence),
+            None => Phase::Serving(fence, UnderWay::default()),
         };
     }
 
@@ -268,37 +271,34 @@ impl Leadership {
         self.ticket
     }
 
-    /// The proposal whose end is waited for.
-    fn awaited(&self) -> Option<Ticket> {
-        match &self.phase {
-            Phase::Adopting(_, ticket) | Phase::Ordering(_, _, ticket) => Some(*ticket),
-            Phase::Idle
-            | Phase::Pausing(_)
-            | Phase::Reading
-            | Phase::Raising(_)
-            | Phase::Listing(_)
-            | Phase::Serving(_)
-            | Phase::Writing(..)
-            | Phase::Broken(_) => None,
-        }
-    }
-
     fn ordered(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
-        if self.awaited() != Some(ticket) {
-            return;
-        }
-        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
-        if let Phase::Adopting(fence, _) = phase {
-            self.phase = Phase::Serving(fence);
-        } else if let Phase::Ordering(fence, under, _) = phase {
-            self.phase = Phase::Serving(fence);
-            self.done(under.requests, effects);
+        if let Phase::Adopting(fence, adoption) = self.phase {
+            if adoption == ticket {
+                self.phase = Phase::Serving(fence, UnderWay::default());
+            }
+        } else if let Phase::Serving(_, under_way) = &mut self.phase {
+            let at = under_way.ordering.iter().position(|(proposed, _)| *proposed == ticket);
+            if let Some((_, done)) = at.and_then(|at| under_way.ordering.remove(at)) {
+                self.done(done.requests, effects);
+            }
         }
     }
 
     /// The store is ahead of the log: what it holds is adopted before anything else.
     fn refused(&mut self, ticket: Ticket) {
-        if self.awaited() == Some(ticket) {
+        let is_awaited = match &self.phase {
+            Phase::Adopting(_, adoption) => *adoption == ticket,
+            Phase::Serving(_, under_way) => {
+                under_way.ordering.iter().any(|(proposed, _)| *proposed == ticket)
+            }
+            Phase::Idle
+            | Phase::Pausing(_)
+            | Phase::Reading
+            | Phase::Raising(_)
+            | Phase::Listing(_)
+            | Phase::Broken(_) => false,
+        };
+        if is_awaited {
             self.pause();
         }
     }
@@ -306,8 +306,10 @@ impl Leadership {
     /// What is under way waits again, and is prepared anew on the state of then.
     fn put_back(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
-        if let Phase::Writing(_, under) | Phase::Ordering(_, under, _) = phase {
-            under.requests.into_iter().rev().for_each(|r| self.waiting.push_front(r));
+        if let Phase::Serving(_, UnderWay { writing, ordering }) = phase {
+            let under_way = ordering.into_iter().map(|(_, under)| under).chain(writing);
+            let requests: Vec<_> = under_way.flat_map(|under| under.requests).collect();
+            requests.into_iter().rev().for_each(|r| self.waiting.push_front(r));
         }
     }
 
@@ -344,18 +346,15 @@ impl Leadership {
         match &mut self.phase {
             Phase::Pausing(0) => self.read(effects),
             Phase::Pausing(left) => *left -= 1,
-            Phase::Reading | Phase::Raising(_) | Phase::Listing(_) | Phase::Writing(..) => {
+            Phase::Serving(_, under_way) if under_way.writing.is_none() => {}
+            Phase::Reading | Phase::Raising(_) | Phase::Listing(_) | Phase::Serving(..) => {
                 self.waited += 1;
                 if self.waited > self.limits.patience {
                     self.operation += 1;
                     self.pause();
                 }
             }
-            Phase::Idle
-            | Phase::Adopting(..)
-            | Phase::Serving(_)
-            | Phase::Ordering(..)
-            | Phase::Broken(_) => {}
+            Phase::Idle | Phase::Adopting(..) | Phase::Broken(_) => {}
         }
     }
 }

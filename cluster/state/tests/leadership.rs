@@ -13,11 +13,11 @@ use weft_state::{
     leadership::{Ask, Change, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict},
 };
 use weft_types::{
-    Fence, Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object,
+    Batch, Fence, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Source,
     object::{Namespace, Pod},
 };
 
-const LIMITS: Limits = Limits { waiting: 4, transaction: 3, patience: 3, pause: 1 };
+const LIMITS: Limits = Limits { waiting: 4, transaction: 3, ordering: 2, patience: 3, pause: 1 };
 
 fn pod(name: &str, app: &str) -> Object {
     Object::Pod(Pod {
@@ -82,6 +82,18 @@ impl World {
         }
     }
 
+    /// A proposal, and what is asked of the store after it.
+    #[track_caller]
+    fn both(&mut self) -> ((u64, u64, CommandV1), (u64, Ask)) {
+        let mut effects = std::mem::take(&mut self.effects);
+        assert_eq!(effects.len(), 2, "{effects:?}");
+        let ask = effects.split_off(1);
+        self.effects = effects;
+        let proposal = self.proposal();
+        self.effects = ask;
+        (proposal, self.ask())
+    }
+
     /// From an election to serving, over a store that holds this.
     #[track_caller]
     fn serve(
@@ -135,20 +147,162 @@ fn a_change_is_in_the_store_then_in_the_log_then_answered() {
     world.step(Event::Asked(4, put(&[pod("c", "web")])));
     assert!(world.effects.is_empty());
     world.step(Event::Stored(operation, Ok(Stored::Done)));
-    let proposal = world.proposal();
-    assert_eq!(proposal.1, 5, "in this term and no other");
-    world.order(&proposal);
-    let effects = std::mem::take(&mut world.effects);
-    assert_eq!(effects[0], Effect::Answer(2, Verdict::Done));
-    let Effect::Store(operation, Ask::Write(_, batch)) = &effects[1] else { panic!("{effects:?}") };
-    assert_eq!((batch.identities.len(), batch.put.len()), (1, 2), "web has its number already");
-    world.step(Event::Stored(*operation, Ok(Stored::Done)));
-    let proposal = world.proposal();
-    world.order(&proposal);
+    // While the one is put in order the next goes to the store.
+    let (first, (operation, ask)) = world.both();
+    assert_eq!(first.1, 5, "in this term and no other");
+    let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+    assert_eq!(
+        (batch.identities.len(), batch.put.len()),
+        (1, 2),
+        "web is about to have its number"
+    );
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let second = world.proposal();
+    world.order(&first);
+    assert_eq!(world.answers(), [(2, Verdict::Done)]);
+    world.order(&second);
     assert_eq!(world.answers(), [(3, Verdict::Done), (4, Verdict::Done)]);
+    assert_eq!(world.state.workloads().len(), 3);
     // What is so already needs neither.
     world.step(Event::Asked(5, put(&[pod("c", "web")])));
     assert_eq!(world.answers(), [(5, Verdict::Done)]);
+}
+
+#[test]
+fn a_label_set_has_a_number_when_somebody_asks_and_the_same_one_for_all_who_ask() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    let set = |app: &str| {
+        let mut labels = LabelSet::new();
+        labels.insert(Source::K8s, "app", app);
+        labels
+    };
+    world.step(Event::Number(1, set("web")));
+    let (operation, ask) = world.ask();
+    assert_eq!(ask, Ask::Write(fence(1, 0), numbers(&[(256, set("web"))])));
+    // One of them waits for the first's number, and those after it wait with it.
+    world.step(Event::Number(2, set("db")));
+    world.step(Event::Number(3, set("web")));
+    world.step(Event::Number(4, set("queue")));
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let (first, (operation, ask)) = world.both();
+    assert_eq!(ask, Ask::Write(fence(1, 0), numbers(&[(257, set("db"))])));
+    world.order(&first);
+    assert_eq!(world.answers(), [(1, Verdict::Done)]);
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let (second, (operation, ask)) = world.both();
+    assert_eq!(ask, Ask::Write(fence(1, 0), numbers(&[(258, set("queue"))])));
+    world.order(&second);
+    assert_eq!(world.answers(), [(2, Verdict::Done)]);
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let third = world.proposal();
+    world.order(&third);
+    assert_eq!(world.answers(), [(3, Verdict::Done), (4, Verdict::Done)]);
+    assert_eq!(world.state.identities().len(), 3);
+    // One that has a number is answered at once.
+    world.step(Event::Number(5, set("web")));
+    assert_eq!(world.answers(), [(5, Verdict::Done)]);
+}
+
+fn numbers(pairs: &[(u32, LabelSet)]) -> Batch {
+    let identities = pairs.iter().map(|(number, labels)| (Identity(*number), labels.clone()));
+    Batch { identities: identities.collect(), ..Batch::default() }
+}
+
+#[test]
+fn what_depends_on_what_is_under_way_waits_for_it() {
+    let namespace =
+        Object::Namespace(Namespace { name: "shop".to_owned(), labels: BTreeMap::new() });
+    let node = |number: u8| {
+        let (name, address) = (NodeName(format!("node{number}")), [172, 30, 0, number].into());
+        Object::Node(Node { name, address, pod_cidrs: vec![] })
+    };
+    let (a, b) = (pod("a", "web"), pod("b", "web"));
+    let gone = Change { put: vec![], remove: vec![a.clone()] };
+    let cases = [
+        (put(std::slice::from_ref(&a)), put(&[pod("a", "db")]), "the same pod"),
+        (put(std::slice::from_ref(&a)), gone, "it is removed"),
+        (put(std::slice::from_ref(&a)), put(std::slice::from_ref(&namespace)), "its namespace"),
+        (put(&[namespace]), put(std::slice::from_ref(&b)), "a pod of that namespace"),
+        (put(&[node(1)]), put(&[node(2)]), "nodes"),
+    ];
+    for (first, second, why) in cases {
+        let mut world = World::new();
+        world.serve(1, None, vec![], vec![]);
+        world.step(Event::Asked(1, first));
+        let (operation, _) = world.ask();
+        world.step(Event::Asked(2, second));
+        // What would not have to wait does not go before it.
+        world.step(Event::Asked(3, put(&[pod("c", "c")])));
+        world.step(Event::Stored(operation, Ok(Stored::Done)));
+        let proposal = world.proposal();
+        assert_eq!(world.leader.under_way().collect::<Vec<_>>(), [1], "{why}");
+        world.order(&proposal);
+        let effects = std::mem::take(&mut world.effects);
+        assert!(matches!(effects[1], Effect::Store(_, Ask::Write(..))), "{why}: {effects:?}");
+    }
+}
+
+#[test]
+fn as_many_commands_are_put_in_order_at_once_as_the_limit_says() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    let mut proposals = Vec::new();
+    for request in 1..=2 {
+        world.step(Event::Asked(request, put(&[pod(&format!("p{request}"), "web")])));
+        let (operation, _) = world.ask();
+        world.step(Event::Stored(operation, Ok(Stored::Done)));
+        proposals.push(world.proposal());
+    }
+    world.step(Event::Asked(3, put(&[pod("p3", "web")])));
+    assert!(world.effects.is_empty(), "{:?}", world.effects);
+    world.order(&proposals[0]);
+    let effects = std::mem::take(&mut world.effects);
+    assert!(matches!(effects[1], Effect::Store(_, Ask::Write(..))), "{effects:?}");
+}
+
+#[test]
+fn trouble_of_one_command_puts_all_of_them_back_in_their_order() {
+    for refused in [true, false] {
+        let mut world = World::new();
+        world.serve(1, None, vec![], vec![]);
+        world.step(Event::Asked(1, put(&[pod("a", "web")])));
+        let (operation, ask) = world.ask();
+        let Ask::Write(_, first) = ask else { panic!("{ask:?}") };
+        world.step(Event::Asked(2, put(&[pod("b", "db")])));
+        world.step(Event::Stored(operation, Ok(Stored::Done)));
+        let (proposal, (operation, _)) = world.both();
+        if refused {
+            world.step(Event::Refused(proposal.0));
+        } else {
+            world.step(Event::Stored(operation, Err(Trouble::Ambiguous)));
+        }
+        assert!(!world.leader.is_serving());
+        (0..2).for_each(|_| world.step(Event::Tick));
+        world.fenced(Some(fence(1, 0)), fence(1, 1));
+        if !refused {
+            // It comes while the store is asked: nobody is answered by it, for nobody waits in it.
+            world.state.apply(&proposal.2);
+            let asked = std::mem::take(&mut world.effects);
+            world.step(Event::Ordered(proposal.0));
+            assert!(world.effects.is_empty(), "{:?}", world.effects);
+            world.effects = asked;
+        }
+        world.answer(&Ask::List, Ok(Stored::Contents(first.identities, first.put)));
+        if refused {
+            let adoption = world.proposal();
+            world.order(&adoption);
+        }
+        // The first is so by now, the second is written anew.
+        let (operation, ask) = world.ask();
+        let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+        assert_eq!((batch.identities[0].0, batch.put.len()), (Identity(257), 1), "{refused}");
+        world.step(Event::Stored(operation, Ok(Stored::Done)));
+        let proposal = world.proposal();
+        world.order(&proposal);
+        assert_eq!(world.answers(), [(1, Verdict::Done), (2, Verdict::Done)], "{refused}");
+        assert_eq!(world.state.identities().len(), 2);
+    }
 }
 
 #[test]
@@ -173,6 +327,27 @@ fn what_the_store_has_and_the_log_has_not_is_adopted_before_anything_is_served()
     let (_, ask) = world.ask();
     let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
     assert_eq!(batch.identities[0].0, Identity(301), "after all that the store holds");
+}
+
+#[test]
+fn a_pod_that_was_adopted_without_a_number_gets_one_and_nobody_has_to_ask() {
+    let mut world = World::new();
+    world.serve(2, Some(fence(1, 0)), vec![], vec![pod("a", "web")]);
+    let adoption = world.proposal();
+    world.order(&adoption);
+    assert!(world.state.workloads().is_empty());
+    let (operation, ask) = world.ask();
+    let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+    assert_eq!((batch.identities.len(), batch.put.len()), (1, 0));
+    // What comes meanwhile waits: whether its labels have a number is not known yet.
+    world.step(Event::Asked(1, put(&[pod("b", "web")])));
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let numbers = world.proposal();
+    world.order(&numbers);
+    assert_eq!(world.state.workloads().len(), 1);
+    let (_, ask) = world.ask();
+    let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
+    assert_eq!((batch.identities.len(), batch.put.len()), (0, 1));
 }
 
 #[test]

@@ -15,12 +15,12 @@ use crate::{
     },
     table::{decode, encode},
 };
-use connection::Connection;
+use connection::{Connection, Unanswered};
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
 /// What a transaction may have beside the fence (etcd: `--max-txn-ops` is 128 by default).
@@ -57,10 +57,7 @@ impl EtcdStore {
     }
 
     fn change(&self, action: &'static str, txn: Txn) -> Result<TxnResponse, StoreError> {
-        self.etcd.transact(txn).map_err(|problem| match problem.changed_nothing() {
-            true => failed(action, problem),
-            false => StoreError::Ambiguous { action, problem: problem.to_string() },
-        })
+        self.etcd.transact(txn).map_err(|problem| unchanged(action, &problem))
     }
 
     /// Everything under a prefix at one revision, page by page.
@@ -93,9 +90,14 @@ impl EtcdStore {
         key.strip_prefix(&self.prefix).unwrap_or(&key).to_owned()
     }
 
-    /// Writes what one transaction takes.
-    fn write_one(&self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
-        let answer = self.change(WRITE, self.transaction(fence, batch, &[])?)?;
+    /// What one transaction took, or another time.
+    fn written(
+        &self,
+        fence: Fence,
+        batch: &Batch,
+        answer: Result<TxnResponse, Unanswered>,
+    ) -> Result<(), StoreError> {
+        let answer = answer.map_err(|problem| unchanged(WRITE, &problem))?;
         if answer.succeeded() {
             return Ok(());
         }
@@ -123,13 +125,19 @@ impl EtcdStore {
         for pair in &batch.identities {
             let name = identity_key(pair.0);
             let (key, value) = (self.key(&name), encode(&name, pair)?);
-            compares.push(if known.contains(&pair.0) {
-                Compare::value(key.clone(), CompareOp::Equal, value.clone())
-            } else {
-                Compare::create_revision(key.clone(), CompareOp::Equal, 0)
-            });
-            otherwise.push(TxnOp::get(key.clone(), None));
+            if known.contains(&pair.0) {
+                compares.push(Compare::value(key.clone(), CompareOp::Equal, value.clone()));
+                otherwise.push(TxnOp::get(key.clone(), None));
+            }
             done.push(TxnOp::put(key, value, None));
+        }
+        // Of numbers that follow each other it is one question whether none is there.
+        let new = batch.identities.iter().map(|pair| pair.0).filter(|n| !known.contains(n));
+        for run in runs(new) {
+            let [first, end] = [run.start, run.end].map(|n| self.key(&identity_key(Identity(n))));
+            let absent = Compare::create_revision(first.clone(), CompareOp::Equal, 0);
+            compares.push(absent.with_range(end.clone()));
+            otherwise.push(TxnOp::get(first, Some(GetOptions::new().with_range(end))));
         }
         // What is removed and put is there afterwards, as in every store; a transaction names a key once.
         let removed = batch.remove.iter().map(|key| (key.clone(), None));
@@ -223,18 +231,31 @@ impl Store for EtcdStore {
         self.list("list objects", OBJECTS)
     }
 
-    /// More than a transaction takes is written by several, numbers first. One that fails after the first leaves open how
-    /// much is there: the numbers stand for what they will stand for, the objects are adopted.
+    /// More than a transaction takes is written by several, side by side. When one of them is not, it is open how much is
+    /// there: numbers stand for what they will stand for, objects are adopted and numbered then.
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
-        for (number, part) in parts(batch).into_iter().enumerate() {
-            self.write_one(fence, &part).map_err(|error| match error {
-                StoreError::Failed { action, problem } if number > 0 => {
-                    StoreError::Ambiguous { action, problem }
-                }
-                error => error,
-            })?;
-        }
-        Ok(())
+        let parts = parts(batch);
+        let txns = parts.iter().map(|part| self.transaction(fence, part, &[]));
+        let answers = self.etcd.transact_all(txns.collect::<Result<_, _>>()?);
+        let written =
+            parts.iter().zip(answers).map(|(part, answer)| self.written(fence, part, answer));
+        // Each of them has ended before anything is said.
+        let written: Vec<Result<(), StoreError>> = written.collect();
+        let alone = written.len() == 1;
+        written.into_iter().collect::<Result<(), _>>().map_err(|error| match error {
+            StoreError::Failed { action, problem } if !alone => {
+                StoreError::Ambiguous { action, problem }
+            }
+            error => error,
+        })
+    }
+}
+
+/// A change that has no answer, and that is there only if nobody said that it is not.
+fn unchanged(action: &'static str, problem: &Unanswered) -> StoreError {
+    match problem.changed_nothing() {
+        true => failed(action, problem),
+        false => StoreError::Ambiguous { action, problem: problem.to_string() },
     }
 }
 
@@ -272,6 +293,18 @@ fn parts(batch: &Batch) -> Vec<Batch> {
         add(&|part| part.put.push(object.clone()));
     }
     parts
+}
+
+/// Numbers as few ranges.
+fn runs(numbers: impl Iterator<Item = Identity>) -> Vec<Range<u32>> {
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for Identity(number) in numbers {
+        match runs.last_mut() {
+            Some(run) if run.end == number => run.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs
 }
 
 /// The first key after all that begin with a prefix.

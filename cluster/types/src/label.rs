@@ -1,7 +1,7 @@
 //! Labels and the sets of them that are identities.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Where a label comes from. Selectors name the source, so a pod cannot pose as the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,9 +46,10 @@ impl fmt::Display for Label {
     }
 }
 
-/// A sorted set of labels with one value a (source, key): the key of an identity.
+/// A sorted set of labels with one value a (source, key): the key of an identity. Copies share their labels: a set goes from
+/// request to store, log, state and history without being copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LabelSet(BTreeMap<(Source, String), String>);
+pub struct LabelSet(Arc<BTreeMap<(Source, String), String>>);
 
 impl LabelSet {
     /// An empty set.
@@ -58,7 +59,7 @@ impl LabelSet {
 
     /// Adds or replaces the value of (source, key).
     pub fn insert(&mut self, source: Source, key: impl Into<String>, value: impl Into<String>) {
-        self.0.insert((source, key.into()), value.into());
+        Arc::make_mut(&mut self.0).insert((source, key.into()), value.into());
     }
 
     /// The value of (source, key).
@@ -89,7 +90,7 @@ impl LabelSet {
 
 impl FromIterator<Label> for LabelSet {
     fn from_iter<T: IntoIterator<Item = Label>>(labels: T) -> Self {
-        Self(labels.into_iter().map(|l| ((l.source, l.key), l.value)).collect())
+        Self(Arc::new(labels.into_iter().map(|l| ((l.source, l.key), l.value)).collect()))
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { line: LINE_MAX, connections: 256 }
+        Self { line: LINE_MAX, connections: 1024 }
     }
 }
 

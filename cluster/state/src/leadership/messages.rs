@@ -17,6 +17,8 @@ pub struct Limits {
     pub waiting: usize,
     /// Keys in one transaction of the store; etcd takes 128, the fence's among them.
     pub transaction: usize,
+    /// Commands that are put in order at once, while another one goes to the store.
+    pub ordering: usize,
     /// Ticks after which an answer of the store is not waited for any more.
     pub patience: u32,
     /// Ticks before the store is tried again.
@@ -25,7 +27,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { waiting: 16 << 10, transaction: 120, patience: 30, pause: 5 }
+        Self { waiting: 16 << 10, transaction: 120, ordering: 4, patience: 30, pause: 5 }
     }
 }
 
@@ -47,6 +49,8 @@ pub enum Event {
     Deposed,
     /// Somebody wants a change.
     Asked(RequestId, Change),
+    /// Somebody wants a number for a label set, whoever has its labels.
+    Number(RequestId, LabelSet),
     /// Other labels of pods are to make identities.
     Filter(RequestId, LabelFilter),
     /// The store answered.

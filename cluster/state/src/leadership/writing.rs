@@ -1,14 +1,22 @@
 //! How what waits is put together and written: many requests share a transaction.
 
-use super::{Ask, Change, Effect, Leadership, Phase, RequestId, Under, Verdict, Wish};
-use crate::{ClusterState, CommandV1};
+use super::{
+    Ask, Change, Effect, Leadership, Phase, RequestId, Under, Verdict, Wish,
+    beside::{Claim, UnderWay},
+};
+use crate::{ClusterState, CommandV1, Conflict};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object, object::ObjectKey};
+use weft_types::{
+    Batch, Fence, Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object,
+    object::ObjectKey,
+};
 
 /// Requests put together: of one object what was said last counts.
 #[derive(Default)]
 struct Merged {
     wanted: BTreeMap<ObjectKey, (Object, Wanted)>,
+    /// Label sets that somebody wants a number for.
+    sets: BTreeSet<LabelSet>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,11 +26,36 @@ enum Wanted {
 }
 
 impl Merged {
-    fn add(&mut self, change: &Change) {
+    /// Adds a change, if the state may become so with it: only nodes can be in each other's way.
+    fn add(&mut self, state: &ClusterState, change: &Change) -> Result<(), Conflict> {
+        if change.put.iter().any(|object| matches!(object, Object::Node(_))) {
+            let first = ObjectKey::Node(NodeName(String::new()));
+            let nodes = first..ObjectKey::Pod(NamespacedName::new("", ""));
+            let wanted = self.wanted.range(nodes).map(|(k, w)| (k.clone(), w.clone()));
+            let mut with = Self { wanted: wanted.collect(), ..Self::default() };
+            with.insert(change);
+            let (put, remove) = with.parts();
+            state.check(&put, &remove)?;
+        }
+        self.insert(change);
+        Ok(())
+    }
+
+    fn insert(&mut self, change: &Change) {
         for (objects, wanted) in [(&change.remove, Wanted::Gone), (&change.put, Wanted::There)] {
             for object in objects {
                 self.wanted.insert(object.key(), (object.clone(), wanted));
             }
+        }
+    }
+
+    /// Whether one more shares their command, which takes so many objects.
+    fn has_room(&self, wish: &Wish, most: usize) -> bool {
+        let room = most.saturating_sub(self.wanted.len() + self.sets.len());
+        match wish {
+            Wish::Objects(Change { put, remove }) => put.len() + remove.len() <= room,
+            Wish::Number(_) => room > 0,
+            Wish::Labels(_) => false,
         }
     }
 
@@ -35,9 +68,16 @@ impl Merged {
     }
 }
 
+/// Requests that share a command, in their order.
+struct Shared {
+    requests: Vec<(RequestId, Wish)>,
+    claim: Claim,
+    gathered: Gathered,
+}
+
 /// What shares a command, as it differs from the state.
 enum Gathered {
-    Objects { put: Vec<Object>, remove: Vec<Object> },
+    Desire { put: Vec<Object>, remove: Vec<Object>, sets: BTreeSet<LabelSet> },
     Labels(LabelFilter),
 }
 
@@ -45,7 +85,12 @@ impl Gathered {
     /// Label sets that need a number.
     fn sets(&self, state: &ClusterState) -> BTreeSet<LabelSet> {
         match self {
-            Self::Objects { put, remove } => state.unnumbered(put, remove),
+            Self::Desire { put, remove, sets } => {
+                let wanted = sets.iter().filter(|set| !state.identities().contains_key(*set));
+                let mut all = state.unnumbered(put, remove);
+                all.extend(wanted.cloned());
+                all
+            }
             Self::Labels(filter) => state.unnumbered_with(filter),
         }
     }
@@ -53,14 +98,16 @@ impl Gathered {
     /// Whether it is so already.
     fn is_so(&self, state: &ClusterState, sets: &BTreeSet<LabelSet>) -> bool {
         match self {
-            Self::Objects { put, remove } => put.is_empty() && remove.is_empty() && sets.is_empty(),
+            Self::Desire { put, remove, .. } => {
+                put.is_empty() && remove.is_empty() && sets.is_empty()
+            }
             Self::Labels(filter) => filter == state.labels(),
         }
     }
 
     fn command(self, identities: Vec<(Identity, LabelSet)>) -> CommandV1 {
         match self {
-            Self::Objects { put, remove } => CommandV1::Desire { put, remove, identities },
+            Self::Desire { put, remove, .. } => CommandV1::Desire { put, remove, identities },
             Self::Labels(filter) => {
                 let patterns = filter.added().to_vec();
                 CommandV1::FilterLabels { patterns, identities }
@@ -70,17 +117,37 @@ impl Gathered {
 }
 
 impl Leadership {
-    /// When nothing is under way, takes what waits as far as a transaction has room.
+    /// When nothing goes to the store, takes what waits as far as a transaction has room.
     pub(super) fn write(&mut self, state: &ClusterState, effects: &mut Vec<Effect>) {
-        let Phase::Serving(fence) = self.phase else { return };
-        while !self.waiting.is_empty() {
-            let (requests, gathered) = self.gather(state, effects);
-            let sets = gathered.sets(state);
+        let Phase::Serving(fence, under_way) = &mut self.phase else { return };
+        let (fence, mut under_way) = (*fence, std::mem::take(under_way));
+        while under_way.writing.is_none() && under_way.ordering.len() < self.limits.ordering {
+            let Some(next) = self.prepare(state, &under_way, effects) else { break };
+            under_way.writing = Some(next);
+            self.written(fence, &mut under_way, effects);
+        }
+        self.phase = Phase::Serving(fence, under_way);
+    }
+
+    /// The next command; none when nothing waits but for what is under way.
+    fn prepare(
+        &mut self,
+        state: &ClusterState,
+        under_way: &UnderWay,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Under> {
+        loop {
+            let Shared { requests, claim, gathered } = self.gather(state, under_way, effects)?;
+            let mut sets = gathered.sets(state);
             if gathered.is_so(state, &sets) {
                 self.done(requests, effects);
                 continue;
             }
+            sets.retain(|labels| !under_way.numbers(labels));
             let Some(identities) = self.numbers.take(sets) else {
+                if requests.is_empty() {
+                    return None;
+                }
                 let none = Verdict::Invalid("every number of the cluster is taken".to_owned());
                 for (request, _) in requests {
                     self.begun.remove(&request);
@@ -91,41 +158,50 @@ impl Leadership {
             let command = gathered.command(identities);
             let batches = transactions(&command, self.limits.transaction);
             self.begun.extend(requests.iter().map(|(request, _)| *request));
-            self.written(fence, Under { requests, command, batches }, effects);
-            return;
+            return Some(Under { requests, claim, command, batches });
         }
     }
 
-    /// Requests that share a command, and what of them is not so already. Another filter has a command of its own.
+    /// The requests that share the next command; none when the first has to wait. Another filter has a command of its own. Pods that were adopted without a number get one whoever asks or does not, by
+    /// a command that has nothing beside it.
     fn gather(
         &mut self,
         state: &ClusterState,
+        under_way: &UnderWay,
         effects: &mut Vec<Effect>,
-    ) -> (Vec<(RequestId, Wish)>, Gathered) {
+    ) -> Option<Shared> {
+        if state.lacks_numbers() && !under_way.is_empty() {
+            return None;
+        }
         let (mut merged, mut requests) = (Merged::default(), Vec::new());
+        let mut claims = Claim::Objects(BTreeSet::new());
         while let Some((request, wish)) = self.waiting.pop_front() {
+            let claim = Claim::of(&wish);
+            let fits = requests.is_empty() || merged.has_room(&wish, self.limits.transaction);
+            let waits = match &wish {
+                // It is answered when its number is in the log.
+                Wish::Number(labels) => under_way.numbers(labels),
+                Wish::Objects(_) | Wish::Labels(_) => false,
+            };
+            if !fits || waits || !under_way.admits(&claim) {
+                self.waiting.push_front((request, wish));
+                break;
+            }
             let change = match wish {
-                Wish::Labels(filter) if requests.is_empty() => {
-                    let requests = vec![(request, Wish::Labels(filter.clone()))];
-                    return (requests, Gathered::Labels(filter));
-                }
                 Wish::Labels(filter) => {
-                    self.waiting.push_front((request, Wish::Labels(filter)));
-                    break;
+                    let requests = vec![(request, Wish::Labels(filter.clone()))];
+                    return Some(Shared { requests, claim, gathered: Gathered::Labels(filter) });
+                }
+                Wish::Number(labels) => {
+                    merged.sets.insert(labels.clone());
+                    requests.push((request, Wish::Number(labels)));
+                    continue;
                 }
                 Wish::Objects(change) => change,
             };
-            let size = merged.wanted.len() + change.put.len() + change.remove.len();
-            if !requests.is_empty() && size > self.limits.transaction {
-                self.waiting.push_front((request, Wish::Objects(change)));
-                break;
-            }
-            let mut with = Merged { wanted: merged.wanted.clone() };
-            with.add(&change);
-            let (put, remove) = with.parts();
-            match state.check(&put, &remove) {
+            match merged.add(state, &change) {
                 Ok(()) => {
-                    merged = with;
+                    claims = claims.and(claim);
                     requests.push((request, Wish::Objects(change)));
                 }
                 Err(conflict) => {
@@ -134,21 +210,31 @@ impl Leadership {
                 }
             }
         }
+        if requests.is_empty() && !state.lacks_numbers() {
+            return None;
+        }
         let (put, remove) = merged.parts();
         let (put, remove) = state.effective(&put, &remove);
-        (requests, Gathered::Objects { put, remove })
+        let gathered = Gathered::Desire { put, remove, sets: merged.sets };
+        Some(Shared { requests, claim: claims, gathered })
     }
 
     /// The next transaction, or the log when all are written.
-    pub(super) fn written(&mut self, fence: Fence, mut under: Under, effects: &mut Vec<Effect>) {
+    pub(super) fn written(
+        &mut self,
+        fence: Fence,
+        under_way: &mut UnderWay,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(mut under) = under_way.writing.take() else { return };
         match under.batches.pop_front() {
             Some(batch) => {
-                self.phase = Phase::Writing(fence, under);
+                under_way.writing = Some(under);
                 self.store(Ask::Write(fence, batch), effects);
             }
             None => {
                 let ticket = self.propose(under.command.clone(), effects);
-                self.phase = Phase::Ordering(fence, under, ticket);
+                under_way.ordering.push_back((ticket, under));
             }
         }
     }

@@ -16,6 +16,9 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Before another member is tried when one is not there.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What a call brings; no error of etcd's when it was too late.
+type Answer<T> = Result<T, Option<Error>>;
+
 /// To all members; calls go to each in turn.
 pub(super) struct Connection {
     kv: KvClient,
@@ -46,26 +49,62 @@ impl Connection {
     }
 
     pub(super) fn transact(&self, txn: Txn) -> Result<TxnResponse, Unanswered> {
-        self.call(move |mut kv| {
+        self.wait(self.transacting(txn))
+    }
+
+    /// Several side by side, in no order; the answer of each.
+    pub(super) fn transact_all(&self, txns: Vec<Txn>) -> Vec<Result<TxnResponse, Unanswered>> {
+        let calls: Vec<_> = txns.into_iter().map(|txn| self.transacting(txn)).collect();
+        let count = calls.len();
+        let all = async move {
+            let under_way: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+            let mut answers = Vec::with_capacity(count);
+            for call in under_way {
+                answers.push(call.await.unwrap_or(Err(None)));
+            }
+            answers
+        };
+        let answers = self.runtime.wait(all).unwrap_or_default();
+        let lost = std::iter::repeat_with(|| Err(None));
+        let answers = answers.into_iter().chain(lost).take(count);
+        answers.map(|answer| answer.map_err(|error| self.unanswered(error))).collect()
+    }
+
+    pub(super) fn get(&self, key: Vec<u8>, options: GetOptions) -> Result<GetResponse, Unanswered> {
+        self.wait(self.calling(move |mut kv| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { kv.get(key, Some(options)).await }
+        }))
+    }
+
+    fn transacting(&self, txn: Txn) -> impl Future<Output = Answer<TxnResponse>> + Send + use<> {
+        self.calling(move |mut kv| {
             let txn = txn.clone();
             async move { kv.txn(txn).await }
         })
     }
 
-    pub(super) fn get(&self, key: Vec<u8>, options: GetOptions) -> Result<GetResponse, Unanswered> {
-        self.call(move |mut kv| {
-            let (key, options) = (key.clone(), options.clone());
-            async move { kv.get(key, Some(options)).await }
-        })
+    fn wait<T: Send + 'static>(
+        &self,
+        calling: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let answer = self.runtime.wait(calling).unwrap_or(Err(None));
+        answer.map_err(|error| self.unanswered(error))
+    }
+
+    fn unanswered(&self, error: Option<Error>) -> Unanswered {
+        Unanswered { at: self.at.clone(), error }
     }
 
     /// Whoever is not there is passed over: what was not sent may be sent again.
-    fn call<T: Send + 'static, F: Future<Output = Result<T, Error>> + Send>(
-        &self,
-        call: impl Fn(KvClient) -> F + Send + 'static,
-    ) -> Result<T, Unanswered> {
+    fn calling<T, F, C>(&self, call: C) -> impl Future<Output = Answer<T>> + Send + use<T, F, C>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send,
+        C: Fn(KvClient) -> F + Send + 'static,
+    {
         let kv = self.kv.clone();
-        let calling = async move {
+        async move {
             let until = Instant::now() + WITHIN;
             loop {
                 match timeout_at(until, call(kv.clone())).await {
@@ -76,9 +115,7 @@ impl Connection {
                     Err(_) => return Err(None),
                 }
             }
-        };
-        let answer = self.runtime.wait(calling).unwrap_or(Err(None));
-        answer.map_err(|error| Unanswered { at: self.at.clone(), error })
+        }
     }
 }
 
