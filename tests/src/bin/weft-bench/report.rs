@@ -166,6 +166,7 @@ fn amount(value: f64, unit: Unit) -> String {
         Unit::Nanoseconds => format!("{value:.0} ns"),
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Mebibytes => format!("{value:.1} MiB"),
+        Unit::Kibibytes => format!("{value:.1} KiB"),
         Unit::PercentOfCpu => format!("{value:.2} %"),
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Mebibytes.
     Mebibytes,
+    /// Kibibytes.
+    Kibibytes,
     /// Hundredths of one CPU.
     PercentOfCpu,
 }

@@ -55,7 +55,7 @@ fn measure(settings: &Settings, lab: &Fabric) -> Result<Vec<Row>> {
 }
 
 /// Mebibytes of a process that are in memory, shared pages among them.
-fn resident(pid: u64) -> Result<f64> {
+pub(super) fn resident(pid: u64) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));

@@ -2,9 +2,13 @@
 
 pub(crate) mod agent;
 pub(crate) mod cni;
+pub(crate) mod fanout;
+pub(crate) mod identities;
 pub(crate) mod lab;
 pub(crate) mod maps;
 pub(crate) mod packets;
+pub(crate) mod propagation;
+pub(crate) mod simulator;
 pub(crate) mod transport;
 
 use crate::{
@@ -14,8 +18,9 @@ use crate::{
     report::Scale,
     rounds::{Arm, interleave},
     row::{Conditions, Plan, Row},
+    stats::quantile,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::time::Duration;
 
 /// How much is measured.
@@ -39,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) runs: usize,
     /// Flows that rotate.
     pub(crate) flows: usize,
+    /// Agents' sessions with one operator.
+    pub(crate) agents: usize,
 }
 
 impl Settings {
@@ -78,13 +85,17 @@ pub(crate) struct Measurement {
 }
 
 /// All of them: those of the lab first, and first of these the one that wants it idle.
-pub(crate) const ALL: [Measurement; 6] = [
+pub(crate) const ALL: [Measurement; 10] = [
     agent::MEASUREMENT,
     transport::MEASUREMENT,
     cni::MEASUREMENT,
     packets::MEASUREMENT,
     maps::MEASUREMENT,
     lab::MEASUREMENT,
+    identities::MEASUREMENT,
+    fanout::MEASUREMENT,
+    propagation::MEASUREMENT,
+    simulator::MEASUREMENT,
 ];
 
 /// Rounds of these arms, and what others did on the machine before and after.
@@ -103,4 +114,26 @@ pub(crate) fn compare(
 /// The figures of one arm.
 pub(crate) fn of(figures: &[Vec<f64>], arm: usize) -> &[f64] {
     figures.get(arm).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Measures so many times, in milliseconds, and remembers each; the median of these.
+pub(crate) fn each(
+    count: usize,
+    all: &mut Vec<f64>,
+    mut once: impl FnMut() -> Result<Duration>,
+) -> Result<f64> {
+    let begun = all.len();
+    for _ in 0..count {
+        all.push(milliseconds(once()?));
+    }
+    quantile(all.get(begun..).unwrap_or_default(), 0.5).context("nothing was measured")
+}
+
+/// What one in a hundred of a whole run exceeds, as the one figure of a side.
+pub(crate) fn tail(all: &[f64]) -> Vec<f64> {
+    quantile(all, 0.99).into_iter().collect()
+}
+
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
