@@ -21,7 +21,7 @@ pub(crate) struct Habits {
     /// Of a hundred pods, so many have labels that no other has.
     only: u8,
     /// Pods that a client has; with one more its oldest goes.
-    pods: usize,
+    pub(crate) pods: usize,
     /// Pods that come with one change.
     at_once: u32,
     /// Milliseconds after which the first client relabels the namespace of all pods again; 0 is never.

@@ -4,14 +4,16 @@ mod faults;
 mod flows;
 mod lab;
 mod load;
+mod pods;
 mod report;
 mod stop;
 
 use anyhow::{Context, Result};
-use faults::Fault;
+use faults::{Fault, Step};
 use flows::Flows;
 use lab::Lab;
 use load::Load;
+use pods::{Runtime, Started};
 use report::{Report, Round};
 use std::{
     fs::File,
@@ -58,15 +60,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         .transpose()?;
     tell("a lab of three nodes, three operators and an etcd of three is brought up");
     let lab = Lab::up(arguments.weft.as_deref())?;
+    // An ADD of a pod that nobody knows takes longer than most faults last.
+    let starts = arguments.scenario == Fault::GroupLoss;
+    let runtime = starts.then(|| Runtime::on(&lab)).transpose()?;
     let flows = Flows::begin(&lab)?;
     let load = Load::begin(&lab)?;
     let mut rounds = Vec::new();
     let mut trouble = None;
-    for number in 1..=arguments.rounds {
+    let steps = arguments.scenario.steps();
+    let lasts = Duration::from_millis(arguments.lasts);
+    let world = World { lab: &lab, load: &load, runtime: runtime.as_ref(), stop: &stop };
+    let rounds_and_steps =
+        (1..=arguments.rounds).flat_map(|round| steps.iter().map(move |step| (round, *step)));
+    for (number, step) in rounds_and_steps {
         if stop.came() {
             break;
         }
-        match round(&lab, &load, arguments, &stop) {
+        match round(&world, step, lasts) {
             Ok(round) => {
                 tell(&format!("round {number} of {}: {round}", arguments.rounds));
                 rounds.push(round);
@@ -86,21 +96,35 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     Ok(Report::of(arguments.scenario.name(), rounds, &operations, flows, trouble, stop.came()))
 }
 
+/// What a fault strikes.
+struct World<'a> {
+    lab: &'a Lab,
+    load: &'a Load,
+    runtime: Option<&'a Runtime>,
+    stop: &'a Stop,
+}
+
 /// One fault, and what became of it.
-fn round(lab: &Lab, load: &Load, arguments: &Arguments, stop: &Stop) -> Result<Round> {
+fn round(world: &World, step: Step, lasts: Duration) -> Result<Round> {
+    let World { lab, load, runtime, stop } = world;
     stop.sleep(CALM);
-    let lasts = Duration::from_millis(arguments.lasts);
-    let (struck, fault) = arguments.scenario.strike(lab)?;
+    let (struck, fault) = step.strike(lab)?;
+    let mut started = Started::default();
     while struck.elapsed() < lasts && !stop.came() {
         fault.go_on(lab)?;
         stop.sleep(LOOK);
+        // Once, in the midst of it.
+        let due = started == Started::default() && struck.elapsed() > lasts / 3;
+        if let Some(runtime) = runtime.filter(|_| due) {
+            started = runtime.start()?;
+        }
     }
     let on = fault.heal(lab)?;
     let healed = Instant::now();
     let well = || Ok(lab.is_well()? && load.first_answer_since(healed).is_some());
     let recovered = lab::wait(PATIENCE, well).with_context(|| format!("{on}: heal"))?;
     let gap = load.first_answer_since(struck).map(|at| at.saturating_duration_since(struck));
-    Ok(Round { on, gap, recovered })
+    Ok(Round { on, gap, recovered, started })
 }
 
 /// A line for people, while it runs.

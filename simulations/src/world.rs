@@ -30,6 +30,8 @@ const TICK: Micros = Micros(TICK_SHIPPED.subsec_micros() as u64);
 /// For so long at least members wait for a leader's sign of life before they elect another: as shipped.
 pub(crate) const ELECTION: Micros =
     Micros(TICK.0 * Config::new(MemberId(1), 1, 1).election_ticks as u64);
+/// Pods that a node has on average, at most: its prefix has 253 addresses, and nobody counts how many are there already.
+const ROOM: usize = 180;
 /// How long a client waits for its answer before it asks another operator.
 const CLIENT_PATIENCE: Micros = Micros::seconds(2);
 /// After everything is healed, until everybody must agree.
@@ -90,7 +92,9 @@ pub fn run(scenario: &Scenario, seed: u64, sabotage: Sabotage) -> Report {
 }
 
 impl World {
-    fn new(scenario: Scenario, seed: u64, sabotage: Sabotage) -> Self {
+    fn new(mut scenario: Scenario, seed: u64, sabotage: Sabotage) -> Self {
+        let room = ROOM * scenario.agents / scenario.clients.max(1);
+        scenario.habits.pods = scenario.habits.pods.min(room);
         let mut rng = fastrand::Rng::with_seed(seed);
         let members: Vec<MemberId> = (1..=scenario.operators).map(MemberId).collect();
         let nodes: Vec<NodeName> =

@@ -25,11 +25,24 @@ pub(super) enum Fault {
     Partition,
     /// Every member of the etcd is killed, and started again.
     StoreOutage,
+    /// Two of three operators are killed, then all three, then the etcd; pods are started meanwhile.
+    GroupLoss,
+}
+
+/// What strikes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    LeaderKill,
+    LeaderPause,
+    Partition,
+    Operators(usize),
+    StoreOutage,
 }
 
 /// One that struck.
 pub(super) enum Struck {
     Killed(Operator),
+    Gone(usize),
     Paused(Operator),
     CutOff(Operator, Cut),
     Outage,
@@ -48,21 +61,42 @@ impl Fault {
             Self::LeaderPause => "leader-pause",
             Self::Partition => "partition",
             Self::StoreOutage => "store-outage",
+            Self::GroupLoss => "group-loss",
         }
     }
 
+    /// What it is, one after the other.
+    pub(super) const fn steps(self) -> &'static [Step] {
+        match self {
+            Self::LeaderKill => &[Step::LeaderKill],
+            Self::LeaderPause => &[Step::LeaderPause],
+            Self::Partition => &[Step::Partition],
+            Self::StoreOutage => &[Step::StoreOutage],
+            Self::GroupLoss => &[Step::Operators(2), Step::Operators(3), Step::StoreOutage],
+        }
+    }
+}
+
+impl Step {
     /// It strikes now; when that was.
     pub(super) fn strike(self, lab: &Lab) -> Result<(Instant, Struck)> {
-        if self == Self::StoreOutage {
-            let members = lab.store()?;
+        let killed = match self {
+            Self::StoreOutage => Some((lab.store()?, Struck::Outage)),
+            Self::Operators(count) => {
+                let operators = lab.operators()?.into_iter().take(count);
+                Some((operators.map(|operator| operator.pid).collect(), Struck::Gone(count)))
+            }
+            Self::LeaderKill | Self::LeaderPause | Self::Partition => None,
+        };
+        if let Some((processes, struck)) = killed {
             let now = Instant::now();
-            members.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))?;
-            return Ok((now, Struck::Outage));
+            processes.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))?;
+            return Ok((now, struck));
         }
         let leader = lab.leader()?;
         let now = Instant::now();
         let struck = match self {
-            Self::LeaderKill => {
+            Self::LeaderKill | Self::Operators(_) | Self::StoreOutage => {
                 send(leader.pid, Signal::SIGKILL)?;
                 Struck::Killed(leader)
             }
@@ -75,7 +109,6 @@ impl Fault {
                 // That took some calls of programs.
                 return Ok((Instant::now(), Struck::CutOff(leader, cut)));
             }
-            Self::StoreOutage => Struck::Outage,
         };
         Ok((now, struck))
     }
@@ -87,7 +120,7 @@ impl Struck {
         match self {
             // It connects again, from other ports.
             Self::CutOff(leader, cut) => cut.out(lab, leader).map(drop),
-            Self::Killed(_) | Self::Paused(_) | Self::Outage => Ok(()),
+            Self::Killed(_) | Self::Gone(_) | Self::Paused(_) | Self::Outage => Ok(()),
         }
     }
 
@@ -97,6 +130,10 @@ impl Struck {
             Self::Killed(leader) => {
                 lab.start()?;
                 Ok(format!("{} led and was killed", leader.name))
+            }
+            Self::Gone(count) => {
+                lab.start()?;
+                Ok(format!("{count} operators were killed"))
             }
             Self::Paused(leader) => {
                 send(leader.pid, Signal::SIGCONT)?;

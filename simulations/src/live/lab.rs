@@ -11,6 +11,11 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use weft_api::{
+    operator::Request,
+    transport::{Client, Options},
+};
+use weft_types::Object;
 
 /// A pod on each of three nodes; everybody may speak to everybody, but for one.
 const PODS: &str = include_str!("pods.yaml");
@@ -89,6 +94,30 @@ impl Lab {
         let operators: Option<Vec<Operator>> =
             rows.and_then(|rows| rows.iter().map(operator).collect());
         operators.with_context(|| format!("lab {}: an operator has no process", self.name))
+    }
+
+    /// The first node, and the socket of its agent.
+    pub(super) fn first_agent(&self) -> Result<(String, PathBuf)> {
+        let record = self.record()?;
+        let node = |text: &str| Some(record.pointer(text)?.as_str()?.to_owned());
+        let (name, socket) = (node("/nodes/0/name"), node("/nodes/0/agent_socket"));
+        let found = name.zip(socket).map(|(name, socket)| (name, socket.into()));
+        found.with_context(|| format!("lab {}: it has no node", self.name))
+    }
+
+    /// Has objects wanted, of an operator.
+    pub(super) fn apply(&self, objects: Vec<Object>) -> Result<()> {
+        let operators = self.operators()?;
+        let operator = operators.first().context("the lab has no operator")?;
+        let patience = Duration::from_secs(10);
+        let mut client = Client::connect(&operator.socket, patience)?;
+        client.call(Request::Apply { objects }, Options::within(patience))?;
+        Ok(())
+    }
+
+    /// Another program of the same build.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.weft.with_file_name(name)
     }
 
     /// The processes of its etcd.

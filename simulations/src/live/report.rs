@@ -1,6 +1,9 @@
 //! What came of a live run: a table for people, JSON for programs.
 
-use super::flows::{Flowed, Probed};
+use super::{
+    flows::{Flowed, Probed},
+    pods::Started,
+};
 use serde::Serialize;
 use serde_json::Value;
 use std::{fmt, time::Duration};
@@ -15,7 +18,12 @@ pub(super) struct Round {
     pub(super) gap: Option<Duration>,
     /// From its end until all was well.
     pub(super) recovered: Duration,
+    /// Pods that were started meanwhile.
+    pub(super) started: Started,
 }
+
+/// Whoever was away, in so long all is to be well again.
+const CONVERGES: Duration = Duration::from_secs(10);
 
 /// What became of all.
 pub(crate) struct Report {
@@ -54,12 +62,19 @@ struct JsonRound<'a> {
     what: &'a str,
     gap_ms: Option<u128>,
     recovered_ms: u128,
+    known_pods_started: u32,
+    unknown_pods_told_again: u32,
 }
 
 impl<'a> From<&'a Round> for JsonRound<'a> {
-    fn from(Round { on, gap, recovered }: &'a Round) -> Self {
-        let gap_ms = gap.map(|gap| gap.as_millis());
-        Self { what: on, gap_ms, recovered_ms: recovered.as_millis() }
+    fn from(Round { on, gap, recovered, started }: &'a Round) -> Self {
+        Self {
+            what: on,
+            gap_ms: gap.map(|gap| gap.as_millis()),
+            recovered_ms: recovered.as_millis(),
+            known_pods_started: started.known,
+            unknown_pods_told_again: started.told_again,
+        }
     }
 }
 
@@ -84,7 +99,8 @@ impl Report {
         let Probed { rounds, differing } = self.flows.probed;
         let flowed = self.are_whole() && rounds > 0 && differing == 0;
         let done = self.trouble.is_none() && !self.interrupted && self.answered > 0;
-        flowed && done && self.checked.faults.is_empty()
+        let soon = self.rounds.iter().all(|round| round.recovered <= CONVERGES);
+        flowed && done && soon && self.checked.faults.is_empty()
     }
 
     fn are_whole(&self) -> bool {
@@ -127,7 +143,12 @@ impl fmt::Display for Round {
             }
             None => f.write_str("nothing was allocated")?,
         }
-        write!(f, "; all well {:.1} s after it was over", self.recovered.as_secs_f64())
+        let (recovered, Started { known, told_again }) =
+            (self.recovered.as_secs_f64(), self.started);
+        if known + told_again > 0 {
+            write!(f, "; {known} known pod started, {told_again} unknown told to try again")?;
+        }
+        write!(f, "; all well {recovered:.1} s after it was over")
     }
 }
 
