@@ -14,8 +14,11 @@ use std::{
     rc::Rc,
 };
 use weft_raft::MemberId;
-use weft_state::CommandV1;
-use weft_types::{Delta, NamespacedName, NodeName, Revision};
+use weft_state::Word;
+use weft_types::{Delta, Identity, NamespacedName, NodeName, Revision};
+
+/// What a node has plugged.
+pub(crate) type Endpoints = Rc<[(Ipv4Addr, Identity)]>;
 
 /// An agent.
 pub(crate) struct Agent {
@@ -29,8 +32,12 @@ pub(crate) struct Agent {
     pub(crate) view: Rc<View>,
     /// Pods that run here.
     pub(crate) pods: Pods,
+    /// Which of its sessions this is.
+    pub(crate) session: u64,
+    /// All that it has plugged.
+    pub(crate) all: Endpoints,
     /// What it has to say: pods that came here or went, and are not published so.
-    pub(crate) says: Vec<CommandV1>,
+    pub(crate) says: Vec<Word>,
     /// The question that is not answered yet, and when it was asked.
     pub(crate) asked: Option<(u64, Micros)>,
     /// How long it waits before it goes to an operator again, unless one takes it.
@@ -51,7 +58,10 @@ pub(crate) struct Asking {
     pub(crate) agent: usize,
     pub(crate) number: u64,
     pub(crate) held: Option<Revision>,
-    pub(crate) says: Vec<CommandV1>,
+    /// Of this session.
+    pub(crate) session: u64,
+    pub(crate) all: Endpoints,
+    pub(crate) says: Vec<Word>,
     pub(crate) release: Release,
 }
 
@@ -144,6 +154,8 @@ impl Agent {
             held: None,
             view: Rc::default(),
             pods: Pods::default(),
+            session: 1,
+            all: Rc::default(),
             says: Vec::new(),
             asked: None,
             back_off: BACK_OFF,
@@ -154,8 +166,9 @@ impl Agent {
 
     /// Its node goes down, and with it all that it knew and all pods; it comes back after a time.
     pub(crate) fn go_down(&mut self, until: Micros) {
-        *self =
-            Self { down_until: until, ..Self::new(self.node.clone(), self.operator, self.release) };
+        let session = self.session + 1;
+        let new = Self::new(self.node.clone(), self.operator, self.release);
+        *self = Self { down_until: until, session, ..new };
     }
 
     /// Takes what it was told; what does not hold then.
@@ -220,10 +233,12 @@ impl Agent {
         let new =
             plugged.iter().filter(|(address, pod)| share.plugged.get(*address) != Some(**pod));
         let plug = |(address, pod): (&Ipv4Addr, &&NamespacedName)| {
-            CommandV1::Plug(self.node.clone(), (*pod).clone(), *address)
+            let identity = self.pods.identity_of(pod).unwrap_or(Identity::UNKNOWN);
+            Word::Plug { pod: (*pod).clone(), address: *address, identity }
         };
         let gone = share.plugged.keys().filter(|address| !plugged.contains_key(*address));
-        let unplug = |address: &Ipv4Addr| CommandV1::Unplug(self.node.clone(), *address);
+        let unplug = |address: &Ipv4Addr| Word::Unplug(*address);
         self.says = new.map(plug).chain(gone.map(unplug)).collect();
+        self.all = self.pods.endpoints().collect();
     }
 }

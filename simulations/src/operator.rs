@@ -13,6 +13,7 @@ use weft_state::{
     ClusterState,
     interests::{Change, Was},
     leadership::{Leadership, Limits, RequestId},
+    retirement::Grace,
 };
 use weft_types::{
     Delta, Identity, LabelSet, Object, Revision,
@@ -133,7 +134,9 @@ impl Operator {
             _ => ClusterState::decode(&snapshot.state).map_err(|error| error.to_string())?,
         };
         // A snapshot is larger than the default needs: a pause is shorter here than the real one.
-        let limits = Limits { patience: 20, pause: 3, ..Limits::default() };
+        // Nothing is retired: agents here do not say yet what their kernels hold.
+        let grace = Grace { numbers: u32::MAX, ..Grace::default() };
+        let limits = Limits { patience: 20, pause: 3, grace, ..Limits::default() };
         let view = views.of_all(revision(snapshot.index), state.snapshot());
         self.running = Some(Running {
             node,

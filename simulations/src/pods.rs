@@ -111,6 +111,16 @@ impl Pods {
         self.core.iter().map(|(pod, endpoint)| (pod, endpoint.address))
     }
 
+    /// What a plugged pod has.
+    pub(crate) fn identity_of(&self, pod: &NamespacedName) -> Option<Identity> {
+        self.core.get(pod).map(|endpoint| endpoint.identity)
+    }
+
+    /// All that is plugged.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (Ipv4Addr, Identity)> {
+        self.core.iter().map(|(_, endpoint)| (endpoint.address, endpoint.identity))
+    }
+
     fn call_add(&mut self, pod: &NamespacedName) -> Added {
         let (key, netns) = (pod.clone(), String::new());
         let add = Event::Add { key: key.clone(), pod: key, netns, caller: CALLER };

@@ -1,7 +1,7 @@
 //! Ways to break what is run, each of which the invariants must notice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use weft_state::{ClusterState, CommandV1, Unreadable, leadership::Ask};
+use weft_state::{ClusterState, CommandV1, Stamp, Unreadable, Word, leadership::Ask};
 use weft_types::Identity;
 
 /// What is broken in a run.
@@ -61,7 +61,9 @@ pub(crate) fn without_references(state: &ClusterState) -> Result<Vec<u8>, Unread
     let mut state = state.clone();
     let nodes: Vec<_> = state.nodes().keys().cloned().collect();
     for node in nodes {
-        state.apply(&CommandV1::EndpointsAre(node, Vec::new()));
+        let session = state.heard(&node).unwrap_or_default().session + 1;
+        let stamp = Stamp { session, sequence: 0 };
+        state.apply(&CommandV1::Said(node, stamp, Word::Are(Vec::new())));
     }
     state.encode()
 }

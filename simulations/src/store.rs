@@ -1,7 +1,7 @@
 //! The store as operators meet it: far away, sometimes silent, and sometimes late.
 
 use crate::{invariant::Invariants, sabotage::Sabotage, time::Micros};
-use weft_state::leadership::{Ask, Stored, Trouble};
+use weft_state::leadership::{Ask, Contents, Stored, Trouble};
 use weft_store::{Batch, Comparing, Fence, MemoryStore, Store, StoreError};
 
 /// The store, and whether it is there.
@@ -29,7 +29,7 @@ impl SimStore {
         };
         let mut identities = self.contents.identities()?;
         identities.retain(|(number, _)| batch.identities.iter().all(|(given, _)| given != number));
-        let kept = Batch { identities, put: self.contents.objects()?, remove: Vec::new() };
+        let kept = Batch { identities, put: self.contents.objects()?, ..Batch::default() };
         self.contents = MemoryStore::new(Comparing::Always);
         self.contents.raise(&cluster, None, held)?;
         self.contents.write(held, &kept)
@@ -46,13 +46,15 @@ impl SimStore {
         match ask {
             Ask::Founded => Ok(Stored::Founded(self.contents.founded().map_err(trouble)?)),
             Ask::Raise(before, after) => {
-                self.contents.raise(cluster, *before, *after).map_err(trouble)?;
+                self.contents.raise(&cluster.into(), *before, *after).map_err(trouble)?;
                 invariants.raised(now, *after);
                 Ok(Stored::Done)
             }
             Ask::List => {
                 let identities = self.contents.identities().map_err(trouble)?;
-                Ok(Stored::Contents(identities, self.contents.objects().map_err(trouble)?))
+                let given = self.contents.given().map_err(trouble)?;
+                let objects = self.contents.objects().map_err(trouble)?;
+                Ok(Stored::Contents(Contents { identities, given, objects }))
             }
             Ask::Write(fence, batch) => {
                 if self.sabotage == Sabotage::NumberReused {

@@ -37,7 +37,7 @@ struct Told {
 pub(crate) struct Share {
     /// Where the addresses of its pods are from.
     pub(crate) prefix: Option<Ipv4Net>,
-    /// Pods that are scheduled to it, and their numbers.
+    /// Pods that are scheduled to it, and their identities.
     pub(crate) scheduled: RedBlackTreeMap<NamespacedName, Identity>,
     /// Its pods that are plugged, by address.
     pub(crate) plugged: RedBlackTreeMap<Ipv4Addr, NamespacedName>,

@@ -502,15 +502,19 @@ async fn session(
     });
     let (say, says) = mpsc::channel(64);
     uplink.ask(Begin(say, newest)).await?;
-    if let ToOperator::Hello { held: Some(revision), .. } = hello {
-        // The kernel holds what was claimed: said again, since an operator may have forgotten.
-        send(&mut to, &ToOperator::Acknowledge { revision, trace: None }).await?;
-    }
+    // The kernel holds what was claimed: said again, since an operator may have forgotten.
+    let held = match hello {
+        ToOperator::Hello { held: Some(revision), .. } => {
+            vec![ToOperator::Acknowledge { revision, trace: None }]
+        }
+        _ => Vec::new(),
+    };
+    let speaker = Speaker::new(to, setting, held);
     let (batch, batches) = mpsc::channel(BATCH);
     tokio::select! {
         ended = read(&mut from, batch, silence) => ended,
         ended = hear(uplink, batches, silence) => ended,
-        ended = speak(&mut to, says, setting.plugged.clone(), setting.strangers.clone()) => ended,
+        ended = speaker.speak(says) => ended,
     }
 }
 
@@ -539,45 +543,74 @@ async fn hear(
 }
 
 /// Frames out: answers, who is asked for, and which pods are plugged here, first all of them and then each change.
-async fn speak<S: AsyncWrite + Unpin>(
-    to: &mut S,
-    mut says: mpsc::Receiver<ToOperator>,
-    mut plugged: watch::Receiver<Option<PluggedPods>>,
-    mut strangers: watch::Receiver<Arc<[Ipv4Addr]>>,
-) -> anyhow::Result<()> {
-    let mut told: Option<PluggedPods> = None;
-    plugged.mark_changed();
-    // The greeting may be older than the newest of them.
-    let mut asked: Arc<[Ipv4Addr]> = Arc::default();
-    strangers.mark_changed();
-    loop {
-        tokio::select! {
-            said = says.recv() => match said {
-                Some(message) => send(to, &message).await?,
-                None => anyhow::bail!("the uplink was made anew"),
-            },
-            changed = strangers.changed() => {
-                changed?;
-                let now = Arc::clone(&strangers.borrow_and_update());
-                let new = now.iter().filter(|address| !asked.contains(address)).copied();
-                let addresses: Vec<Ipv4Addr> = new.collect();
-                if !addresses.is_empty() {
-                    send(to, &ToOperator::Who { addresses }).await?;
+struct Speaker<S> {
+    to: S,
+    strangers: watch::Receiver<Arc<[Ipv4Addr]>>,
+    asked: Arc<[Ipv4Addr]>,
+    plugged: watch::Receiver<Option<PluggedPods>>,
+    told: Option<PluggedPods>,
+    /// What the kernel holds, to be said when it is said who is plugged: an identity that somebody here has is not free
+    /// then, whatever the kernel holds.
+    waiting: Vec<ToOperator>,
+}
+
+impl<S: AsyncWrite + Unpin> Speaker<S> {
+    fn new(to: S, setting: &Setting, waiting: Vec<ToOperator>) -> Self {
+        let (mut strangers, mut plugged) = (setting.strangers.clone(), setting.plugged.clone());
+        // The greeting may be older than the newest of them.
+        strangers.mark_changed();
+        plugged.mark_changed();
+        Self { to, strangers, asked: Arc::default(), plugged, told: None, waiting }
+    }
+
+    async fn speak(mut self, mut says: mpsc::Receiver<ToOperator>) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                said = says.recv() => match said {
+                    Some(message @ ToOperator::Acknowledge { .. }) => {
+                        self.waiting.push(message);
+                        self.tell().await?;
+                    }
+                    Some(message) => send(&mut self.to, &message).await?,
+                    None => anyhow::bail!("the uplink was made anew"),
+                },
+                changed = self.strangers.changed() => {
+                    changed?;
+                    self.ask().await?;
                 }
-                asked = now;
-            }
-            changed = plugged.changed() => {
-                changed?;
-                let Some(now) = plugged.borrow_and_update().clone() else { continue };
-                if told.is_none() {
-                    let addresses = now.addresses().into_iter().collect();
-                    send(to, &ToOperator::EndpointsAre { addresses }).await?;
+                changed = self.plugged.changed() => {
+                    changed?;
+                    self.tell().await?;
                 }
-                for message in now.since(&told.unwrap_or_default()) {
-                    send(to, &message).await?;
-                }
-                told = Some(now);
             }
         }
+    }
+
+    /// Whose addresses these are.
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        let now = Arc::clone(&self.strangers.borrow_and_update());
+        let new = now.iter().filter(|address| !self.asked.contains(address)).copied();
+        let addresses: Vec<Ipv4Addr> = new.collect();
+        if !addresses.is_empty() {
+            send(&mut self.to, &ToOperator::Who { addresses }).await?;
+        }
+        self.asked = now;
+        Ok(())
+    }
+
+    /// Who is plugged now, and then what the kernel holds.
+    async fn tell(&mut self) -> anyhow::Result<()> {
+        let Some(now) = self.plugged.borrow_and_update().clone() else { return Ok(()) };
+        if self.told.is_none() {
+            send(&mut self.to, &now.all()).await?;
+        }
+        for message in now.since(&self.told.take().unwrap_or_default()) {
+            send(&mut self.to, &message).await?;
+        }
+        self.told = Some(now);
+        for message in std::mem::take(&mut self.waiting) {
+            send(&mut self.to, &message).await?;
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! What an operator is told when it starts.
 
-use crate::{admission, labels, leader, peers, session};
+use crate::{admission, identities, labels, leader, peers, session};
 use std::{net::SocketAddr, path::PathBuf};
 use weft_process::{logs, version::version};
+use weft_types::{Cluster, identity::NoSpace};
 
 /// Weft's operator: orders cluster state, allocates identities and pushes both to the node agents.
 #[derive(Clone, Debug, clap::Parser)]
@@ -45,9 +46,12 @@ pub struct Config {
     /// Who may try to connect.
     #[command(flatten)]
     pub admission: admission::Config,
-    /// Identities.
+    /// Which labels make identities.
     #[command(flatten)]
     pub labels: labels::Config,
+    /// Their numbers.
+    #[command(flatten)]
+    pub identities: identities::Config,
     /// Sessions of agents.
     #[command(flatten)]
     pub sessions: session::Config,
@@ -57,6 +61,13 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub logs: logs::Config,
+}
+
+impl Config {
+    /// What is fixed when the cluster is founded.
+    pub fn cluster(&self) -> Result<Cluster, NoSpace> {
+        Ok(Cluster { name: self.cluster.clone(), space: self.identities.space()? })
+    }
 }
 
 /// How etcd is spoken with by TLS.

@@ -13,7 +13,7 @@ use weft_state::{
     interests::{Change, Interests},
 };
 use weft_store::{Fence, MemberDisk, Store, StoreError};
-use weft_types::{Identity, Revision};
+use weft_types::{Cluster, Identity, IdentitySpace, Revision};
 
 /// The term of a group's first state; its first leader has the next.
 const FOUNDING: Term = 1;
@@ -60,6 +60,18 @@ pub enum FoundingError {
         asked: String,
         /// The name in the store.
         found: String,
+    },
+    /// The store's cluster has other numbers.
+    #[error(
+        "allocate identities of cluster {asked}: this one was founded with {found}, which is for good; start with --cluster-number {} --cluster-bits {}",
+        found.cluster(),
+        found.bits()
+    )]
+    OtherSpace {
+        /// On the command line.
+        asked: IdentitySpace,
+        /// In the store.
+        found: IdentitySpace,
     },
     /// The two files do not belong together.
     #[error(
@@ -128,13 +140,17 @@ impl From<SequencerError> for FoundingError {
 pub fn begin(
     store: &mut dyn Store,
     mut disk: Box<dyn MemberDisk>,
-    cluster: &str,
+    cluster: &Cluster,
     peers: &peers::Config,
     metrics: Arc<Metrics>,
 ) -> Result<(Founded, Writer), FoundingError> {
     let before = match store.founded()? {
-        Some((found, _)) if found != cluster => {
-            return Err(FoundingError::OtherCluster { asked: cluster.to_owned(), found });
+        Some((found, _)) if found.name != cluster.name => {
+            let asked = cluster.name.clone();
+            return Err(FoundingError::OtherCluster { asked, found: found.name });
+        }
+        Some((found, _)) if found.space != cluster.space => {
+            return Err(FoundingError::OtherSpace { asked: cluster.space, found: found.space });
         }
         founded => founded.map(|(_, fence)| fence),
     };
@@ -158,7 +174,7 @@ pub fn begin(
         }
         (before, None) => found(store, &mut *disk, (cluster, peers), before)?,
     };
-    recover(disk, (cluster, fence), peers.id(), metrics)
+    recover(disk, (&cluster.name, fence), peers.id(), metrics)
 }
 
 /// A new group, whose first state is what the store holds; the fence that the store has then. The store is told first:
@@ -166,14 +182,14 @@ pub fn begin(
 fn found(
     store: &mut dyn Store,
     disk: &mut dyn MemberDisk,
-    (cluster, peers): (&str, &peers::Config),
+    (cluster, peers): (&Cluster, &peers::Config),
     before: Option<Fence>,
 ) -> Result<Fence, FoundingError> {
     let lost = before.map_or(0, |fence| fence.generation);
     let generation = lost.checked_add(1).ok_or(FoundingError::NoGeneration(lost))?;
     let fence = Fence { generation, term: FOUNDING, round: 0 };
     store.raise(cluster, before, fence)?;
-    let mut state = ClusterState::new(cluster);
+    let mut state = ClusterState::new(&cluster.name);
     if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
         state.apply(&command);
     }

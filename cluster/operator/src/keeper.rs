@@ -11,9 +11,9 @@ use std::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use weft_process::trace;
-use weft_state::leadership::{Ask, Operation, Stored};
+use weft_state::leadership::{Ask, Contents, Operation, Stored};
 use weft_store::{Store, StoreError};
-use weft_types::TraceContext;
+use weft_types::{Cluster, TraceContext};
 
 /// What the store is asked.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Keeper {
     /// Starts the thread, over the store of a cluster.
     pub fn start(
         mut store: Box<dyn Store>,
-        cluster: String,
+        cluster: Cluster,
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, UnboundedReceiver<Told>)> {
         let (questions, asked) = channel::<Question>();
@@ -83,7 +83,7 @@ impl Drop for Keeper {
 
 fn carry_out(
     store: &mut dyn Store,
-    cluster: &str,
+    cluster: &Cluster,
     ask: Ask,
     cause: Option<TraceContext>,
     metrics: &Metrics,
@@ -95,8 +95,8 @@ fn carry_out(
             raised.map(|()| Stored::Done)
         }
         Ask::List => metrics.timed("store_list", || {
-            let identities = store.identities()?;
-            Ok(Stored::Contents(identities, store.objects()?))
+            let (identities, given) = (store.identities()?, store.given()?);
+            Ok(Stored::Contents(Contents { identities, given, objects: store.objects()? }))
         }),
         Ask::Write(fence, batch) => {
             let changed = batch.put.len() + batch.remove.len();

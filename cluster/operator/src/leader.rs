@@ -28,11 +28,11 @@ use weft_api::{
 use weft_process::trace;
 use weft_raft::{Refusal, Role, Term};
 use weft_state::{
-    ClusterState, EntryV1,
+    ClusterState, EntryV1, Stamp,
     interests::{Interests, View},
     leadership::{self, Event},
 };
-use weft_types::{NodeName, Revision};
+use weft_types::{Identity, LabelSet, NodeName, Revision};
 
 /// How often a leader looks whether the store has answered.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -95,6 +95,8 @@ enum Pending {
 
 /// An agent's session, as it is served.
 struct Session {
+    /// What it said last.
+    said: Stamp,
     /// What its node was told.
     view: View,
     /// What ends it when it is dropped.
@@ -201,7 +203,7 @@ impl Leader {
                 }
                 drop(span);
                 self.lead(match outcome {
-                    Ok(_) => Event::Ordered(ticket),
+                    Ok(revision) => Event::Ordered(ticket, revision),
                     Err(_) => Event::Refused(ticket),
                 });
             }
@@ -358,6 +360,9 @@ impl Actor for Leader {
             self.lead(Event::Led(term));
         }
         ctx.run_interval(TICK, |leader, _| {
+            for (node, seen) in leader.progress.news() {
+                leader.lead(Event::Node(node, seen));
+            }
             leader.lead(Event::Tick);
             leader.read();
             leader.count_group();
@@ -482,7 +487,7 @@ impl Handler<Look> for Leader {
             Look::Objects => Answer::Objects(state.objects().collect()),
             Look::Cluster => Answer::Cluster(self.cluster()),
             Look::Identities => {
-                let row = |(labels, number): (&weft_types::LabelSet, &weft_types::Identity)| {
+                let row = |(labels, number): (&Arc<LabelSet>, &Identity)| {
                     let labels = labels.iter().map(|label| label.to_string()).collect();
                     IdentityRow { identity: number.0, labels }
                 };

@@ -13,14 +13,16 @@ use weft_state::{
     leadership::{
         Change, Effect, Event, Fault, Leadership, Limits, RequestId, Ticket, Trouble, Verdict,
     },
+    retirement::Grace,
 };
 use weft_store::StoreError;
-use weft_types::{Identity, LabelFilter, LabelSet, Revision, TraceContext};
+use weft_types::{Cluster, Identity, LabelFilter, LabelSet, Revision, TraceContext};
 
 /// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, and half a second
 /// before one that failed is asked again. A store splits what is more than its own transactions take.
-const LIMITS: Limits =
-    Limits { waiting: 16 << 10, transaction: 1024, ordering: 4, patience: 300, pause: 5 };
+fn limits(grace: Grace) -> Limits {
+    Limits { waiting: 16 << 10, transaction: 1024, ordering: 4, patience: 300, pause: 5, grace }
+}
 
 /// The leader's own request: to filter labels as it was told.
 const FILTER: RequestId = 0;
@@ -96,15 +98,15 @@ pub struct Leading {
 impl Leading {
     /// Of a cluster of a generation, in which these labels make identities; and how far it is.
     pub fn new(
-        cluster: &str,
+        cluster: &Cluster,
         generation: u16,
-        labels: LabelFilter,
+        (labels, grace): (LabelFilter, Grace),
         keeper: Keeper,
     ) -> (Self, watch::Receiver<Standing>) {
         let (standing, watched) = watch::channel(Standing::Waiting);
         let leading = Self {
-            cluster: cluster.to_owned(),
-            leadership: Leadership::new(cluster, generation, LIMITS),
+            cluster: cluster.name.clone(),
+            leadership: Leadership::new(cluster.clone(), generation, limits(grace)),
             keeper,
             labels,
             filtering: Filtering::Unknown,
@@ -295,6 +297,7 @@ impl FoundingError {
             Fault::OtherCluster(found) => {
                 Self::OtherCluster { asked: cluster.to_owned(), found: found.clone() }
             }
+            Fault::OtherSpace { store, asked } => Self::OtherSpace { asked: *asked, found: *store },
             Fault::Apart { store, log } => Self::Apart { log: *log, store: *store },
             Fault::OldStore(number) => Self::OldStore { number: *number },
         }

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod config;
 pub mod founding;
 pub mod history;
+pub mod identities;
 pub mod keeper;
 pub mod labels;
 pub mod leader;

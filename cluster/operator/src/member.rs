@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use weft_raft::{Group, MemberId, Role};
     use weft_state::{ClusterState, CommandV1, EntryV1};
-    use weft_types::NodeName;
+    use weft_types::Identity;
 
     fn begun(saved: Saved) -> Member {
         Member::new(Config::new(MemberId(1), 1, 1), 7, saved).expect("it begins")
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn unplug(ticket: Ticket) -> Work {
-        let command = CommandV1::Unplug(NodeName("node1".to_owned()), [10, 244, 0, 1].into());
+        let command = CommandV1::Retire(vec![Identity(256)]);
         Work::Propose(Proposed { ticket, entry: EntryV1 { trace: None, command }, only_in: None })
     }
 

@@ -15,7 +15,7 @@ use weft_api::{
 };
 use weft_raft::{Change, MemberId};
 use weft_state::{interests::View, leadership};
-use weft_types::{LabelSet, NamespacedName, NodeName, Revision, TraceContext};
+use weft_types::{Identity, LabelSet, NodeName, PodEndpoint, Revision, TraceContext};
 
 /// Why what the leader alone does was not done.
 #[derive(Debug)]
@@ -197,19 +197,12 @@ pub enum Said {
     Holds(Revision, Option<TraceContext>),
     /// Its kernel does not take a revision; and why.
     Behind(Revision, String),
-    /// A pod was plugged.
-    Plugged {
-        /// The pod.
-        pod: NamespacedName,
-        /// Its address.
-        address: Ipv4Addr,
-        /// The CNI call.
-        trace: Option<TraceContext>,
-    },
+    /// A pod was plugged, or relabelled; and the CNI call.
+    Plugged(PodEndpoint, Option<TraceContext>),
     /// An address is free; and the CNI call.
     Unplugged(Ipv4Addr, Option<TraceContext>),
-    /// All addresses it has pods for.
-    Endpoints(Vec<Ipv4Addr>),
+    /// All addresses it has pods for, and their identities.
+    Endpoints(Vec<(Ipv4Addr, Identity)>),
     /// It wants to know who has these addresses.
     Who(Vec<Ipv4Addr>),
     /// The session is over.

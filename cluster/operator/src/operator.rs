@@ -83,13 +83,9 @@ impl Operator {
         }
         let credentials = Credentials::read(&config.ca, &config.cert, &config.key)?;
         let metrics = Arc::new(Metrics::default());
-        let (founded, mut writer) = founding::begin(
-            &mut *store,
-            disk,
-            &config.cluster,
-            &config.peers,
-            Arc::clone(&metrics),
-        )?;
+        let cluster = config.cluster()?;
+        let (founded, mut writer) =
+            founding::begin(&mut *store, disk, &cluster, &config.peers, Arc::clone(&metrics))?;
         tracing::info!(cluster = %config.cluster, revision = %founded.revision,
             term = founded.led, "the cluster's state is read");
         let listener = TcpListener::bind(config.listen)
@@ -100,14 +96,14 @@ impl Operator {
             None => None,
         };
         let admin = Server::bind(&config.admin_socket, Limits::default())?;
-        let (keeper, told) = Keeper::start(store, config.cluster.clone(), Arc::clone(&metrics))?;
+        let (keeper, told) = Keeper::start(store, cluster.clone(), Arc::clone(&metrics))?;
         let (generation, alone) = (founded.revision.generation(), founded.led.is_some());
         let (messages, outgoing) = mpsc::channel(OUTBOX);
         let status = writer.connect(messages);
         let (sequencer, stream) = GroupSequencer::start(writer)?;
         let inbox = sequencer.inbox();
-        let labels = config.labels.labels.clone();
-        let (leading, standing) = Leading::new(&config.cluster, generation, labels, keeper);
+        let made = (config.labels.labels.clone(), config.identities.grace());
+        let (leading, standing) = Leading::new(&cluster, generation, made, keeper);
         let kind = if config.etcd.is_empty() { "file" } else { "etcd" };
         let told_with = (Arc::clone(&metrics), config.leader, kind);
         let (leader, watched) =

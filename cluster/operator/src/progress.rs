@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use weft_api::operator::{NodeProgress, Waited};
 use weft_raft::MemberId;
+use weft_state::retirement::Seen;
 use weft_types::{Node, NodeName, Revision};
 
 /// Letters kept of why a node is behind: the agent's own status has it whole.
@@ -99,6 +100,8 @@ pub struct Progress<A> {
     last_change: u64,
     waiters: BTreeMap<WaiterId, Waiter<A>>,
     last_waiter: u64,
+    /// Nodes whose rows changed since [`Progress::news`] was asked.
+    news: BTreeSet<NodeName>,
 }
 
 #[derive(Debug)]
@@ -129,6 +132,7 @@ impl<A> Progress<A> {
             last_change: 0,
             waiters: BTreeMap::new(),
             last_waiter: 0,
+            news: BTreeSet::new(),
         }
     }
 
@@ -218,6 +222,7 @@ impl<A> Progress<A> {
                 waiter.behind.remove(node);
             }
         }
+        self.news.insert(node.clone());
         let mut change = 0;
         if by == self.member {
             self.last_change += 1;
@@ -261,12 +266,25 @@ impl<A> Progress<A> {
             let lost = |(node, known): &(&NodeName, &mut Known)| {
                 known.by == member && known.row.is_connected() && !named.contains(*node)
             };
-            for (_, known) in self.nodes.iter_mut().filter(lost) {
+            for (node, known) in self.nodes.iter_mut().filter(lost) {
+                self.news.insert(node.clone());
                 // It may have been sent anything since.
                 known.row.left = Some(Revision(u64::MAX));
             }
         }
         superseded
+    }
+
+    /// Whose rows changed since this was asked last, and what they are.
+    pub fn news(&mut self) -> Vec<(NodeName, Seen)> {
+        let seen = |row: &Row| Seen {
+            session: row.session.0,
+            holds: row.held,
+            connected: row.is_connected(),
+        };
+        let news = std::mem::take(&mut self.news).into_iter();
+        news.filter_map(|node| self.nodes.get(&node).map(|known| (node.clone(), seen(&known.row))))
+            .collect()
     }
 
     /// Every registered node that does not hold a revision: one that never joined is behind too.

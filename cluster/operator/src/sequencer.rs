@@ -355,7 +355,7 @@ mod tests {
     };
     use weft_raft::{Config, Group, MemberId, Saved};
     use weft_state::{ClusterState, CommandV1};
-    use weft_types::NodeName;
+    use weft_types::Identity;
 
     /// Counts its writes, each of which waits for a word.
     struct Counting {
@@ -381,8 +381,8 @@ mod tests {
         }
     }
 
-    fn unplug(ticket: Ticket) -> Proposed {
-        let command = CommandV1::Unplug(NodeName("node1".to_owned()), [10, 244, 0, 1].into());
+    fn retire(ticket: Ticket) -> Proposed {
+        let command = CommandV1::Retire(vec![Identity(256)]);
         Proposed { ticket, entry: EntryV1 { trace: None, command }, only_in: None }
     }
 
@@ -418,7 +418,7 @@ mod tests {
         *gate.lock().expect("no panic") = Some(closed);
         let (sequencer, mut stream) = GroupSequencer::start(writer).expect("a thread");
         // The first is on its way to the disk, alone or with some of the others, when these come.
-        (1..=500).for_each(|ticket| assert!(sequencer.propose(unplug(ticket))));
+        (1..=500).for_each(|ticket| assert!(sequencer.propose(retire(ticket))));
         open.send(()).expect("it waits");
         open.send(()).expect("it waits");
         assert_eq!(committed(&mut stream, 500), (1..=500).collect::<Vec<_>>());
@@ -427,7 +427,7 @@ mod tests {
         // One by one, each is one write: that it is committed costs none.
         let before = writes.load(Ordering::SeqCst);
         for ticket in 501..=600 {
-            assert!(sequencer.propose(unplug(ticket)));
+            assert!(sequencer.propose(retire(ticket)));
             assert_eq!(committed(&mut stream, 1), [ticket]);
         }
         assert_eq!(writes.load(Ordering::SeqCst) - before, 100);

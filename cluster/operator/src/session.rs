@@ -29,8 +29,8 @@ use weft_wire::{
     tls::node_of,
 };
 
-/// Longest message of an agent: all addresses of a /14.
-const HEARD_MAX: usize = 2 << 20;
+/// Longest message of an agent: all addresses of a /14, with their identities.
+const HEARD_MAX: usize = 3 << 20;
 /// How often a silent agent is asked whether it is there; agents wait several times as long.
 const PING: Duration = Duration::from_secs(5);
 /// Addresses that an agent may have asked for; it forgets the oldest itself.
@@ -309,12 +309,12 @@ impl Sessions {
                         return Err(End::Refused(Refusal::OtherNode, why));
                     }
                     ToOperator::EndpointPlugged { endpoint, trace } => {
-                        Said::Plugged { pod: endpoint.name, address: endpoint.address, trace }
+                        Said::Plugged(endpoint, trace)
                     }
                     ToOperator::EndpointUnplugged { address, trace } => {
                         Said::Unplugged(address, trace)
                     }
-                    ToOperator::EndpointsAre { addresses } => Said::Endpoints(addresses),
+                    ToOperator::EndpointsAre { endpoints } => Said::Endpoints(endpoints),
                     ToOperator::Who { addresses } => Said::Who(addresses),
                     ToOperator::Pong => continue,
                     ToOperator::Hello { .. } => {

@@ -153,9 +153,12 @@ fn a_record_without_a_log_entry_is_adopted() {
     operator.stop();
     let mut store = FileStore::open(&world.store()).unwrap();
     let (_, fence) = store.founded().unwrap().unwrap();
-    let put = vec![pod("web-0", "web", 1)];
-    let identities_put = vec![(Identity(300), LabelSet::new())];
-    store.write(fence, &Batch { identities: identities_put, put, remove: vec![] }).unwrap();
+    let record = Batch {
+        identities: vec![(Identity(300), LabelSet::new())],
+        put: vec![pod("web-0", "web", 1)],
+        ..Batch::default()
+    };
+    store.write(fence, &record).unwrap();
     drop(store);
     let operator = world.start();
     assert!(identities(&operator).contains_key(&300));

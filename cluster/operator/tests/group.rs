@@ -26,7 +26,7 @@ use weft_api::{
 use weft_operator::{config::Config, operator::Operator};
 use weft_raft::{Answer as PeerAnswer, Hello, MemberId};
 use weft_store::{Batch, Comparing, Fence, FileDisk, MemoryStore, Store, StoreError};
-use weft_types::{Identity, LabelSet, Object, Revision, codec};
+use weft_types::{Cluster as Identified, Identity, LabelSet, Object, Revision, codec};
 use weft_wire::tls;
 
 /// The store that all of them ask.
@@ -34,13 +34,13 @@ use weft_wire::tls;
 struct Shared(Arc<Mutex<MemoryStore>>);
 
 impl Store for Shared {
-    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+    fn founded(&self) -> Result<Option<(Identified, Fence)>, StoreError> {
         self.0.lock().unwrap().founded()
     }
 
     fn raise(
         &mut self,
-        cluster: &str,
+        cluster: &Identified,
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError> {
@@ -49,6 +49,10 @@ impl Store for Shared {
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
         self.0.lock().unwrap().identities()
+    }
+
+    fn given(&self) -> Result<Option<Identity>, StoreError> {
+        self.0.lock().unwrap().given()
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {

@@ -68,6 +68,7 @@ fn victim() {
         metrics_listen: None,
         peers: weft_process::config::defaults(),
         labels: weft_process::config::defaults(),
+        identities: weft_process::config::defaults(),
         sessions: weft_process::config::defaults(),
         admission: weft_process::config::defaults(),
         leader: weft_process::config::defaults(),

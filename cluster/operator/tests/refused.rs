@@ -21,7 +21,7 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
-use weft_types::{Identity, NamespacedName, NodeName, PodEndpoint};
+use weft_types::{Identity, NamespacedName, NodeName, PodEndpoint, Revision};
 use weft_wire::{ToOperator, WIRE_VERSION, frame::encode, tls};
 
 /// One more of this reason is counted, and a good agent gets its session.
@@ -138,7 +138,9 @@ fn for_another_node() {
         counted(&world, &operator, "OtherNode", 1.0).await;
         // For an address of another node: not taken, and nothing else happens.
         let mut agent = world.agent(operator.address, "node1", None).await;
-        let revision = operator.revision();
+        // A session's first word is put in order whatever it is.
+        agent.say(ToOperator::EndpointsAre { endpoints: Vec::new() }).await;
+        let revision = Revision(operator.revision().0 + 1);
         agent.reach(revision).await;
         agent.plug("web-0", [10, 244, 2, 7].into()).await;
         let address = [10, 244, 2, 7].into();
@@ -216,7 +218,7 @@ fn with_garbage_after_the_handshake() {
                 frame(0, &[]),
                 // A length that nobody sends, and one above what an agent may.
                 frame(u32::MAX, &[]),
-                frame(3 << 20, &[]),
+                frame(4 << 20, &[]),
                 // A list that claims more than there is.
                 frame(10, &[4, 253, 255, 255, 255, 255, 255, 255, 255, 63]),
             ] {

@@ -13,7 +13,7 @@ mod support;
 use std::thread;
 use support::{World, block_on, node, pod, policy};
 use weft_api::{FailureKind, operator::Request};
-use weft_types::{Revision, policy::Isolation};
+use weft_types::{Identity, Revision, policy::Isolation};
 use weft_wire::ToOperator;
 
 #[test]
@@ -159,8 +159,8 @@ fn what_an_agent_says_again_makes_no_revision() {
         agent.reach(Revision(revision.0 + 1)).await;
         let revision = operator.revision();
         for _ in 0..3 {
-            let addresses = vec![[10, 244, 1, 7].into()];
-            agent.say(ToOperator::EndpointsAre { addresses }).await;
+            let endpoints = vec![([10, 244, 1, 7].into(), Identity(256))];
+            agent.say(ToOperator::EndpointsAre { endpoints }).await;
             agent.plug("web-0", [10, 244, 1, 7].into()).await;
             let address = [10, 244, 1, 9].into();
             agent.say(ToOperator::EndpointUnplugged { address, trace: None }).await;

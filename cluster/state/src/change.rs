@@ -1,9 +1,10 @@
 //! Changes of the desired state: what they touch, and nothing else.
 
-use crate::ClusterState;
+use crate::{ClusterState, references::Referrer};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem::take,
+    sync::Arc,
 };
 use weft_types::{
     Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
@@ -84,6 +85,9 @@ impl ClusterState {
             if let Some(before) = &before {
                 endpoints.extend(self.leave_prefixes(before));
             }
+            if !self.nodes.contains_key(&name) {
+                self.heard.remove(&name);
+            }
             match self.nodes.get(&name) {
                 after if after == before.as_ref() => {}
                 Some(node) => deltas.push(Delta::NodeUpsert(node.clone())),
@@ -129,29 +133,60 @@ impl ClusterState {
         deltas
     }
 
-    /// One number a label set, always: a second one is not taken.
+    /// One number a label set and one label set a number, always: a second one is not taken.
     fn number(&mut self, identities: &[(Identity, LabelSet)]) -> Vec<Delta> {
         let mut deltas = Vec::new();
         for (number, labels) in identities {
-            if !self.identities.contains_key(labels) {
-                self.identities.insert(labels.clone(), *number);
+            let set = Arc::new(labels.clone());
+            if !self.identities.contains_key(labels) && self.references.give(*number, set.clone()) {
+                self.identities.insert(set, *number);
                 deltas.push(Delta::IdentityUpsert(*number, labels.clone()));
             }
         }
         deltas
     }
 
-    /// Makes what is published of pods what it should be now: workloads first, then their endpoints.
+    /// Makes what is published of pods what it should be now: identities that come back, workloads, then endpoints.
     fn publish_pods(&mut self, pods: BTreeSet<NamespacedName>) -> Vec<Delta> {
-        let (mut workloads, mut endpoints) = (Vec::new(), Vec::new());
+        let (mut deltas, mut workloads, mut endpoints) = (Vec::new(), Vec::new(), Vec::new());
         for pod in pods {
-            workloads.extend(self.publish_workload(&pod));
+            let number = self.number_of(&pod);
+            deltas.extend(self.refer(&pod, number));
+            workloads.extend(self.publish_workload(&pod, number));
             for address in self.addresses.get(&pod).cloned().unwrap_or_default() {
                 endpoints.extend(self.publish_endpoint(address));
             }
         }
-        workloads.extend(endpoints);
-        workloads
+        deltas.append(&mut workloads);
+        deltas.append(&mut endpoints);
+        deltas
+    }
+
+    /// The number of a Pod, if there is one; whether there is not is remembered.
+    fn number_of(&mut self, name: &NamespacedName) -> Option<Identity> {
+        let pod = self.pods.get(name)?;
+        let labels = self.labels_of(pod, self.namespaces.get(&name.namespace));
+        let number = self.identities.get(&labels).copied();
+        if number.is_none() {
+            self.unnumbered.insert(name.clone());
+        }
+        number
+    }
+
+    /// Has a Pod refer to this number and no other.
+    fn refer(&mut self, name: &NamespacedName, number: Option<Identity>) -> Option<Delta> {
+        let before = match number {
+            Some(number) => self.numbered.insert(name.clone(), number),
+            None => self.numbered.remove(name),
+        };
+        if before == number {
+            return None;
+        }
+        let revived = number.and_then(|number| self.references.acquire(number, Referrer::Pod));
+        if let Some(before) = before {
+            self.references.release(before, Referrer::Pod);
+        }
+        revived
     }
 
     fn put(&mut self, object: Object, touched: &mut Touched) {
@@ -212,20 +247,16 @@ impl ClusterState {
         let plugged: Vec<_> = self.plugged_of(before).collect();
         let gone = plugged.into_iter().filter(|a| !self.may_plug(&before.name, *a));
         let gone: Vec<_> = gone.collect();
-        gone.into_iter().flat_map(|address| self.unplug(&before.name, address)).collect()
+        gone.into_iter().filter_map(|address| self.unplug(&before.name, address)).collect()
     }
 
     /// Makes the published workload of a pod what it should be now.
-    fn publish_workload(&mut self, name: &NamespacedName) -> Option<Delta> {
-        let pod = self.pods.get(name);
-        let number = pod.and_then(|pod| {
-            let labels = self.labels_of(pod, self.namespaces.get(&name.namespace));
-            self.identities.get(&labels).copied()
-        });
-        if pod.is_some() && number.is_none() {
-            self.unnumbered.insert(name.clone());
-        }
-        let workload = pod.and_then(|pod| {
+    fn publish_workload(
+        &mut self,
+        name: &NamespacedName,
+        number: Option<Identity>,
+    ) -> Option<Delta> {
+        let workload = self.pods.get(name).and_then(|pod| {
             Some(Workload { name: name.clone(), node: pod.node.clone()?, identity: number? })
         });
         match workload {

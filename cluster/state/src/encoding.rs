@@ -1,8 +1,8 @@
 //! What the log holds: entries and snapshots of the state. A version byte comes first.
 
-use crate::{ClusterState, CommandV1, Plugged};
+use crate::{ClusterState, CommandV1, Stamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 use weft_types::{
     Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object, TraceContext, codec,
 };
@@ -36,8 +36,13 @@ pub struct Unreadable {
 struct SnapshotV1 {
     cluster: String,
     objects: Vec<Object>,
-    identities: Vec<(Identity, LabelSet)>,
-    plugged: Vec<(Ipv4Addr, NamespacedName, NodeName)>,
+    /// With their places, in the order of their numbers.
+    identities: Vec<(Identity, LabelSet, u64)>,
+    places: u64,
+    retiring: Vec<Identity>,
+    given: Option<Identity>,
+    plugged: Vec<(Ipv4Addr, Option<NamespacedName>, NodeName, Identity)>,
+    heard: Vec<(NodeName, Stamp)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,12 +67,21 @@ const SNAPSHOT: &str = "a snapshot of the state";
 impl ClusterState {
     /// The bytes of the whole state.
     pub fn encode(&self) -> Result<Vec<u8>, Unreadable> {
+        let known = self.references.iter().filter_map(|(number, known)| {
+            Some((number, known.labels.as_deref()?.clone(), known.place))
+        });
         let plugged = self.plugged.iter();
         let rest = SnapshotV1 {
             cluster: self.cluster.clone(),
             objects: self.objects().collect(),
-            identities: self.identities.iter().map(|(l, n)| (*n, l.clone())).collect(),
-            plugged: plugged.map(|(a, p)| (*a, p.pod.clone(), p.node.clone())).collect(),
+            identities: known.collect(),
+            places: self.references.places(),
+            retiring: self.references.retiring().iter().copied().collect(),
+            given: self.given,
+            plugged: plugged
+                .map(|(a, p)| (*a, p.pod.clone(), p.node.clone(), p.identity))
+                .collect(),
+            heard: self.heard.iter().map(|(node, stamp)| (node.clone(), *stamp)).collect(),
         };
         match self.labels.added() {
             // As every release has read it.
@@ -88,13 +102,18 @@ impl ClusterState {
         let mut state = Self::new(snapshot.cluster);
         state.labels = LabelFilter::parse(&labels)
             .map_err(|error| Unreadable { what: SNAPSHOT, problem: error.to_string() })?;
-        state.desire(&snapshot.objects, &[], &snapshot.identities);
-        for (address, pod, node) in snapshot.plugged {
-            let said = Plugged { pod: pod.clone(), node };
-            state.plugged.insert(address, said);
-            state.addresses.entry(pod).or_default().insert(address);
-            state.publish_endpoint(address);
+        let known = snapshot.identities.into_iter().map(|(n, l, place)| (n, Arc::new(l), place));
+        let known: Vec<_> = known.collect();
+        state.identities = known.iter().map(|(n, l, _)| (Arc::clone(l), *n)).collect();
+        state.references.restore(snapshot.places, known);
+        state.desire(&snapshot.objects, &[], &[]);
+        for (address, pod, node, identity) in snapshot.plugged {
+            state.plug(&node, pod.as_ref(), address, identity);
         }
+        for number in snapshot.retiring {
+            state.references.retire(number);
+        }
+        (state.given, state.heard) = (snapshot.given, snapshot.heard.into_iter().collect());
         Ok(state)
     }
 }

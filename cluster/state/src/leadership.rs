@@ -1,7 +1,7 @@
 //! What a leader does from its election to its end: fence the store, adopt what it holds, then serve.
 //!
-//! Store first, then log: a number is in the store before any entry names it, and an answer follows the entry. Whenever
-//! it is not known what became of a write the leader begins again with the next round of its fence, so there is one way
+//! Store first, then log: a number is in the store before any entry names it, and an answer follows the entry. It is freed
+//! the other way round: what the store still has then is adopted, and retired again. Whenever it is not known what became of a write the leader begins again with the next round of its fence, so there is one way
 //! back for everything: election, outage, a lost answer, a log that took no more.
 
 mod beside;
@@ -10,15 +10,16 @@ mod numbers;
 mod writing;
 
 pub use messages::{
-    Ask, Change, Effect, Event, Fault, Limits, Operation, RequestId, Stored, Ticket, Trouble,
-    Verdict,
+    Ask, Change, Contents, Effect, Event, Fault, Limits, Operation, RequestId, Stored, Ticket,
+    Trouble, Verdict,
 };
 
-use crate::{ClusterState, CommandV1, adoption};
+use crate::{ClusterState, CommandV1, adoption, retirement::Retirement};
 use beside::{Claim, UnderWay};
 use numbers::Numbers;
 use std::collections::{BTreeSet, VecDeque};
-use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object};
+use weft_types::{Batch, Cluster, Fence, Identity, LabelFilter, LabelSet, NodeName, Revision};
+use writing::freed;
 
 /// How far a leader is. Everything that goes wrong leads back to `Reading`, after a pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +36,10 @@ enum Phase {
     Listing(Fence),
     /// What the store has and the log has not is proposed. From `Listing`.
     Adopting(Fence, Ticket),
-    /// Changes go to the store and then to the log. From `Listing`, `Adopting`.
+    /// Changes go to the store and then to the log. From `Listing`, `Adopting`, `Forgetting`.
     Serving(Fence, UnderWay),
+    /// Numbers are free in the log, and go out of the store; nothing else is under way. From `Serving`.
+    Forgetting(Fence, VecDeque<Batch>),
     /// The store is not this cluster's, or an older copy: said, and nothing is done. From `Reading`, `Listing`.
     Broken(Fault),
 }
@@ -64,12 +67,15 @@ struct Under {
 /// One operator's part in the store.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    cluster: String,
+    cluster: Cluster,
     generation: u16,
     limits: Limits,
     phase: Phase,
     term: u64,
     numbers: Numbers,
+    retirement: Retirement,
+    /// What is to be done of it, before anything else.
+    due: VecDeque<CommandV1>,
     waiting: VecDeque<(RequestId, Wish)>,
     /// Those that the store was asked for at least once, and that are not answered.
     begun: BTreeSet<RequestId>,
@@ -81,14 +87,17 @@ pub struct Leadership {
 
 impl Leadership {
     /// Of an operator whose log is of a generation; its proposals count up from `ticket`.
-    pub fn new(cluster: impl Into<String>, generation: u16, limits: Limits) -> Self {
+    pub fn new(cluster: impl Into<Cluster>, generation: u16, limits: Limits) -> Self {
+        let cluster = cluster.into();
         Self {
-            cluster: cluster.into(),
+            numbers: Numbers::of(cluster.space),
+            cluster,
             generation,
             limits,
             phase: Phase::Idle,
             term: 0,
-            numbers: Numbers::default(),
+            retirement: Retirement::new(limits.grace),
+            due: VecDeque::new(),
             waiting: VecDeque::new(),
             begun: BTreeSet::new(),
             operation: 0,
@@ -99,7 +108,22 @@ impl Leadership {
 
     /// Whether changes are taken.
     pub fn is_serving(&self) -> bool {
-        matches!(self.phase, Phase::Serving(..))
+        matches!(self.phase, Phase::Serving(..) | Phase::Forgetting(..))
+    }
+
+    /// Nodes that hold a number back that nobody refers to. Empty where this operator does not lead.
+    pub fn holders<'a>(
+        &'a self,
+        state: &'a ClusterState,
+        number: Identity,
+    ) -> impl Iterator<Item = &'a NodeName> {
+        let leads = self.is_serving() && state.references().retiring().contains(&number);
+        leads.then(|| self.retirement.holders(state, number)).into_iter().flatten()
+    }
+
+    /// How many numbers would be free, were it not for nodes that hold them back.
+    pub fn held_back(&self, state: &ClusterState) -> usize {
+        self.retirement.held_back(state).count()
     }
 
     /// Whose change is on its way to the store or the log.
@@ -112,6 +136,7 @@ impl Leadership {
             | Phase::Raising(_)
             | Phase::Listing(_)
             | Phase::Adopting(..)
+            | Phase::Forgetting(..)
             | Phase::Broken(_) => None,
         };
         let all = under_way.into_iter().flat_map(UnderWay::iter);
@@ -128,7 +153,8 @@ impl Leadership {
             | Phase::Raising(_)
             | Phase::Listing(_)
             | Phase::Adopting(..)
-            | Phase::Serving(..) => None,
+            | Phase::Serving(..)
+            | Phase::Forgetting(..) => None,
         }
     }
 
@@ -139,6 +165,7 @@ impl Leadership {
             Event::Led(term) if term >= self.term => {
                 self.term = term;
                 self.put_back();
+                self.retirement.begin();
                 self.read(&mut effects);
             }
             Event::Led(_) => {}
@@ -159,8 +186,9 @@ impl Leadership {
                 self.stored(state, answer, &mut effects);
             }
             Event::Stored(..) => {}
-            Event::Ordered(ticket) => self.ordered(ticket, &mut effects),
+            Event::Ordered(ticket, at) => self.ordered(state, ticket, at, &mut effects),
             Event::Refused(ticket) => self.refused(ticket),
+            Event::Node(node, seen) => self.retirement.see(state, node, seen),
             Event::Tick => self.tick(&mut effects),
         }
         self.write(state, &mut effects);
@@ -201,12 +229,15 @@ impl Leadership {
                 self.phase = Phase::Listing(fence);
                 self.store(Ask::List, effects);
             }
-            (Phase::Listing(fence), Ok(Stored::Contents(identities, objects))) => {
-                self.adopt(state, fence, identities, objects, effects);
+            (Phase::Listing(fence), Ok(Stored::Contents(contents))) => {
+                self.adopt(state, fence, contents, effects);
             }
             (Phase::Serving(fence, mut under_way), Ok(Stored::Done)) => {
                 self.written(fence, &mut under_way, effects);
                 self.phase = Phase::Serving(fence, under_way);
+            }
+            (Phase::Forgetting(fence, batches), Ok(Stored::Done)) => {
+                self.forget(fence, batches, effects);
             }
             // What is under way waits, and is looked at again when it is known what the store holds.
             (phase, Ok(_) | Err(_)) => {
@@ -217,12 +248,14 @@ impl Leadership {
     }
 
     /// Compares the store's fence with what this leader is.
-    fn raise(&mut self, founded: Option<(String, Fence)>, effects: &mut Vec<Effect>) {
+    fn raise(&mut self, founded: Option<(Cluster, Fence)>, effects: &mut Vec<Effect>) {
         let mut after = Fence { generation: self.generation, term: self.term, round: 0 };
         let before = founded.as_ref().map(|(_, fence)| *fence);
         let fault = founded.and_then(|(cluster, fence)| {
-            if cluster != self.cluster {
-                Some(Fault::OtherCluster(cluster))
+            if cluster.name != self.cluster.name {
+                Some(Fault::OtherCluster(cluster.name))
+            } else if cluster.space != self.cluster.space {
+                Some(Fault::OtherSpace { store: cluster.space, asked: self.cluster.space })
             } else if fence.generation != self.generation {
                 Some(Fault::Apart { store: fence.generation, log: self.generation })
             } else {
@@ -250,16 +283,15 @@ impl Leadership {
         &mut self,
         state: &ClusterState,
         fence: Fence,
-        identities: Vec<(Identity, LabelSet)>,
-        objects: Vec<Object>,
+        contents: Contents,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(lacking) = Numbers::lacking(state, &identities) {
+        if let Some(lacking) = Numbers::lacking(state, &contents.identities) {
             self.phase = Phase::Broken(Fault::OldStore(lacking));
             return self.turn_away(effects);
         }
-        self.numbers = Numbers::after(&identities);
-        self.phase = match adoption(state, identities, objects) {
+        self.numbers.go_on(state, &contents);
+        self.phase = match adoption(state, contents.identities, contents.objects) {
             Some(command) => Phase::Adopting(fence, self.propose(command, effects)),
             None => Phase::Serving(fence, UnderWay::default()),
         };
@@ -271,16 +303,42 @@ impl Leadership {
         self.ticket
     }
 
-    fn ordered(&mut self, ticket: Ticket, effects: &mut Vec<Effect>) {
+    fn ordered(
+        &mut self,
+        state: &ClusterState,
+        ticket: Ticket,
+        at: Revision,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Phase::Adopting(fence, adoption) = self.phase {
             if adoption == ticket {
                 self.phase = Phase::Serving(fence, UnderWay::default());
             }
-        } else if let Phase::Serving(_, under_way) = &mut self.phase {
-            let at = under_way.ordering.iter().position(|(proposed, _)| *proposed == ticket);
-            if let Some((_, done)) = at.and_then(|at| under_way.ordering.remove(at)) {
-                self.done(done.requests, effects);
+        } else if let Phase::Serving(fence, under_way) = &mut self.phase {
+            let (fence, at_place) =
+                (*fence, under_way.ordering.iter().position(|(proposed, _)| *proposed == ticket));
+            let Some((_, done)) = at_place.and_then(|place| under_way.ordering.remove(place))
+            else {
+                return;
+            };
+            self.done(done.requests, effects);
+            if let CommandV1::Retire(numbers) = &done.command {
+                self.retirement.retired(numbers, at);
             }
+            let freed = freed(state, &done.command, self.limits.transaction);
+            if !freed.is_empty() {
+                self.forget(fence, freed, effects);
+            }
+        }
+    }
+
+    /// Takes what was freed out of the store.
+    fn forget(&mut self, fence: Fence, mut batches: VecDeque<Batch>, effects: &mut Vec<Effect>) {
+        if let Some(batch) = batches.pop_front() {
+            self.phase = Phase::Forgetting(fence, batches);
+            self.store(Ask::Write(fence, batch), effects);
+        } else {
+            self.phase = Phase::Serving(fence, UnderWay::default());
         }
     }
 
@@ -296,6 +354,7 @@ impl Leadership {
             | Phase::Reading
             | Phase::Raising(_)
             | Phase::Listing(_)
+            | Phase::Forgetting(..)
             | Phase::Broken(_) => false,
         };
         if is_awaited {
@@ -305,6 +364,8 @@ impl Leadership {
 
     /// What is under way waits again, and is prepared anew on the state of then.
     fn put_back(&mut self) {
+        // What is still to be done of it is found again.
+        self.due.clear();
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         if let Phase::Serving(_, UnderWay { writing, ordering }) = phase {
             let under_way = ordering.into_iter().map(|(_, under)| under).chain(writing);
@@ -343,11 +404,16 @@ impl Leadership {
     }
 
     fn tick(&mut self, effects: &mut Vec<Effect>) {
+        self.retirement.tick();
         match &mut self.phase {
             Phase::Pausing(0) => self.read(effects),
             Phase::Pausing(left) => *left -= 1,
             Phase::Serving(_, under_way) if under_way.writing.is_none() => {}
-            Phase::Reading | Phase::Raising(_) | Phase::Listing(_) | Phase::Serving(..) => {
+            Phase::Reading
+            | Phase::Raising(_)
+            | Phase::Listing(_)
+            | Phase::Serving(..)
+            | Phase::Forgetting(..) => {
                 self.waited += 1;
                 if self.waited > self.limits.patience {
                     self.operation += 1;

@@ -13,15 +13,21 @@ mod conflict;
 mod encoding;
 pub mod interests;
 pub mod leadership;
+mod references;
+pub mod retirement;
+mod words;
 
 pub use adopt::adoption;
 pub use conflict::Conflict;
 pub use encoding::{EntryV1, Unreadable, decode_entry, encode_entry};
+pub use references::{Numbered, Phase, References};
+pub use words::{Stamp, Word};
 
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    sync::Arc,
 };
 use weft_types::{
     Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
@@ -29,6 +35,7 @@ use weft_types::{
     object::{Namespace, ObjectKey, Pod},
     policy::PolicyId,
 };
+use words::Plugged;
 
 /// A change, as the log holds it. A later version is another enum beside this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +49,8 @@ pub enum CommandV1 {
         /// Label sets that got a number.
         identities: Vec<(Identity, LabelSet)>,
     },
-    /// A node plugged a pod at an address.
-    Plug(NodeName, NamespacedName, Ipv4Addr),
-    /// An address of a node is nobody's.
-    Unplug(NodeName, Ipv4Addr),
-    /// All addresses that a node has pods for.
-    EndpointsAre(NodeName, Vec<Ipv4Addr>),
+    /// A node said something of its pods.
+    Said(NodeName, Stamp, Word),
     /// Have other labels of pods make identities. `identities` has a number for every label set that is new with it.
     FilterLabels {
         /// The patterns beside the defaults, as [`LabelFilter::parse`] takes them.
@@ -55,14 +58,15 @@ pub enum CommandV1 {
         /// Label sets that got a number.
         identities: Vec<(Identity, LabelSet)>,
     },
-}
-
-/// What a node said of one of its addresses. It is published while the pod is scheduled to that node, and
-/// kept when it is not: a Pod that is deleted and applied again finds its endpoint as it was.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Plugged {
-    pod: NamespacedName,
-    node: NodeName,
+    /// Have agents forget numbers that nobody refers to.
+    Retire(Vec<Identity>),
+    /// Numbers that agents have forgotten stand for nothing any more.
+    Free {
+        /// The numbers.
+        numbers: Vec<Identity>,
+        /// The number that was given last: those after it are given before these are given again.
+        given: Identity,
+    },
 }
 
 /// The state.
@@ -76,12 +80,16 @@ pub struct ClusterState {
     nodes: BTreeMap<NodeName, Node>,
     policies: BTreeMap<PolicyId, Policy>,
     // What was allocated, and what nodes said.
-    identities: BTreeMap<LabelSet, Identity>,
+    identities: BTreeMap<Arc<LabelSet>, Identity>,
+    given: Option<Identity>,
     plugged: BTreeMap<Ipv4Addr, Plugged>,
+    heard: BTreeMap<NodeName, Stamp>,
     // What is published, made of the above.
     workloads: BTreeMap<NamespacedName, Workload>,
     endpoints: BTreeMap<Ipv4Addr, PodEndpoint>,
     // Indexes.
+    references: References,
+    numbered: BTreeMap<NamespacedName, Identity>,
     addresses: BTreeMap<NamespacedName, BTreeSet<Ipv4Addr>>,
     unnumbered: BTreeSet<NamespacedName>,
 }
@@ -96,14 +104,18 @@ impl ClusterState {
     pub fn apply(&mut self, command: &CommandV1) -> Vec<Delta> {
         match command {
             CommandV1::Desire { put, remove, identities } => self.desire(put, remove, identities),
-            CommandV1::Plug(node, pod, address) => self.plug(node, pod, *address),
-            CommandV1::Unplug(node, address) => self.unplug(node, *address),
-            CommandV1::EndpointsAre(node, addresses) => self
-                .strays(node, addresses)
-                .into_iter()
-                .flat_map(|address| self.unplug(node, address))
-                .collect(),
+            CommandV1::Said(node, stamp, word) => self.hear(node, *stamp, word),
             CommandV1::FilterLabels { patterns, identities } => self.filter(patterns, identities),
+            CommandV1::Retire(numbers) => {
+                numbers.iter().filter_map(|number| self.references.retire(*number)).collect()
+            }
+            CommandV1::Free { numbers, given } => {
+                for labels in numbers.iter().filter_map(|number| self.references.free(*number)) {
+                    self.identities.remove(&labels);
+                    self.given = Some(*given);
+                }
+                Vec::new()
+            }
         }
     }
 
@@ -116,98 +128,17 @@ impl ClusterState {
                     || !remove.is_empty()
                     || identities.iter().any(|(_, labels)| !self.identities.contains_key(labels))
             }
-            CommandV1::Plug(node, pod, address) => {
-                let said = Plugged { pod: pod.clone(), node: node.clone() };
-                self.may_plug(node, *address) && self.plugged.get(address) != Some(&said)
-            }
-            CommandV1::Unplug(node, address) => {
-                self.plugged.get(address).is_some_and(|p| p.node == *node)
-            }
-            CommandV1::EndpointsAre(node, addresses) => !self.strays(node, addresses).is_empty(),
+            CommandV1::Said(node, stamp, word) => self.is_news(node, *stamp, word),
             CommandV1::FilterLabels { patterns, identities } => {
                 LabelFilter::parse(patterns).is_ok_and(|filter| filter != self.labels)
                     || identities.iter().any(|(_, labels)| !self.identities.contains_key(labels))
             }
-        }
-    }
-
-    /// Whether an address is inside the prefixes of a node, for whose pods alone it may speak.
-    pub fn may_plug(&self, node: &NodeName, address: Ipv4Addr) -> bool {
-        self.nodes.get(node).is_some_and(|n| n.pod_cidrs.iter().any(|c| c.contains(&address)))
-    }
-
-    /// What a node said it has, and does not have any more.
-    fn strays(&self, node: &NodeName, addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
-        let has: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
-        self.nodes
-            .get(node)
-            .map(|node| self.plugged_of(node))
-            .into_iter()
-            .flatten()
-            .filter(|address| !has.contains(address))
-            .collect()
-    }
-
-    /// The addresses that a node has plugged; all of them are inside its prefixes.
-    fn plugged_of<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = Ipv4Addr> + 'a {
-        let ranges = node.pod_cidrs.iter().map(|cidr| cidr.network()..=cidr.broadcast());
-        ranges.flat_map(|range| {
-            let plugged = self.plugged.range(range);
-            plugged.filter(|(_, said)| said.node == node.name).map(|(address, _)| *address)
-        })
-    }
-
-    fn plug(&mut self, node: &NodeName, pod: &NamespacedName, address: Ipv4Addr) -> Vec<Delta> {
-        if !self.may_plug(node, address) {
-            return Vec::new();
-        }
-        let said = Plugged { pod: pod.clone(), node: node.clone() };
-        if let Some(before) = self.plugged.insert(address, said) {
-            self.forget_address(&before.pod, address);
-        }
-        self.addresses.entry(pod.clone()).or_default().insert(address);
-        self.publish_endpoint(address).into_iter().collect()
-    }
-
-    fn unplug(&mut self, node: &NodeName, address: Ipv4Addr) -> Vec<Delta> {
-        match self.plugged.get(&address) {
-            Some(said) if said.node == *node => {
-                let pod = said.pod.clone();
-                self.plugged.remove(&address);
-                self.forget_address(&pod, address);
-                self.publish_endpoint(address).into_iter().collect()
+            CommandV1::Retire(numbers) => {
+                numbers.iter().any(|number| self.references.idle().contains(number))
             }
-            _ => Vec::new(),
-        }
-    }
-
-    fn forget_address(&mut self, pod: &NamespacedName, address: Ipv4Addr) {
-        if let Some(addresses) = self.addresses.get_mut(pod) {
-            addresses.remove(&address);
-            if addresses.is_empty() {
-                self.addresses.remove(pod);
+            CommandV1::Free { numbers, .. } => {
+                numbers.iter().any(|number| self.references.retiring().contains(number))
             }
-        }
-    }
-
-    /// Makes the published endpoint of an address what it should be now.
-    fn publish_endpoint(&mut self, address: Ipv4Addr) -> Option<Delta> {
-        let endpoint = self.plugged.get(&address).and_then(|said| {
-            let workload = self.workloads.get(&said.pod)?;
-            (workload.node == said.node).then(|| PodEndpoint {
-                name: said.pod.clone(),
-                address,
-                identity: workload.identity,
-                node: said.node.clone(),
-            })
-        });
-        match endpoint {
-            Some(endpoint) if self.endpoints.get(&address) == Some(&endpoint) => None,
-            Some(endpoint) => {
-                self.endpoints.insert(address, endpoint.clone());
-                Some(Delta::EndpointUpsert(endpoint))
-            }
-            None => self.endpoints.remove(&address).map(|_| Delta::EndpointDelete(address)),
         }
     }
 
@@ -218,9 +149,10 @@ impl ClusterState {
 
     /// The whole published state, identities first.
     pub fn snapshot(&self) -> impl Iterator<Item = Delta> + '_ {
-        let identities = self.identities.iter();
-        identities
-            .map(|(labels, number)| Delta::IdentityUpsert(*number, labels.clone()))
+        let known = self.references.iter().filter(|(_, known)| known.phase == Phase::Live);
+        known
+            .filter_map(|(number, known)| Some((number, known.labels.as_deref()?.clone())))
+            .map(|(number, labels)| Delta::IdentityUpsert(number, labels))
             .chain(self.nodes.values().cloned().map(Delta::NodeUpsert))
             .chain(self.policies.values().cloned().map(Delta::PolicyUpsert))
             .chain(self.workloads.values().cloned().map(Delta::WorkloadUpsert))
@@ -261,9 +193,24 @@ impl ClusterState {
         &self.nodes
     }
 
-    /// Label sets and their numbers.
-    pub fn identities(&self) -> &BTreeMap<LabelSet, Identity> {
+    /// Label sets and their numbers, also those that are retiring.
+    pub fn identities(&self) -> &BTreeMap<Arc<LabelSet>, Identity> {
         &self.identities
+    }
+
+    /// Numbers, and who refers to them.
+    pub fn references(&self) -> &References {
+        &self.references
+    }
+
+    /// The number that was given last when some were freed; none before that.
+    pub fn given(&self) -> Option<Identity> {
+        self.given
+    }
+
+    /// The newest word of a node that was taken.
+    pub fn heard(&self, node: &NodeName) -> Option<Stamp> {
+        self.heard.get(node).copied()
     }
 
     /// Scheduled pods.

@@ -9,14 +9,14 @@
 
 use proptest::{
     collection::vec,
-    prelude::{Strategy, any, prop_oneof, proptest},
+    prelude::{Just, Strategy, any, prop_oneof, proptest},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
 };
 use weft_state::{
-    ClusterState, CommandV1,
+    ClusterState, CommandV1, Stamp, Word,
     interests::{Change, Interests, Scope, View, coalesce},
 };
 use weft_types::{
@@ -85,6 +85,9 @@ enum Step {
     Plug(u8, u8, u8),
     Unplug(u8, u8),
     Relabel(u8),
+    /// Numbers that nobody refers to go.
+    Retire,
+    Free,
     /// A node is told what is new, or begins a session anew, or asks for an address.
     Tell(u8),
     Resume(u8, bool),
@@ -115,6 +118,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..=NODES, 0..6_u8, 0..6_u8).prop_map(|(node, pod, host)| Step::Plug(node, pod, host)),
         1 => (1..=NODES, 0..6_u8).prop_map(|(node, host)| Step::Unplug(node, host)),
         1 => (0..3_u8).prop_map(Step::Relabel),
+        1 => Just(Step::Retire),
+        1 => Just(Step::Free),
         6 => (1..=NODES).prop_map(Step::Tell),
         1 => (1..=NODES, any::<bool>()).prop_map(|(node, all)| Step::Resume(node, all)),
         1 => (1..=NODES).prop_map(Step::Begin),
@@ -137,6 +142,7 @@ struct World {
     story: Vec<Change>,
     agents: Vec<Agent>,
     next: u32,
+    words: u64,
 }
 
 impl World {
@@ -154,6 +160,7 @@ impl World {
             story: Vec::new(),
             agents: (1..=NODES).map(agent).collect(),
             next: 256,
+            words: 0,
         };
         world.desire((1..=NODES).map(node).collect(), vec![]);
         world
@@ -162,6 +169,12 @@ impl World {
     fn apply(&mut self, command: &CommandV1) {
         let deltas = self.state.apply(command);
         self.story.extend(self.interests.take(deltas));
+    }
+
+    fn hear(&mut self, node: u8, word: Word) {
+        self.words += 1;
+        let stamp = Stamp { session: 1, sequence: self.words };
+        self.apply(&CommandV1::Said(name(node), stamp, word));
     }
 
     fn desire(&mut self, put: Vec<Object>, remove: Vec<Object>) {
@@ -184,9 +197,18 @@ impl World {
             Step::Remove(object) => self.desire(vec![], vec![object]),
             Step::Plug(node, pod, host) => {
                 let pod = NamespacedName::new("shop", format!("pod-{pod}"));
-                self.apply(&CommandV1::Plug(name(node), pod, at(node, host)));
+                let (address, identity) = (at(node, host), Identity::INIT);
+                self.hear(node, Word::Plug { pod, address, identity });
             }
-            Step::Unplug(node, host) => self.apply(&CommandV1::Unplug(name(node), at(node, host))),
+            Step::Unplug(node, host) => self.hear(node, Word::Unplug(at(node, host))),
+            Step::Retire => {
+                let idle = self.state.references().idle().iter().copied().collect();
+                self.apply(&CommandV1::Retire(idle));
+            }
+            Step::Free => {
+                let numbers = self.state.references().retiring().iter().copied().collect();
+                self.apply(&CommandV1::Free { numbers, given: Identity(self.next) });
+            }
             Step::Relabel(team) => {
                 let labels = BTreeMap::from([("team".to_owned(), format!("team-{team}"))]);
                 let namespace = Namespace { name: "shop".to_owned(), labels };
@@ -239,7 +261,7 @@ impl World {
     /// The identities that a node has to know, looked for everywhere.
     fn knows(&self, node: &NodeName, asked: &BTreeSet<Ipv4Addr>) -> BTreeSet<Identity> {
         let labels: BTreeMap<Identity, &LabelSet> =
-            self.state.identities().iter().map(|(labels, number)| (*number, labels)).collect();
+            self.state.identities().iter().map(|(labels, number)| (*number, &**labels)).collect();
         let workloads = self.state.workloads().values().filter(|it| it.node == *node);
         let own: BTreeSet<Identity> = workloads.map(|it| it.identity).collect();
         let mut known = own.clone();

@@ -10,14 +10,20 @@
 use std::collections::BTreeMap;
 use weft_state::{
     ClusterState, CommandV1,
-    leadership::{Ask, Change, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict},
+    leadership::{
+        Ask, Change, Contents, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict,
+    },
+    retirement::Grace,
 };
 use weft_types::{
-    Batch, Fence, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Source,
+    Batch, Cluster, Fence, Identity, IdentitySpace, LabelFilter, LabelSet, NamespacedName, Node,
+    NodeName, Object, Revision, Source,
     object::{Namespace, Pod},
 };
 
-const LIMITS: Limits = Limits { waiting: 4, transaction: 3, ordering: 2, patience: 3, pause: 1 };
+const GRACE: Grace = Grace { numbers: 10, nodes: 30, pause: 1, most: 8 };
+const LIMITS: Limits =
+    Limits { waiting: 4, transaction: 3, ordering: 2, patience: 3, pause: 1, grace: GRACE };
 
 fn pod(name: &str, app: &str) -> Object {
     Object::Pod(Pod {
@@ -39,17 +45,23 @@ fn fence(term: u64, round: u32) -> Fence {
     Fence { generation: 1, term, round }
 }
 
+fn stored(identities: Vec<(Identity, LabelSet)>, objects: Vec<Object>) -> Stored {
+    Stored::Contents(Contents { identities, given: None, objects })
+}
+
 /// A leader, its state, and what of its effects was not looked at.
 struct World {
     leader: Leadership,
     state: ClusterState,
+    /// Index of its newest revision.
+    index: u64,
     effects: Vec<Effect>,
 }
 
 impl World {
     fn new() -> Self {
         let leader = Leadership::new("blue", 1, LIMITS);
-        Self { leader, state: ClusterState::new("blue"), effects: Vec::new() }
+        Self { leader, state: ClusterState::new("blue"), index: 0, effects: Vec::new() }
     }
 
     fn step(&mut self, event: Event) {
@@ -106,19 +118,25 @@ impl World {
         self.step(Event::Led(term));
         let round = before.filter(|f| f.term == term).map_or(0, |f| f.round + 1);
         self.fenced(before, fence(term, round));
-        self.answer(&Ask::List, Ok(Stored::Contents(identities, objects)));
+        self.answer(&Ask::List, Ok(stored(identities, objects)));
     }
 
     #[track_caller]
     fn fenced(&mut self, before: Option<Fence>, after: Fence) {
-        let founded = before.map(|fence| ("blue".to_owned(), fence));
+        let founded = before.map(|fence| ("blue".into(), fence));
         self.answer(&Ask::Founded, Ok(Stored::Founded(founded)));
         self.answer(&Ask::Raise(before, after), Ok(Stored::Done));
     }
 
     fn order(&mut self, (ticket, _, command): &(u64, u64, CommandV1)) {
+        let at = self.apply(command);
+        self.step(Event::Ordered(*ticket, at));
+    }
+
+    fn apply(&mut self, command: &CommandV1) -> Revision {
         self.state.apply(command);
-        self.step(Event::Ordered(*ticket));
+        self.index += 1;
+        Revision::new(1, self.index)
     }
 
     fn answers(&mut self) -> Vec<(u64, Verdict)> {
@@ -284,11 +302,11 @@ fn trouble_of_one_command_puts_all_of_them_back_in_their_order() {
             // It comes while the store is asked: nobody is answered by it, for nobody waits in it.
             world.state.apply(&proposal.2);
             let asked = std::mem::take(&mut world.effects);
-            world.step(Event::Ordered(proposal.0));
+            world.step(Event::Ordered(proposal.0, Revision::new(1, 9)));
             assert!(world.effects.is_empty(), "{:?}", world.effects);
             world.effects = asked;
         }
-        world.answer(&Ask::List, Ok(Stored::Contents(first.identities, first.put)));
+        world.answer(&Ask::List, Ok(stored(first.identities, first.put)));
         if refused {
             let adoption = world.proposal();
             world.order(&adoption);
@@ -318,7 +336,7 @@ fn what_the_store_has_and_the_log_has_not_is_adopted_before_anything_is_served()
     world.step(Event::Led(2));
     world.step(Event::Asked(1, put(&[pod("b", "db")])));
     world.fenced(Some(fence(1, 3)), fence(2, 0));
-    let contents = Stored::Contents(vec![(Identity(300), set.clone())], vec![pod("a", "web")]);
+    let contents = stored(vec![(Identity(300), set.clone())], vec![pod("a", "web")]);
     world.answer(&Ask::List, Ok(contents));
     let proposal = world.proposal();
     assert!(!world.leader.is_serving());
@@ -364,7 +382,7 @@ fn what_became_of_a_write_is_not_guessed() {
         world.step(Event::Tick);
         // With the next round nothing of it can arrive any more; here it had.
         world.fenced(Some(fence(1, 0)), fence(1, 1));
-        let contents = Stored::Contents(batch.identities.clone(), batch.put.clone());
+        let contents = stored(batch.identities.clone(), batch.put.clone());
         world.answer(&Ask::List, Ok(contents));
         let proposal = world.proposal();
         world.order(&proposal);
@@ -400,7 +418,7 @@ fn what_the_log_refused_is_adopted_from_the_store() {
     world.step(Event::Refused(ticket));
     (0..2).for_each(|_| world.step(Event::Tick));
     world.fenced(Some(fence(1, 0)), fence(1, 1));
-    world.answer(&Ask::List, Ok(Stored::Contents(batch.identities, batch.put)));
+    world.answer(&Ask::List, Ok(stored(batch.identities, batch.put)));
     let proposal = world.proposal();
     world.order(&proposal);
     assert_eq!(world.answers(), [(1, Verdict::Done)]);
@@ -420,17 +438,22 @@ fn who_leads_no_more_asks_and_answers_nothing() {
     assert!(world.effects.is_empty());
     // One that finds a newer leader's fence is that too.
     world.step(Event::Led(2));
-    let founded = Some(("blue".to_owned(), fence(3, 0)));
+    let founded = Some(("blue".into(), fence(3, 0)));
     world.answer(&Ask::Founded, Ok(Stored::Founded(founded)));
     assert!(world.effects.is_empty() && !world.leader.is_serving());
 }
 
 #[test]
 fn a_store_that_is_not_the_right_one_is_said() {
+    let space = IdentitySpace::new(4, 3).unwrap();
     let cases = [
-        (Some(("red".to_owned(), fence(1, 0))), Fault::OtherCluster("red".to_owned())),
+        (Some(("red".into(), fence(1, 0))), Fault::OtherCluster("red".to_owned())),
         (
-            Some(("blue".to_owned(), Fence { generation: 2, term: 1, round: 0 })),
+            Some((Cluster { name: "blue".to_owned(), space }, fence(1, 0))),
+            Fault::OtherSpace { store: space, asked: IdentitySpace::default() },
+        ),
+        (
+            Some(("blue".into(), Fence { generation: 2, term: 1, round: 0 })),
             Fault::Apart { store: 2, log: 1 },
         ),
     ];
@@ -486,8 +509,7 @@ fn another_filter_of_labels_has_its_numbers_in_the_store_first_and_a_command_of_
     let (operation, _) = world.ask();
     world.step(Event::Stored(operation, Ok(Stored::Done)));
     let proposal = world.proposal();
-    world.state.apply(&proposal.2);
-    world.step(Event::Ordered(proposal.0));
+    world.order(&proposal);
     let effects = std::mem::take(&mut world.effects);
     let [Effect::Answer(1, Verdict::Done), Effect::Store(operation, Ask::Write(_, batch))] =
         effects.as_slice()
@@ -500,9 +522,8 @@ fn another_filter_of_labels_has_its_numbers_in_the_store_first_and_a_command_of_
     world.step(Event::Stored(*operation, Ok(Stored::Done)));
     let proposal = world.proposal();
     assert!(matches!(&proposal.2, CommandV1::FilterLabels { .. }));
-    world.state.apply(&proposal.2);
+    world.order(&proposal);
     assert_eq!(world.state.labels(), &filter);
-    world.step(Event::Ordered(proposal.0));
     let effects = std::mem::take(&mut world.effects);
     assert_eq!(effects[0], Effect::Answer(2, Verdict::Done));
     let Effect::Store(operation, Ask::Write(_, batch)) = &effects[1] else { panic!("{effects:?}") };

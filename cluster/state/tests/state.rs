@@ -10,7 +10,9 @@
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use std::{collections::BTreeMap, net::Ipv4Addr};
-use weft_state::{ClusterState, CommandV1, Conflict, EntryV1, decode_entry, encode_entry};
+use weft_state::{
+    ClusterState, CommandV1, Conflict, EntryV1, Phase, Stamp, Word, decode_entry, encode_entry,
+};
 use weft_types::{
     Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
     Selector,
@@ -54,9 +56,25 @@ fn policy(name: &str, ingress: Isolation) -> Object {
     })
 }
 
-fn plug(node: u8, pod: &str, host: u8) -> CommandV1 {
-    let address = Ipv4Addr::new(10, 244, node, host);
-    CommandV1::Plug(NodeName(format!("node{node}")), NamespacedName::new("shop", pod), address)
+fn name(node: u8) -> NodeName {
+    NodeName(format!("node{node}"))
+}
+
+fn address(node: u8, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, node, host)
+}
+
+fn plug(node: u8, pod: &str, host: u8, identity: u32) -> Word {
+    let (pod, address) = (NamespacedName::new("shop", pod), address(node, host));
+    Word::Plug { pod, address, identity: Identity(identity) }
+}
+
+fn are(node: u8, all: &[(u8, u32)]) -> Word {
+    Word::Are(all.iter().map(|(host, n)| (address(node, *host), Identity(*n))).collect())
+}
+
+fn said(node: u8, session: u64, sequence: u64, word: Word) -> CommandV1 {
+    CommandV1::Said(name(node), Stamp { session, sequence }, word)
 }
 
 /// A state, and a copy of it that is made of deltas alone, as an agent's is.
@@ -64,11 +82,12 @@ struct World {
     state: ClusterState,
     agent: BTreeMap<DeltaKey, Delta>,
     next: u32,
+    words: u64,
 }
 
 impl World {
     fn new() -> Self {
-        Self { state: ClusterState::new("blue"), agent: BTreeMap::new(), next: 256 }
+        Self { state: ClusterState::new("blue"), agent: BTreeMap::new(), next: 256, words: 0 }
     }
 
     fn apply(&mut self, command: &CommandV1) -> Vec<Delta> {
@@ -94,6 +113,12 @@ impl World {
         deltas
     }
 
+    /// A word of the one session that a node has.
+    fn hear(&mut self, node: u8, word: Word) -> Vec<Delta> {
+        self.words += 1;
+        self.apply(&said(node, 1, self.words, word))
+    }
+
     fn desire(&mut self, put: Vec<Object>, remove: Vec<Object>) -> Vec<Delta> {
         let identities = self.state.unnumbered(&put, &remove).into_iter().map(|labels| {
             self.next += 1;
@@ -114,6 +139,38 @@ impl World {
             assert_eq!((workload.identity, &workload.node), (endpoint.identity, &endpoint.node));
             assert!(self.state.may_plug(&endpoint.node, endpoint.address));
         }
+        self.check_references();
+    }
+
+    /// Who refers to what, counted anew.
+    fn check_references(&self) {
+        let references = self.state.references();
+        let mut sets: BTreeMap<LabelSet, Identity> = BTreeMap::new();
+        for (number, numbered) in references.iter() {
+            assert!(numbered.labels.is_some() || !numbered.is_idle(), "{number} is nothing");
+            let retiring = numbered.phase == Phase::Retiring;
+            assert!(!retiring || (numbered.is_idle() && numbered.labels.is_some()), "{number}");
+            let idle = numbered.is_idle() && numbered.labels.is_some() && !retiring;
+            assert_eq!(references.idle().contains(&number), idle, "{number}");
+            assert_eq!(references.retiring().contains(&number), retiring, "{number}");
+            let labels = numbered.labels.as_deref().cloned();
+            assert!(labels.is_none_or(|labels| sets.insert(labels, number).is_none()));
+        }
+        let known = self.state.identities().iter().map(|(l, n)| (LabelSet::clone(l), *n));
+        assert_eq!(sets, known.collect());
+        for workload in self.state.workloads().values() {
+            let numbered = references.get(workload.identity).unwrap();
+            assert!(numbered.pods > 0 && numbered.labels.is_some(), "{workload:?}");
+        }
+        let pods = self.state.objects().filter(|object| matches!(object, Object::Pod(_)));
+        // Every step gives what lacks a number one.
+        let counted: usize = references.iter().map(|(_, numbered)| numbered.pods).sum();
+        assert_eq!(counted, pods.count());
+    }
+
+    /// Numbers that are known, from one of them on.
+    fn given_from(&self, first: usize) -> Vec<Identity> {
+        self.state.references().iter().map(|(number, _)| number).skip(first).collect()
     }
 }
 
@@ -122,7 +179,7 @@ fn a_pod_that_is_deleted_and_applied_again_finds_its_endpoint() {
     let mut world = World::new();
     let web = pod("shop", "web-0", "web", Some(1));
     world.desire(vec![node(1), web.clone()], vec![]);
-    world.apply(&plug(1, "web-0", 7));
+    world.hear(1, plug(1, "web-0", 7, 257));
     assert_eq!(world.state.endpoints().len(), 1);
     world.desire(vec![], vec![web.clone()]);
     assert_eq!(world.state.endpoints().len(), 0);
@@ -136,7 +193,7 @@ fn a_pod_that_is_deleted_and_applied_again_finds_its_endpoint() {
 fn a_pod_may_be_plugged_before_it_is_known() {
     let mut world = World::new();
     world.desire(vec![node(1)], vec![]);
-    assert_eq!(world.apply(&plug(1, "web-0", 7)), []);
+    assert_eq!(world.hear(1, plug(1, "web-0", 7, 257)), []);
     world.desire(vec![pod("shop", "web-0", "web", Some(1))], vec![]);
     assert_eq!(world.state.endpoints().len(), 1);
     world.check();
@@ -146,18 +203,10 @@ fn a_pod_may_be_plugged_before_it_is_known() {
 fn a_node_speaks_for_its_own_prefixes_and_pods() {
     let mut world = World::new();
     world.desire(vec![node(1), node(2), pod("shop", "web-0", "web", Some(1))], vec![]);
-    let elsewhere = CommandV1::Plug(
-        NodeName("node2".to_owned()),
-        NamespacedName::new("shop", "web-0"),
-        [10, 244, 1, 7].into(),
-    );
-    assert_eq!(world.apply(&elsewhere), []);
-    assert_eq!(world.apply(&plug(2, "web-0", 7)), [], "it is scheduled to another node");
-    world.apply(&plug(1, "web-0", 7));
-    assert_eq!(
-        world.apply(&CommandV1::Unplug(NodeName("node2".to_owned()), [10, 244, 1, 7].into())),
-        []
-    );
+    assert_eq!(world.hear(2, plug(1, "web-0", 7, 257)), []);
+    assert_eq!(world.hear(2, plug(2, "web-0", 7, 257)), [], "it is scheduled to another node");
+    world.hear(1, plug(1, "web-0", 7, 257));
+    assert_eq!(world.hear(2, Word::Unplug(address(1, 7))), []);
     assert_eq!(world.state.endpoints().len(), 1);
     world.check();
 }
@@ -166,7 +215,7 @@ fn a_node_speaks_for_its_own_prefixes_and_pods() {
 fn a_node_that_is_removed_takes_its_endpoints_along() {
     let mut world = World::new();
     world.desire(vec![node(1), pod("shop", "web-0", "web", Some(1))], vec![]);
-    world.apply(&plug(1, "web-0", 7));
+    world.hear(1, plug(1, "web-0", 7, 257));
     world.desire(vec![], vec![node(1)]);
     assert_eq!(world.state.endpoints().len(), 0);
     world.check();
@@ -178,14 +227,10 @@ fn all_endpoints_of_a_node_replace_what_it_said() {
     world.desire(vec![node(1), node(2)], vec![]);
     for host in 1..4 {
         world.desire(vec![pod("shop", &format!("web-{host}"), "web", Some(1))], vec![]);
-        world.apply(&plug(1, &format!("web-{host}"), host));
+        world.hear(1, plug(1, &format!("web-{host}"), host, 257));
     }
-    let are = |hosts: &[u8]| {
-        let addresses = hosts.iter().map(|host| [10, 244, 1, *host].into()).collect();
-        CommandV1::EndpointsAre(NodeName("node1".to_owned()), addresses)
-    };
-    assert_eq!(world.apply(&are(&[1, 2, 3, 9])), []);
-    assert_eq!(world.apply(&are(&[2])).len(), 2);
+    assert_eq!(world.hear(1, are(1, &[(1, 257), (2, 257), (3, 257), (9, 257)])), []);
+    assert_eq!(world.hear(1, are(1, &[(2, 257)])).len(), 2);
     assert_eq!(world.state.endpoints().len(), 1);
     world.check();
 }
@@ -197,7 +242,7 @@ fn a_namespace_that_is_relabelled_renumbers_its_pods() {
     let mut objects: Vec<Object> = pods.collect();
     objects.extend([node(1), namespace("shop", "a"), pod("other", "x", "web", Some(1))]);
     world.desire(objects, vec![]);
-    world.apply(&plug(1, "web-0", 7));
+    world.hear(1, plug(1, "web-0", 7, 257));
     let deltas = world.desire(vec![namespace("shop", "b")], vec![]);
     // One new identity, three workloads, one endpoint; nothing of the other namespace.
     assert_eq!(deltas.len(), 5, "{deltas:?}");
@@ -253,7 +298,7 @@ fn one_label_set_keeps_its_first_number() {
     let mut world = World::new();
     let web = pod("shop", "web-0", "web", Some(1));
     world.desire(vec![web.clone()], vec![]);
-    let labels: LabelSet = world.state.identities().keys().next().unwrap().clone();
+    let labels = LabelSet::clone(world.state.identities().keys().next().unwrap());
     let again = vec![(Identity(999), labels.clone())];
     assert_eq!(
         world.apply(&CommandV1::Desire { put: vec![], remove: vec![], identities: again }),
@@ -299,25 +344,32 @@ fn objects() -> impl Strategy<Value = Object> {
 #[derive(Clone, Debug)]
 enum Step {
     Desire(Vec<Object>, Vec<Object>),
-    Command(CommandV1),
+    Said(u8, u64, Word),
+    /// The numbers that are given, from this one on.
+    Retire(usize),
+    Free(usize),
 }
 
 fn steps() -> impl Strategy<Value = Step> {
     let some = || proptest::collection::vec(objects(), 0..4);
-    let name = |number: u8| NodeName(format!("node{number}"));
-    let hosts = proptest::collection::vec(0..6_u8, 0..4);
+    let hosts = proptest::collection::vec((0..6_u8, 255..262_u32), 0..4);
+    let session = 1..4_u64;
     prop_oneof![
         4 => (some(), some()).prop_map(|(put, remove)| Step::Desire(put, remove)),
-        3 => (1..4_u8, 0..4_u8, 0..6_u8)
-            .prop_map(|(node, pod, host)| Step::Command(plug(node, &format!("p{pod}"), host * 40))),
-        1 => (1..4_u8, 0..6_u8).prop_map(move |(node, host)| Step::Command(CommandV1::Unplug(
-            name(node),
-            [10, 244, node, host * 40].into(),
-        ))),
-        1 => (1..4_u8, hosts).prop_map(move |(node, hosts)| {
-            let addresses = hosts.iter().map(|host| [10, 244, node, host * 40].into()).collect();
-            Step::Command(CommandV1::EndpointsAre(name(node), addresses))
+        3 => (1..4_u8, 0..4_u8, 0..6_u8, session.clone(), 255..262_u32).prop_map(
+            |(node, pod, host, session, identity)| {
+                Step::Said(node, session, plug(node, &format!("p{pod}"), host * 40, identity))
+            }
+        ),
+        1 => (1..4_u8, 0..6_u8, session.clone()).prop_map(|(node, host, session)| {
+            Step::Said(node, session, Word::Unplug(address(node, host * 40)))
         }),
+        1 => (1..4_u8, hosts, session).prop_map(|(node, hosts, session)| {
+            let all: Vec<(u8, u32)> = hosts.into_iter().map(|(host, n)| (host * 40, n)).collect();
+            Step::Said(node, session, are(node, &all))
+        }),
+        1 => (0..4_usize).prop_map(Step::Retire),
+        1 => (0..4_usize).prop_map(Step::Free),
     ]
 }
 
@@ -329,7 +381,15 @@ proptest! {
         for step in steps {
             match step {
                 Step::Desire(put, remove) => drop(world.desire(put, remove)),
-                Step::Command(command) => drop(world.apply(&command)),
+                Step::Said(node, session, word) => {
+                    world.words += 1;
+                    world.apply(&said(node, session, world.words, word));
+                }
+                Step::Retire(from) => drop(world.apply(&CommandV1::Retire(world.given_from(from)))),
+                Step::Free(from) => {
+                    let given = Identity(world.next);
+                    world.apply(&CommandV1::Free { numbers: world.given_from(from), given });
+                }
             }
             world.check();
         }
@@ -355,13 +415,13 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn the_bytes_of_entries_and_snapshots_are_these() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
-    let node1 = NodeName("node1".to_owned());
-    let address: Ipv4Addr = [10, 244, 1, 7].into();
     let mut text = String::new();
     for (name, command, trace) in [
-        ("plug", plug(1, "web-0", 7), None),
-        ("unplug", CommandV1::Unplug(node1.clone(), address), trace),
-        ("endpoints-are", CommandV1::EndpointsAre(node1, vec![address]), None),
+        ("plug", said(1, 3, 1, plug(1, "web-0", 7, 256)), None),
+        ("unplug", said(1, 3, 2, Word::Unplug(address(1, 7))), trace),
+        ("are", said(1, 300, 0, are(1, &[(7, 256)])), None),
+        ("retire", CommandV1::Retire(vec![Identity(256)]), None),
+        ("free", CommandV1::Free { numbers: vec![Identity(256)], given: Identity(300) }, None),
         (
             "filter-labels",
             CommandV1::FilterLabels {
@@ -388,7 +448,7 @@ fn the_bytes_of_entries_and_snapshots_are_these() {
     let mut world = World::new();
     let objects = [node(1), namespace("shop", "a"), pod("shop", "web-0", "web", Some(1))];
     world.desire(objects.into(), vec![]);
-    world.apply(&plug(1, "web-0", 7));
+    world.hear(1, plug(1, "web-0", 7, 257));
     text += &format!("snapshot {}\n", hex(&world.state.encode().unwrap()));
     let mut world = World::new();
     let patterns = vec!["!team".to_owned()];
@@ -399,6 +459,95 @@ fn the_bytes_of_entries_and_snapshots_are_these() {
 }
 
 #[test]
+fn a_word_of_an_older_session_is_void() {
+    let mut world = World::new();
+    world.desire(vec![node(1), pod("shop", "web-0", "web", Some(1))], vec![]);
+    world.apply(&said(1, 7, 1, plug(1, "web-0", 7, 257)));
+    // Later in the session, and again.
+    world.apply(&said(1, 7, 2, Word::Unplug(address(1, 7))));
+    assert_eq!(world.apply(&said(1, 7, 1, plug(1, "web-0", 7, 257))), []);
+    assert_eq!(world.apply(&said(1, 6, 9, plug(1, "web-0", 7, 257))), []);
+    // A newer session's first word is taken although it changes nothing: what was under way is void then.
+    let begun = said(1, 8, 0, are(1, &[]));
+    assert!(world.state.would_change(&begun));
+    world.apply(&begun);
+    assert_eq!(world.apply(&said(1, 7, 3, plug(1, "web-0", 7, 257))), []);
+    world.check();
+    // A node that is registered anew counts from the beginning, and has no say before.
+    world.desire(vec![], vec![node(1)]);
+    assert_eq!(world.apply(&said(1, 9, 0, plug(1, "web-0", 7, 257))), []);
+    assert_eq!(world.state.heard(&name(1)), None);
+    world.desire(vec![node(1)], vec![]);
+    assert_eq!(world.apply(&said(1, 1, 0, plug(1, "web-0", 7, 257))).len(), 1);
+    world.check();
+}
+
+#[test]
+fn pods_and_plugged_addresses_are_the_references_of_a_number() {
+    let mut world = World::new();
+    let web = pod("shop", "web-0", "web", Some(1));
+    world.desire(vec![node(1), node(2), web.clone(), pod("shop", "web-1", "web", None)], vec![]);
+    let count = |world: &World, number: u32| {
+        let numbered = world.state.references().get(Identity(number)).unwrap();
+        let nodes: Vec<_> = numbered.nodes.iter().map(|(n, count)| (n.0.clone(), *count)).collect();
+        (numbered.pods, nodes)
+    };
+    assert_eq!(count(&world, 257), (2, vec![]), "one that is not scheduled, too");
+    world.hear(1, plug(1, "web-0", 7, 257));
+    world.hear(1, plug(1, "web-0", 8, 257));
+    world.hear(2, plug(2, "web-9", 7, 257));
+    let one_and_two = vec![("node1".to_owned(), 2), ("node2".to_owned(), 1)];
+    assert_eq!(count(&world, 257), (2, one_and_two));
+    // Relabelled: the Pod at once, the endpoint when its node says so.
+    world.desire(vec![pod("shop", "web-0", "db", Some(1))], vec![]);
+    assert_eq!((count(&world, 257).0, count(&world, 258)), (1, (1, vec![])));
+    world.hear(1, plug(1, "web-0", 7, 258));
+    assert_eq!(count(&world, 258), (1, vec![("node1".to_owned(), 1)]));
+    assert_eq!(count(&world, 257).1[0], ("node1".to_owned(), 1));
+    // All that a node has, one of which nobody has named yet; and a node that leaves.
+    world.hear(1, are(1, &[(7, 258), (9, 257)]));
+    assert_eq!(count(&world, 257).1[0], ("node1".to_owned(), 1));
+    world.desire(vec![], vec![node(1), node(2), web, pod("shop", "web-1", "web", None)]);
+    assert_eq!(world.state.references().idle().len(), 2);
+    world.check();
+}
+
+#[test]
+fn a_number_that_is_retiring_comes_back_with_whoever_refers_to_it() {
+    let web = || pod("shop", "web-0", "web", Some(1));
+    let retired = || {
+        let mut world = World::new();
+        world.desire(vec![node(1), web()], vec![]);
+        assert_eq!(world.apply(&CommandV1::Retire(vec![Identity(257)])), [], "it has a Pod");
+        world.desire(vec![], vec![web()]);
+        let deltas = world.apply(&CommandV1::Retire(vec![Identity(257)]));
+        assert_eq!(deltas, [Delta::IdentityDelete(Identity(257))]);
+        world.check();
+        world
+    };
+    // By a Pod, without another number.
+    let mut world = retired();
+    assert!(world.state.unnumbered(&[web()], &[]).is_empty());
+    let deltas = world.desire(vec![web()], vec![]);
+    assert!(matches!(deltas[0], Delta::IdentityUpsert(Identity(257), _)), "{deltas:?}");
+    world.check();
+    // By a node that has it.
+    let mut world = retired();
+    let deltas = world.hear(1, plug(1, "web-0", 7, 257));
+    assert!(matches!(deltas[..], [Delta::IdentityUpsert(Identity(257), _)]), "{deltas:?}");
+    let free = CommandV1::Free { numbers: vec![Identity(257)], given: Identity(300) };
+    world.apply(&free);
+    assert_eq!((world.state.identities().len(), world.state.given()), (1, None));
+    world.check();
+    // By nobody.
+    let mut world = retired();
+    world.apply(&free);
+    assert_eq!((world.state.identities().len(), world.state.given()), (0, Some(Identity(300))));
+    assert_eq!(world.state.unnumbered(&[web()], &[]).len(), 1);
+    world.check();
+}
+
+#[test]
 fn another_filter_gives_every_pod_the_identity_of_its_labels() {
     let mut world = World::new();
     let web = |name: &str, app: &str| pod("shop", name, app, Some(1));
@@ -406,7 +555,7 @@ fn another_filter_gives_every_pod_the_identity_of_its_labels() {
         vec![node(1), namespace("shop", "a"), web("web-0", "web"), web("web-1", "wob")],
         vec![],
     );
-    world.apply(&plug(1, "web-0", 7));
+    world.hear(1, plug(1, "web-0", 7, 257));
     let numbers = |world: &World| -> Vec<Identity> {
         world.state.workloads().values().map(|workload| workload.identity).collect()
     };
@@ -432,7 +581,8 @@ fn another_filter_gives_every_pod_the_identity_of_its_labels() {
 fn what_a_newer_program_wrote_is_refused() {
     let refused = decode_entry(&[2, 0]).unwrap_err().to_string();
     assert!(refused.contains("version 2") && refused.contains("newer"), "{refused}");
-    let mut long = encode_entry(&EntryV1 { trace: None, command: plug(1, "a", 1) }).unwrap();
+    let mut long =
+        encode_entry(&EntryV1 { trace: None, command: CommandV1::Retire(vec![]) }).unwrap();
     long.push(0);
     assert!(decode_entry(&long).unwrap_err().to_string().contains("left over"));
 }

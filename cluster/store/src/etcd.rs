@@ -9,9 +9,10 @@ mod tls;
 pub use tls::EtcdTls;
 
 use crate::{
-    Batch, Fence, Store, StoreError, failed,
+    Batch, Cluster, Fence, Store, StoreError, failed,
     keys::{
-        CLUSTER, FENCE, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key, object_key,
+        CLUSTER, FENCE, GIVEN, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key,
+        object_key,
     },
     table::{decode, encode},
 };
@@ -20,7 +21,10 @@ use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use serde::de::DeserializeOwned;
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
 /// What a transaction may have beside the fence (etcd: `--max-txn-ops` is 128 by default).
@@ -125,14 +129,15 @@ impl EtcdStore {
         for pair in &batch.identities {
             let name = identity_key(pair.0);
             let (key, value) = (self.key(&name), encode(&name, pair)?);
-            if known.contains(&pair.0) {
+            if known.contains(&pair.0) && !batch.forget.contains(&pair.0) {
                 compares.push(Compare::value(key.clone(), CompareOp::Equal, value.clone()));
                 otherwise.push(TxnOp::get(key.clone(), None));
             }
             done.push(TxnOp::put(key, value, None));
         }
         // Of numbers that follow each other it is one question whether none is there.
-        let new = batch.identities.iter().map(|pair| pair.0).filter(|n| !known.contains(n));
+        let is_new = |number: &Identity| !known.contains(number) && !batch.forget.contains(number);
+        let new = batch.identities.iter().map(|pair| pair.0).filter(is_new);
         for run in runs(new) {
             let [first, end] = [run.start, run.end].map(|n| self.key(&identity_key(Identity(n))));
             let absent = Compare::create_revision(first.clone(), CompareOp::Equal, 0);
@@ -140,6 +145,15 @@ impl EtcdStore {
             otherwise.push(TxnOp::get(first, Some(GetOptions::new().with_range(end))));
         }
         // What is removed and put is there afterwards, as in every store; a transaction names a key once.
+        let given = |number: &Identity| batch.identities.iter().any(|(other, _)| other == number);
+        let forgotten: BTreeSet<&Identity> =
+            batch.forget.iter().filter(|number| !given(number)).collect();
+        done.extend(
+            forgotten.into_iter().map(|n| TxnOp::delete(self.key(&identity_key(*n)), None)),
+        );
+        if let Some(given) = &batch.given {
+            done.push(TxnOp::put(self.key(GIVEN), encode(GIVEN, given)?, None));
+        }
         let removed = batch.remove.iter().map(|key| (key.clone(), None));
         let put = batch.put.iter().map(|object| (object.key(), Some(object)));
         let objects: BTreeMap<ObjectKey, Option<&Object>> = removed.chain(put).collect();
@@ -185,7 +199,7 @@ impl EtcdStore {
 }
 
 impl Store for EtcdStore {
-    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+    fn founded(&self) -> Result<Option<(Cluster, Fence)>, StoreError> {
         let both = [CLUSTER, FENCE].map(|key| TxnOp::get(self.key(key), None));
         let answer = self.read("read the fence", Txn::new().and_then(both.to_vec()))?;
         let (mut cluster, mut fence) = (None, None);
@@ -200,7 +214,7 @@ impl Store for EtcdStore {
 
     fn raise(
         &mut self,
-        cluster: &str,
+        cluster: &Cluster,
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError> {
@@ -211,7 +225,7 @@ impl Store for EtcdStore {
             None => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
         };
         let puts = [
-            TxnOp::put(self.key(CLUSTER), encode(CLUSTER, &cluster)?, None),
+            TxnOp::put(self.key(CLUSTER), encode(CLUSTER, cluster)?, None),
             TxnOp::put(key.clone(), encode_fence(after)?, None),
         ];
         let txn = Txn::new().when([compare]).and_then(puts).or_else([TxnOp::get(key, None)]);
@@ -225,6 +239,13 @@ impl Store for EtcdStore {
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
         self.list("list identities", IDENTITIES)
+    }
+
+    fn given(&self) -> Result<Option<Identity>, StoreError> {
+        let get = TxnOp::get(self.key(GIVEN), None);
+        let answer = self.read("read which number was given last", Txn::new().and_then([get]))?;
+        let given = records(&answer).next().map(|record| decode(GIVEN, record.value()));
+        given.transpose()
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
@@ -271,7 +292,8 @@ fn records(answer: &TxnResponse) -> impl Iterator<Item = KeyValue> + use<> {
     })
 }
 
-/// A batch in parts that a transaction takes each, numbers first; an empty one is one, which compares the fence.
+/// A batch in parts that a transaction takes each, what it forgets and then numbers first; an empty one is one, which
+/// compares the fence.
 fn parts(batch: &Batch) -> Vec<Batch> {
     let mut parts = vec![Batch::default()];
     let mut room = MOST_OPERATIONS;
@@ -283,6 +305,12 @@ fn parts(batch: &Batch) -> Vec<Batch> {
         room -= 1;
         parts.iter_mut().last().map(change);
     };
+    if batch.given.is_some() {
+        add(&|part| part.given = batch.given);
+    }
+    for number in &batch.forget {
+        add(&|part| part.forget.push(*number));
+    }
     for pair in &batch.identities {
         add(&|part| part.identities.push(pair.clone()));
     }

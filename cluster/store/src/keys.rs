@@ -1,4 +1,4 @@
-//! The keys of every store – `cluster`, `fence`, `identity/00000256`, `object/pod/shop/cart-0` – and the fence's value.
+//! The keys of every store – `cluster`, `fence`, `given`, `identity/00000256`, `object/pod/shop/cart-0` – and the fence's value.
 
 use crate::{
     Fence, StoreError,
@@ -11,6 +11,8 @@ use weft_types::{Identity, codec, object::ObjectKey};
 pub(crate) const CLUSTER: &str = "cluster";
 /// Who may write.
 pub(crate) const FENCE: &str = "fence";
+/// The number that was given last when some were forgotten.
+pub(crate) const GIVEN: &str = "given";
 /// Before the number of an identity.
 pub(crate) const IDENTITIES: &str = "identity/";
 /// Before the key of an object.

@@ -15,24 +15,26 @@ pub use disk::FileDisk;
 pub use etcd::{EtcdStore, EtcdTls};
 pub use memory::{Comparing, MemoryStore};
 pub use store::FileStore;
-pub use weft_types::{Batch, Fence};
+pub use weft_types::{Batch, Cluster, Fence};
 
 use weft_raft::{Disk, MemberId, Saved};
 use weft_types::{Identity, LabelSet, Object};
 
 /// What operators need of a store.
 pub trait Store: Send {
-    /// The cluster's name and its fence; none before a cluster is founded.
-    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError>;
+    /// The cluster and its fence; none before one is founded.
+    fn founded(&self) -> Result<Option<(Cluster, Fence)>, StoreError>;
     /// Replaces the fence, or founds a cluster where there was none. `before` is compared.
     fn raise(
         &mut self,
-        cluster: &str,
+        cluster: &Cluster,
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError>;
     /// Every number and its label set.
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError>;
+    /// The number that was given last when some were forgotten; none before that.
+    fn given(&self) -> Result<Option<Identity>, StoreError>;
     /// Every object.
     fn objects(&self) -> Result<Vec<Object>, StoreError>;
     /// Writes a batch, if the fence is still this one.

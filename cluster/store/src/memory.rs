@@ -1,6 +1,6 @@
 //! A store in memory, for simulations: it refuses what the file refuses (`tests/alike.rs` compares them).
 
-use crate::{Batch, Fence, Store, StoreError};
+use crate::{Batch, Cluster, Fence, Store, StoreError};
 use std::collections::BTreeMap;
 use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
@@ -17,8 +17,9 @@ pub enum Comparing {
 /// What a store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStore {
-    cluster: Option<(String, Fence)>,
+    cluster: Option<(Cluster, Fence)>,
     identities: BTreeMap<Identity, LabelSet>,
+    given: Option<Identity>,
     objects: BTreeMap<ObjectKey, Object>,
     comparing: Comparing,
 }
@@ -55,23 +56,27 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+    fn founded(&self) -> Result<Option<(Cluster, Fence)>, StoreError> {
         Ok(self.cluster.clone())
     }
 
     fn raise(
         &mut self,
-        cluster: &str,
+        cluster: &Cluster,
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError> {
         self.compare("raise the fence", before)?;
-        self.cluster = Some((cluster.to_owned(), after));
+        self.cluster = Some((cluster.clone(), after));
         Ok(())
     }
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
         Ok(self.identities.iter().map(|(number, labels)| (*number, labels.clone())).collect())
+    }
+
+    fn given(&self) -> Result<Option<Identity>, StoreError> {
+        Ok(self.given)
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
@@ -83,11 +88,14 @@ impl Store for MemoryStore {
 
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
         self.compare("write to the store", Some(fence))?;
-        for (number, labels) in &batch.identities {
+        let stays = |number: &Identity| !batch.forget.contains(number);
+        for (number, labels) in batch.identities.iter().filter(|(number, _)| stays(number)) {
             if let Some(holder) = self.identities.get(number).filter(|holder| *holder != labels) {
                 return Err(StoreError::Taken { number: *number, holder: holder.clone() });
             }
         }
+        batch.forget.iter().for_each(|number| drop(self.identities.remove(number)));
+        self.given = batch.given.or(self.given);
         self.identities.extend(batch.identities.iter().cloned());
         batch.remove.iter().for_each(|key| drop(self.objects.remove(key)));
         self.objects.extend(batch.put.iter().map(|object| (object.key(), object.clone())));

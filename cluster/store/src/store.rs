@@ -1,9 +1,10 @@
 //! The embedded store: one file, where one operator is enough.
 
 use crate::{
-    Batch, Fence, Store, StoreError, failed,
+    Batch, Cluster, Fence, Store, StoreError, failed,
     keys::{
-        CLUSTER, FENCE, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key, object_key,
+        CLUSTER, FENCE, GIVEN, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key,
+        object_key,
     },
     table::{File, decode, encode, get, put},
 };
@@ -46,18 +47,18 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+    fn founded(&self) -> Result<Option<(Cluster, Fence)>, StoreError> {
         let action = "read the fence";
         self.0.read(action, |read| {
             let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
-            let cluster: Option<String> = get(&table, action, CLUSTER)?;
+            let cluster: Option<Cluster> = get(&table, action, CLUSTER)?;
             Ok(cluster.zip(fence(&table, action)?))
         })
     }
 
     fn raise(
         &mut self,
-        cluster: &str,
+        cluster: &Cluster,
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError> {
@@ -65,7 +66,7 @@ impl Store for FileStore {
         self.0.write(action, |write| {
             let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
             compare(&table, action, before)?;
-            put(&mut table, action, CLUSTER, &encode(CLUSTER, &cluster)?)?;
+            put(&mut table, action, CLUSTER, &encode(CLUSTER, cluster)?)?;
             put(&mut table, action, FENCE, &encode_fence(after)?)
         })
     }
@@ -73,6 +74,14 @@ impl Store for FileStore {
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
         let all: Vec<(String, (Identity, LabelSet))> = self.list("list identities", IDENTITIES)?;
         Ok(all.into_iter().map(|(_, pair)| pair).collect())
+    }
+
+    fn given(&self) -> Result<Option<Identity>, StoreError> {
+        let action = "read which number was given last";
+        self.0.read(action, |read| {
+            let table = read.open_table(TABLE).map_err(|e| failed(action, e))?;
+            get(&table, action, GIVEN)
+        })
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
@@ -85,6 +94,12 @@ impl Store for FileStore {
         self.0.write(action, |write| {
             let mut table = write.open_table(TABLE).map_err(|e| failed(action, e))?;
             compare(&table, action, Some(fence))?;
+            for number in &batch.forget {
+                table.remove(identity_key(*number).as_str()).map_err(|e| failed(action, e))?;
+            }
+            if let Some(given) = &batch.given {
+                put(&mut table, action, GIVEN, &encode(GIVEN, given)?)?;
+            }
             for pair in &batch.identities {
                 let key = identity_key(pair.0);
                 let holder: Option<(Identity, LabelSet)> = get(&table, action, &key)?;

@@ -49,7 +49,7 @@ fn an_etcd_answers_as_the_model() {
 fn more_than_a_page_is_listed_whole_and_more_than_a_transaction_takes_is_written() {
     let etcd = Etcd::of(1);
     let mut store = etcd.answering("/weft/blue/");
-    store.raise("blue", None, FENCE).unwrap();
+    store.raise(&"blue".into(), None, FENCE).unwrap();
     let objects = (0..=200).map(namespace).collect();
     let batch = Batch { put: objects, ..numbers(256..2_756) };
     store.write(FENCE, &batch).unwrap();
@@ -70,7 +70,7 @@ fn whoever_is_not_there_is_passed_over() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let endpoints = [format!("http://{nobody}"), etcd.endpoints().remove(0)];
     let mut store = EtcdStore::open(&endpoints, "/weft/blue/").unwrap();
-    store.raise("blue", None, FENCE).unwrap();
+    store.raise(&"blue".into(), None, FENCE).unwrap();
     for number in 256..276 {
         store.write(FENCE, &numbers(number..number + 1)).unwrap();
         assert_eq!(store.identities().unwrap().len(), number as usize - 255);
@@ -91,7 +91,7 @@ fn who_is_nowhere_is_named() {
 fn a_member_may_end_and_all_may_return() {
     let mut etcd = Etcd::of(3);
     let mut store = etcd.answering("/weft/blue/");
-    store.raise("blue", None, FENCE).unwrap();
+    store.raise(&"blue".into(), None, FENCE).unwrap();
     store.write(FENCE, &numbers(256..300)).unwrap();
 
     // Each in its turn, so the leader of that moment is among them.

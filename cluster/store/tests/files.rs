@@ -31,7 +31,7 @@ fn namespace(name: &str) -> Object {
 
 fn batch(number: u32, app: &str) -> Batch {
     let identities = vec![(Identity(number), labels(app))];
-    Batch { identities, put: vec![namespace(app)], remove: vec![] }
+    Batch { identities, put: vec![namespace(app)], ..Batch::default() }
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_store_is_what_was_written_to_it() {
     let path = dir.path().join("store.redb");
     let mut store = FileStore::open(&path).unwrap();
     assert_eq!(store.founded().unwrap(), None);
-    store.raise("blue", None, FIRST).unwrap();
+    store.raise(&"blue".into(), None, FIRST).unwrap();
     store.write(FIRST, &batch(256, "web")).unwrap();
     store.write(FIRST, &batch(257, "db")).unwrap();
     // Again is once.
@@ -49,23 +49,41 @@ fn a_store_is_what_was_written_to_it() {
     store.write(FIRST, &gone).unwrap();
     drop(store);
     let store = FileStore::open(&path).unwrap();
-    assert_eq!(store.founded().unwrap(), Some(("blue".to_owned(), FIRST)));
+    assert_eq!(store.founded().unwrap(), Some(("blue".into(), FIRST)));
     let expected = vec![(Identity(256), labels("web")), (Identity(257), labels("db"))];
     assert_eq!(store.identities().unwrap(), expected);
     assert_eq!(store.objects().unwrap(), [namespace("web")]);
 }
 
 #[test]
+fn a_number_that_is_forgotten_may_stand_for_another_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let mut store = FileStore::open(&path).unwrap();
+    store.raise(&"blue".into(), None, FIRST).unwrap();
+    store.write(FIRST, &batch(256, "web")).unwrap();
+    assert_eq!(store.given().unwrap(), None);
+    let (forget, given) = (vec![Identity(256), Identity(900)], Some(Identity(300)));
+    let gone = Batch { forget, given, ..Batch::default() };
+    store.write(FIRST, &gone).unwrap();
+    store.write(FIRST, &batch(256, "db")).unwrap();
+    drop(store);
+    let store = FileStore::open(&path).unwrap();
+    assert_eq!(store.identities().unwrap(), [(Identity(256), labels("db"))]);
+    assert_eq!(store.given().unwrap(), Some(Identity(300)), "what was given last then");
+}
+
+#[test]
 fn a_deposed_leader_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(&dir.path().join("store.redb")).unwrap();
-    store.raise("blue", None, FIRST).unwrap();
+    store.raise(&"blue".into(), None, FIRST).unwrap();
     let next = Fence { generation: 1, term: 2, round: 0 };
-    store.raise("blue", Some(FIRST), next).unwrap();
+    store.raise(&"blue".into(), Some(FIRST), next).unwrap();
     for refused in [
         store.write(FIRST, &batch(256, "web")),
-        store.raise("blue", Some(FIRST), Fence { generation: 9, term: 9, round: 0 }),
-        store.raise("blue", None, FIRST),
+        store.raise(&"blue".into(), Some(FIRST), Fence { generation: 9, term: 9, round: 0 }),
+        store.raise(&"blue".into(), None, FIRST),
     ] {
         assert!(matches!(refused, Err(StoreError::Fenced { found: Some(f), .. }) if f == next));
     }
@@ -76,7 +94,7 @@ fn a_deposed_leader_writes_nothing() {
 fn a_number_stands_for_one_label_set_and_a_refused_batch_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(&dir.path().join("store.redb")).unwrap();
-    store.raise("blue", None, FIRST).unwrap();
+    store.raise(&"blue".into(), None, FIRST).unwrap();
     store.write(FIRST, &batch(256, "web")).unwrap();
     let mut both = batch(300, "new");
     both.identities.push((Identity(256), labels("db")));
@@ -110,8 +128,9 @@ fn the_bytes_of_the_store_are_these() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let mut store = FileStore::open(&path).unwrap();
-    store.raise("blue", None, Fence { generation: 2, term: 300, round: 0 }).unwrap();
-    store.write(Fence { generation: 2, term: 300, round: 0 }, &batch(256, "web")).unwrap();
+    store.raise(&"blue".into(), None, Fence { generation: 2, term: 300, round: 0 }).unwrap();
+    let batch = Batch { given: Some(Identity(300)), ..batch(256, "web") };
+    store.write(Fence { generation: 2, term: 300, round: 0 }, &batch).unwrap();
     drop(store);
     let database = Database::open(&path).unwrap();
     let read = database.begin_read().unwrap();
@@ -125,8 +144,9 @@ fn the_bytes_of_the_store_are_these() {
             format!("{} {hex}\n", key.value())
         })
         .collect();
-    let expected = "cluster 0104626c7565\n\
+    let expected = "cluster 0104626c75650400\n\
          fence 0102fb2c01\n\
+         given 01fb2c01\n\
          identity/00000256 01fb000101000361707003776562\n\
          object/namespace/web 01000377656200\n";
     assert_eq!(text, expected);

@@ -20,14 +20,14 @@ pub mod trace;
 pub mod workload;
 
 pub use delta::Delta;
-pub use identity::Identity;
+pub use identity::{Identity, IdentitySpace};
 pub use label::{Label, LabelSet, Source};
 pub use label_filter::LabelFilter;
 pub use name::{NamespacedName, NodeName};
 pub use node::Node;
 pub use object::Object;
 pub use policy::Policy;
-pub use record::{Batch, Fence};
+pub use record::{Batch, Cluster, Fence};
 pub use revision::Revision;
 pub use selector::Selector;
 pub use trace::TraceContext;

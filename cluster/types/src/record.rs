@@ -1,6 +1,23 @@
 //! What operators write to the durable store.
 
-use crate::{Identity, LabelSet, Object, object::ObjectKey};
+use crate::{Identity, IdentitySpace, LabelSet, Object, object::ObjectKey};
+use serde::{Deserialize, Serialize};
+
+/// What is fixed when a cluster is founded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its name, a label of every identity.
+    pub name: String,
+    /// Its numbers.
+    pub space: IdentitySpace,
+}
+
+impl<T: Into<String>> From<T> for Cluster {
+    /// With the numbers of one that has no others beside it.
+    fn from(name: T) -> Self {
+        Self { name: name.into(), space: IdentitySpace::default() }
+    }
+}
 
 /// Who may write: whoever writes compares it, so a deposed leader is harmless, and so is what a leader sent and gave up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,9 +30,13 @@ pub struct Fence {
     pub round: u32,
 }
 
-/// What one transaction changes, all or nothing. Writing it twice is writing it once.
+/// What one transaction changes, all or nothing. Writing it twice is writing it once. What it removes goes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// Numbers that stand for nothing any more.
+    pub forget: Vec<Identity>,
+    /// The number that was given last; written with what is forgotten, which is not given again before those after it.
+    pub given: Option<Identity>,
     /// Numbers for label sets; one that stands for another label set already is an error.
     pub identities: Vec<(Identity, LabelSet)>,
     /// Objects to add or replace.

@@ -44,10 +44,11 @@ pub enum ToOperator {
         /// The CNI call that freed it, where that is known.
         trace: Option<TraceContext>,
     },
-    /// All endpoints of the node, sent once after each snapshot: what the operator has beyond them is gone.
+    /// All endpoints of the node, said once in each session and before anything that its kernel holds is acknowledged: what
+    /// the operator has beyond them is gone.
     EndpointsAre {
-        /// Their addresses.
-        addresses: Vec<Ipv4Addr>,
+        /// Their addresses, with the identities that they have.
+        endpoints: Vec<(Ipv4Addr, Identity)>,
     },
     /// Answer to [`ToAgent::Ping`].
     Pong,

@@ -113,7 +113,10 @@ fn to_operator() -> Vec<(&'static str, ToOperator)> {
             "endpoint-unplugged",
             ToOperator::EndpointUnplugged { address: endpoint().address, trace },
         ),
-        ("endpoints-are", ToOperator::EndpointsAre { addresses: vec![[10, 244, 1, 7].into()] }),
+        (
+            "endpoints-are",
+            ToOperator::EndpointsAre { endpoints: vec![([10, 244, 1, 7].into(), Identity(256))] },
+        ),
         ("pong", ToOperator::Pong),
         ("who", ToOperator::Who { addresses: vec![[10, 244, 1, 9].into()] }),
         ("behind", ToOperator::Behind { revision, reason: "why".to_owned() }),

@@ -11,9 +11,9 @@ use crate::{
     sabotage::Sabotage,
     time::Micros,
 };
-use std::{collections::BTreeMap, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound, rc::Rc};
 use weft_raft::{Input, MemberId, Proposal};
-use weft_state::{CommandV1, EntryV1, encode_entry};
+use weft_state::{CommandV1, EntryV1, Stamp, Word, encode_entry};
 use weft_types::Revision;
 
 /// Ticks between two answers of an operator to all who asked: what came meanwhile is one push.
@@ -63,9 +63,10 @@ impl World {
                     format!("the agent of {} asks more than {STORM} times a second", who.node);
                 self.invariants.violated(Invariant::NoStorm, now, seen);
             }
-            let Agent { held, release, operator, .. } = *who;
-            let says = who.says.clone();
-            asking.entry(operator).or_default().push(Asking { agent, number, held, says, release });
+            let Agent { held, release, operator, session, .. } = *who;
+            let (says, all) = (who.says.clone(), Rc::clone(&who.all));
+            let question = Asking { agent, number, held, session, all, says, release };
+            asking.entry(operator).or_default().push(question);
         }
         for (operator, asking) in asking {
             let delay = self.delay();
@@ -85,14 +86,23 @@ impl World {
             return;
         };
         let (mut proposals, mut refused) = (Vec::new(), Vec::new());
-        for Asking { agent, number, held, says, release: of } in asking {
+        for Asking { agent, number, held, session, all, says, release: of } in asking {
             if of != release {
                 refused.push((agent, number));
                 continue;
             }
             running.questions.insert(agent, Question { number, held, since });
-            let new = says.into_iter().filter(|command| running.state.would_change(command));
-            let new: Vec<CommandV1> = new.collect();
+            let Some(node) = self.agents.get(agent).map(|agent| &agent.node) else { continue };
+            // A session's first word is all that there is; so is its last, for who was relabelled.
+            let begun = running.state.heard(node).is_some_and(|heard| heard.session >= session);
+            let all = || vec![Word::Are(all.to_vec())];
+            let says = if begun && !says.is_empty() { says } else { all() };
+            let command = |(word, place)| {
+                let stamp = Stamp { session, sequence: (number << 16) + place };
+                CommandV1::Said(node.clone(), stamp, word)
+            };
+            let new = says.into_iter().zip(0..).map(command);
+            let new: Vec<CommandV1> = new.filter(|it| running.state.would_change(it)).collect();
             proposals.extend(new.into_iter().map(|command| proposal(running, command)));
         }
         if !proposals.is_empty() {
@@ -195,6 +205,7 @@ impl World {
     pub(super) fn reconnect(&mut self, agent: usize) {
         let Some(who) = self.agents.get_mut(agent) else { return };
         who.asked = None;
+        who.session += 1;
         let mut later = self.operators.range((Bound::Excluded(who.operator), Bound::Unbounded));
         let next = later.next().or_else(|| self.operators.first_key_value());
         who.operator = next.map_or(who.operator, |(member, _)| *member);

@@ -57,7 +57,7 @@ impl World {
         let identities: BTreeMap<Identity, LabelSet> =
             self.store.contents.identities().unwrap_or_default().into_iter().collect();
         let known: BTreeMap<Identity, LabelSet> =
-            model.state.identities().iter().map(|(l, n)| (*n, l.clone())).collect();
+            model.state.identities().iter().map(|(l, n)| (*n, LabelSet::clone(l))).collect();
         if identities != known {
             let (store, log) = (identities.len(), known.len());
             differs(format!("the store has {store} identities, the log {log}"));

@@ -238,7 +238,7 @@ impl World {
         self.knows(member);
         match ticket {
             Some(ticket) if !ticket.is_multiple_of(2) => {
-                self.lead(member, Happened::Ordered(ticket / 2));
+                self.lead(member, Happened::Ordered(ticket / 2, revision(index)));
             }
             Some(_) => self.counts.plugs += 1,
             None => {}

@@ -97,10 +97,10 @@ impl World {
     ) {
         let careless = self.sabotage == Sabotage::RecordNotAdopted;
         let Some(running) = self.running(member, life) else { return };
-        if let (true, Ok(Stored::Contents(identities, objects))) = (careless, &mut answer) {
+        if let (true, Ok(Stored::Contents(contents))) = (careless, &mut answer) {
             let state = &running.state;
-            identities.retain(|(_, labels)| state.identities().contains_key(labels));
-            *objects = state.objects().collect();
+            contents.identities.retain(|(_, labels)| state.identities().contains_key(labels));
+            contents.objects = state.objects().collect();
         }
         self.lead(member, Happened::Stored(operation, answer));
     }

@@ -1,11 +1,7 @@
 //! Who is plugged here, as it is told to operators and to who names flows.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
-use weft_types::{PodEndpoint, TraceContext};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use weft_types::{Identity, PodEndpoint, TraceContext};
 use weft_wire::ToOperator;
 
 /// A plugged pod and the call that plugged it, where that is known.
@@ -32,6 +28,8 @@ pub struct PluggedHere {
     pub pods: BTreeMap<Ipv4Addr, PluggedPod>,
     /// The calls that freed addresses which nobody has now; no more of them than this node ever had pods at once.
     pub freed: BTreeMap<Ipv4Addr, TraceContext>,
+    /// Every address that somebody here has with the identity of it, also who is to be named by operators yet.
+    pub held: BTreeMap<Ipv4Addr, Identity>,
     /// What is wrong with the records of endpoints, by their addresses.
     pub damaged: BTreeMap<Ipv4Addr, String>,
 }
@@ -43,7 +41,7 @@ impl PluggedHere {
     /// What follows: these pods, where calls were under way for these addresses.
     pub(super) fn next(
         before: &Self,
-        pods: BTreeMap<Ipv4Addr, PluggedPod>,
+        (held, pods): (BTreeMap<Ipv4Addr, Identity>, BTreeMap<Ipv4Addr, PluggedPod>),
         causes: &BTreeMap<Ipv4Addr, TraceContext>,
     ) -> Self {
         let calls =
@@ -52,12 +50,13 @@ impl PluggedHere {
         freed.retain(|address, _| !before.pods.contains_key(address));
         freed.extend(calls);
         freed.retain(|address, _| !pods.contains_key(address));
-        Self { pods, freed, damaged: BTreeMap::new() }
+        Self { pods, freed, held, damaged: BTreeMap::new() }
     }
 
-    /// Every address that somebody here has, also who is to be named by operators yet.
-    pub fn addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.pods.keys().chain(self.damaged.keys()).copied().collect()
+    /// Every endpoint here, as an operator is told it first.
+    pub fn all(&self) -> ToOperator {
+        let endpoints = self.held.iter().map(|(address, identity)| (*address, *identity));
+        ToOperator::EndpointsAre { endpoints: endpoints.collect() }
     }
 
     /// What an operator that was told one state is told of this one.
@@ -66,8 +65,7 @@ impl PluggedHere {
             address: *address,
             trace: self.freed.get(address).copied(),
         };
-        let (was, is) = (told.addresses(), self.addresses());
-        let gone = was.difference(&is).map(is_free);
+        let gone = told.held.keys().filter(|address| !self.held.contains_key(address)).map(is_free);
         let new = self.pods.iter().filter(|(address, pod)| told.pods.get(*address) != Some(*pod));
         let plugged = |(_, pod): (&Ipv4Addr, &PluggedPod)| ToOperator::EndpointPlugged {
             endpoint: pod.endpoint.clone(),
@@ -80,9 +78,11 @@ impl PluggedHere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_types::{Identity, NamespacedName, NodeName};
+    use weft_types::{NamespacedName, NodeName};
 
-    fn pods<const N: usize>(last: [(u8, &str); N]) -> BTreeMap<Ipv4Addr, PluggedPod> {
+    type Here = (BTreeMap<Ipv4Addr, Identity>, BTreeMap<Ipv4Addr, PluggedPod>);
+
+    fn pods<const N: usize>(last: [(u8, &str); N]) -> Here {
         let pod = |(last, name): (u8, &str)| {
             let endpoint = PodEndpoint {
                 name: NamespacedName::new("shop", name),
@@ -92,7 +92,8 @@ mod tests {
             };
             (endpoint.address, PluggedPod { endpoint, id: last.into(), cause: Some(call(last)) })
         };
-        last.into_iter().map(pod).collect()
+        let pods: BTreeMap<_, _> = last.into_iter().map(pod).collect();
+        (pods.keys().map(|address| (*address, Identity(300))).collect(), pods)
     }
 
     fn call(number: u8) -> TraceContext {
@@ -108,9 +109,11 @@ mod tests {
         let none = BTreeMap::new();
         let told = PluggedHere::next(&PluggedHere::default(), pods([(5, "a")]), &none);
         let damaged = BTreeMap::from([([10, 0, 1, 5].into(), "torn".to_owned())]);
-        let unnamed = PluggedHere { damaged, ..PluggedHere::default() };
+        let held = told.held.clone();
+        let unnamed = PluggedHere { damaged, held, ..PluggedHere::default() };
         assert_eq!(unnamed.since(&told), []);
-        assert_eq!(unnamed.addresses(), told.addresses());
+        let endpoints = vec![([10, 0, 1, 5].into(), Identity(300))];
+        assert_eq!(unnamed.all(), ToOperator::EndpointsAre { endpoints });
         assert_eq!(PluggedHere::default().since(&unnamed), [freed(5, None)]);
     }
 

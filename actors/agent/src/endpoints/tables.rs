@@ -38,12 +38,13 @@ impl Endpoints {
         let (version, inside) = self.core.in_tables();
         let causes = self.causes();
         let mut now = Told::default();
-        let (mut pods, mut damaged) = (BTreeMap::new(), BTreeMap::new());
+        let (mut held, mut pods, mut damaged) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (key, endpoint, wire) in inside {
             *now.held.entry(endpoint.identity).or_default() += 1;
             now.rows.insert(wire.ifindex.to_ne_bytes().into(), row(endpoint, wire));
             let local = LocalPod { identity: endpoint.identity, ifindex: wire.ifindex };
             now.local.insert(endpoint.address, local);
+            held.insert(endpoint.address, endpoint.identity);
             if let Err(why) = &key.attachment {
                 damaged.insert(endpoint.address, recovery::problem(endpoint, why));
             }
@@ -80,13 +81,13 @@ impl Endpoints {
         if changed {
             self.edges.classes.ask(BumpEpoch).await??;
         }
-        self.publish(pods, damaged, &causes);
+        self.publish((held, pods), damaged, &causes);
         Ok(version)
     }
 
     fn publish(
         &self,
-        pods: BTreeMap<Ipv4Addr, PluggedPod>,
+        (held, pods): (BTreeMap<Ipv4Addr, Identity>, BTreeMap<Ipv4Addr, PluggedPod>),
         damaged: BTreeMap<Ipv4Addr, String>,
         causes: &BTreeMap<Ipv4Addr, TraceContext>,
     ) {
@@ -94,11 +95,13 @@ impl Endpoints {
             return;
         }
         self.setting.plugged.send_if_modified(|told| {
-            let same = |told: &PluggedPods| (&told.pods, &told.damaged) == (&pods, &damaged);
+            let same = |told: &PluggedPods| {
+                (&told.held, &told.pods, &told.damaged) == (&held, &pods, &damaged)
+            };
             let differs = !told.as_ref().is_some_and(same);
             if differs {
                 let before = told.take().unwrap_or_default();
-                let next = PluggedHere::next(&before, pods, causes);
+                let next = PluggedHere::next(&before, (held, pods), causes);
                 *told = Some(Arc::new(PluggedHere { damaged, ..next }));
             }
             differs

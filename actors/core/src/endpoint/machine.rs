@@ -253,6 +253,12 @@ impl<K: Ord + Clone> Endpoints<K> {
                 if !waiting.deleters.is_empty() {
                     return self.leave(&key);
                 }
+                if !self.workloads.contains_key(&endpoint.pod) {
+                    // This node may have agreed meanwhile that its identity is nobody's.
+                    let why = format!("pod {} went while it was being plugged", endpoint.pod);
+                    waiting.failure = Some(Failure::Passing(why));
+                    return vec![self.unplug(key)];
+                }
                 endpoint.phase = Phase::Settling;
                 self.version += 1;
                 waiting.version = self.version;

@@ -114,6 +114,23 @@ fn a_delete_beside_an_add_ends_both() {
 }
 
 #[test]
+fn a_pod_that_goes_while_it_is_plugged_is_not_there_afterwards() {
+    let mut endpoints = endpoints();
+    endpoints.step(add("a", 1));
+    endpoints.set_workload(&pod(), None);
+    let linked = endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
+    assert_eq!(linked, [Effect::Unplug { key: "a" }]);
+    assert_eq!(endpoints.in_tables().1.len(), 0, "nobody is told that it has its identity");
+    let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
+    assert!(matches!(gone[..], [Effect::Failed { caller: 1, why: Failure::Passing(_) }]));
+    // One that is plugged goes on until it is deleted.
+    endpoints.set_workload(&pod(), Some(Identity(300)));
+    plugged(&mut endpoints, "a");
+    endpoints.set_workload(&pod(), None);
+    assert_eq!(endpoints.in_tables().1.len(), 1);
+}
+
+#[test]
 fn a_link_that_fails_is_undone_and_said() {
     let mut endpoints = endpoints();
     endpoints.step(add("a", 1));

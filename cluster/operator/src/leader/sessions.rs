@@ -11,8 +11,8 @@ use actix::prelude::{Handler, MessageResult, ResponseFuture};
 use tokio::sync::oneshot;
 use weft_api::{Failure, FailureKind};
 use weft_process::trace;
-use weft_state::{CommandV1, EntryV1};
-use weft_types::{Delta, Node, NodeName, Revision};
+use weft_state::{CommandV1, EntryV1, Stamp, Word};
+use weft_types::{Delta, Node, NodeName, PodEndpoint, Revision};
 
 impl Leader {
     /// Other operators are told what is known of the agents here.
@@ -39,6 +39,13 @@ impl Leader {
             self.word_ended(&node);
         }
         told
+    }
+
+    /// What comes next of a node.
+    fn stamp(&mut self, node: &NodeName) -> Stamp {
+        let Some(session) = self.sessions.get_mut(node) else { return Stamp::default() };
+        session.said.sequence += 1;
+        session.said
     }
 
     pub(super) fn answer_word(
@@ -131,7 +138,8 @@ impl Handler<Join> for Leader {
         })?;
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
         let (end, over) = oneshot::channel();
-        self.sessions.insert(join.node, Session { view: join.view, _end: end });
+        let said = Stamp { session: join.session.0, sequence: 0 };
+        self.sessions.insert(join.node, Session { said, view: join.view, _end: end });
         self.settle();
         let cluster = self.state.cluster().to_owned();
         Ok(Joined { cluster, revision, over })
@@ -157,7 +165,7 @@ impl Handler<Heard> for Leader {
         if !self.progress.is_current(&node, session) {
             return Box::pin(async { Ok(()) });
         }
-        let (command, trace) = match said {
+        let (word, trace) = match said {
             Said::Holds(revision, trace) => {
                 let span = tracing::debug_span!("acknowledge", %node, %revision);
                 let span = trace::adopt(span, trace.or_else(|| self.history.cause(revision)));
@@ -188,17 +196,19 @@ impl Handler<Heard> for Leader {
                 self.count();
                 return Box::pin(async { Ok(()) });
             }
-            Said::Plugged { pod, address, trace } => {
+            Said::Plugged(PodEndpoint { name: pod, address, identity, .. }, trace) => {
                 if !self.state.may_plug(&node, address) {
                     tracing::warn!(%node, %pod, %address,
                         "not taken: a node speaks only for addresses of its own prefixes");
                     return Box::pin(async { Ok(()) });
                 }
-                (CommandV1::Plug(node.clone(), pod, address), trace)
+                (Word::Plug { pod, address, identity }, trace)
             }
-            Said::Unplugged(address, trace) => (CommandV1::Unplug(node.clone(), address), trace),
-            Said::Endpoints(addresses) => (CommandV1::EndpointsAre(node.clone(), addresses), None),
+            Said::Unplugged(address, trace) => (Word::Unplug(address), trace),
+            Said::Endpoints(endpoints) => (Word::Are(endpoints), None),
         };
+        let stamp = self.stamp(&node);
+        let command = CommandV1::Said(node.clone(), stamp, word);
         let told = self.take_word(node, EntryV1 { trace, command });
         Box::pin(async { told.await.unwrap_or_else(|_| Err(no_room())).map(drop) })
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use weft_operator::{config::Config, operator::Operator};
 use weft_raft::{Disk, MemberId, Saved, Write};
 use weft_store::{Batch, Fence, FileDisk, FileStore, MemberDisk, Store, StoreError};
-use weft_types::{Identity, LabelSet, Object};
+use weft_types::{Cluster, Identity, LabelSet, Object};
 
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +106,13 @@ struct Faulty<T> {
 }
 
 impl<T: Store> Store for Faulty<T> {
-    fn founded(&self) -> Result<Option<(String, Fence)>, StoreError> {
+    fn founded(&self) -> Result<Option<(Cluster, Fence)>, StoreError> {
         self.inner.founded()
     }
 
     fn raise(
         &mut self,
-        cluster: &str,
+        cluster: &Cluster,
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError> {
@@ -121,6 +121,10 @@ impl<T: Store> Store for Faulty<T> {
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
         self.inner.identities()
+    }
+
+    fn given(&self) -> Result<Option<Identity>, StoreError> {
+        self.inner.given()
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {

@@ -271,6 +271,7 @@ impl World {
             metrics_listen: Some("127.0.0.1:0".parse().unwrap()),
             peers: weft_process::config::defaults(),
             labels: weft_process::config::defaults(),
+            identities: weft_process::config::defaults(),
             // What agents hold is compared with the whole state; tests/interests.rs has the others.
             sessions: session::Config { push_everything: true, ..weft_process::config::defaults() },
             admission: weft_process::config::defaults(),
@@ -388,12 +389,12 @@ impl Agent {
     }
 
     pub async fn plug(&mut self, pod: &str, address: Ipv4Addr) {
-        let endpoint = PodEndpoint {
-            name: NamespacedName::new("shop", pod),
-            address,
-            identity: weft_types::Identity::INIT,
-            node: NodeName(self.node.clone()),
+        let name = NamespacedName::new("shop", pod);
+        let identity = match self.holds.get(&DeltaKey::Workload(name.clone())) {
+            Some(Delta::WorkloadUpsert(workload)) => workload.identity,
+            _ => weft_types::Identity::INIT,
         };
+        let endpoint = PodEndpoint { name, address, identity, node: NodeName(self.node.clone()) };
         self.say(ToOperator::EndpointPlugged { endpoint, trace: None }).await;
     }
 

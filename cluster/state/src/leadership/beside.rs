@@ -25,6 +25,12 @@ impl UnderWay {
         self.iter().next().is_none()
     }
 
+    /// Whether numbers are retired or freed.
+    pub(super) fn is_due(&self) -> bool {
+        self.iter()
+            .any(|under| matches!(under.command, CommandV1::Retire(_) | CommandV1::Free { .. }))
+    }
+
     /// Whether what claims this is right beside them, whatever becomes of them.
     pub(super) fn admits(&self, claim: &Claim) -> bool {
         self.iter().all(|under| under.claim.is_apart_from(claim))
@@ -36,7 +42,7 @@ impl UnderWay {
             let numbered = match &under.command {
                 CommandV1::Desire { identities, .. }
                 | CommandV1::FilterLabels { identities, .. } => identities.as_slice(),
-                CommandV1::Plug(..) | CommandV1::Unplug(..) | CommandV1::EndpointsAre(..) => &[],
+                CommandV1::Said(..) | CommandV1::Retire(_) | CommandV1::Free { .. } => &[],
             };
             // They were numbered in their order.
             numbered.binary_search_by(|(_, other)| other.cmp(labels)).is_ok()

@@ -1,7 +1,13 @@
 //! What a leader is told, and what it wants done.
 
-use crate::CommandV1;
-use weft_types::{Batch, Fence, Identity, LabelFilter, LabelSet, Object};
+use crate::{
+    CommandV1,
+    retirement::{Grace, Seen},
+};
+use weft_types::{
+    Batch, Cluster, Fence, Identity, IdentitySpace, LabelFilter, LabelSet, NodeName, Object,
+    Revision,
+};
 
 /// What a request is answered by.
 pub type RequestId = u64;
@@ -23,11 +29,14 @@ pub struct Limits {
     pub patience: u32,
     /// Ticks before the store is tried again.
     pub pause: u32,
+    /// When numbers that nobody refers to are free.
+    pub grace: Grace,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { waiting: 16 << 10, transaction: 120, ordering: 4, patience: 30, pause: 5 }
+        let grace = Grace::default();
+        Self { waiting: 16 << 10, transaction: 120, ordering: 4, patience: 30, pause: 5, grace }
     }
 }
 
@@ -55,10 +64,12 @@ pub enum Event {
     Filter(RequestId, LabelFilter),
     /// The store answered.
     Stored(Operation, Result<Stored, Trouble>),
-    /// A proposal is committed, and in the state.
-    Ordered(Ticket),
+    /// A proposal is committed, and in the state, which is of this revision then.
+    Ordered(Ticket, Revision),
     /// A proposal is not in the log and never will be; or nobody knows.
     Refused(Ticket),
+    /// What is known of a node has changed; said whether this operator leads or not.
+    Node(NodeName, Seen),
     /// A tick's time passed.
     Tick,
 }
@@ -79,12 +90,23 @@ pub enum Ask {
 /// What the store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// The cluster's name and its fence; none before a cluster is founded.
-    Founded(Option<(String, Fence)>),
+    /// The cluster and its fence; none before one is founded.
+    Founded(Option<(Cluster, Fence)>),
     /// Done, and durable.
     Done,
     /// All it holds.
-    Contents(Vec<(Identity, LabelSet)>, Vec<Object>),
+    Contents(Contents),
+}
+
+/// All that a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Numbers and their label sets.
+    pub identities: Vec<(Identity, LabelSet)>,
+    /// The number that was given last when some were forgotten.
+    pub given: Option<Identity>,
+    /// What sources want.
+    pub objects: Vec<Object>,
 }
 
 /// Why the store did not do it.
@@ -132,6 +154,16 @@ pub enum Fault {
     /// It is another cluster's.
     #[error("the store is of cluster {0}, this operator of another: give it its own store")]
     OtherCluster(String),
+    /// Its numbers are others.
+    #[error(
+        "the store is of a cluster with identities of {store}, this operator of one with {asked}"
+    )]
+    OtherSpace {
+        /// The store's.
+        store: IdentitySpace,
+        /// This operator's.
+        asked: IdentitySpace,
+    },
     /// It is of another life of the cluster.
     #[error("the store is of generation {store}, the log of {log}: they are not of one life")]
     Apart {

@@ -121,7 +121,24 @@ impl Leadership {
     pub(super) fn write(&mut self, state: &ClusterState, effects: &mut Vec<Effect>) {
         let Phase::Serving(fence, under_way) = &mut self.phase else { return };
         let (fence, mut under_way) = (*fence, std::mem::take(under_way));
-        while under_way.writing.is_none() && under_way.ordering.len() < self.limits.ordering {
+        if self.due.is_empty() {
+            self.due.extend(self.retirement.look(state, self.numbers.last()));
+        }
+        if under_way.is_empty()
+            && let Some(command) = self.due.pop_front()
+        {
+            let (requests, batches) = (Vec::new(), VecDeque::new());
+            let under = Under { requests, claim: Claim::Everything, command, batches };
+            under_way.writing = Some(under);
+            self.written(fence, &mut under_way, effects);
+        }
+        // What is due is about numbers, and has nothing beside it: it waits until what is under way is done, and others for it.
+        let ready = |under_way: &UnderWay, ordering: usize| {
+            under_way.writing.is_none()
+                && under_way.ordering.len() < ordering
+                && !under_way.is_due()
+        };
+        while self.due.is_empty() && ready(&under_way, self.limits.ordering) {
             let Some(next) = self.prepare(state, &under_way, effects) else { break };
             under_way.writing = Some(next);
             self.written(fence, &mut under_way, effects);
@@ -144,7 +161,7 @@ impl Leadership {
                 continue;
             }
             sets.retain(|labels| !under_way.numbers(labels));
-            let Some(identities) = self.numbers.take(sets) else {
+            let Some(identities) = self.numbers.take(state, sets) else {
                 if requests.is_empty() {
                     return None;
                 }
@@ -240,13 +257,28 @@ impl Leadership {
     }
 }
 
+/// What a command that was put in order takes out of the store.
+pub(super) fn freed(state: &ClusterState, command: &CommandV1, size: usize) -> VecDeque<Batch> {
+    let CommandV1::Free { numbers, given } = command else { return VecDeque::new() };
+    let stands = |number: &Identity| {
+        state.references().get(*number).is_some_and(|numbered| numbered.labels.is_some())
+    };
+    let free: Vec<Identity> = numbers.iter().filter(|number| !stands(number)).copied().collect();
+    let batch = |some: &[Identity]| Batch {
+        forget: some.to_vec(),
+        given: Some(*given),
+        ..Batch::default()
+    };
+    free.chunks(size.max(1)).map(batch).collect()
+}
+
 /// What a command writes, in pieces that a transaction takes: numbers before the objects that need them.
 fn transactions(command: &CommandV1, size: usize) -> VecDeque<Batch> {
     let (put, remove, identities): (&[Object], &[Object], _) = match command {
         CommandV1::Desire { put, remove, identities } => (put, remove, identities),
         CommandV1::FilterLabels { identities, .. } => (&[], &[], identities),
-        // What nodes say is not in the store.
-        CommandV1::Plug(..) | CommandV1::Unplug(..) | CommandV1::EndpointsAre(..) => {
+        // What nodes say is not in the store; what is freed goes out of it later.
+        CommandV1::Said(..) | CommandV1::Retire(_) | CommandV1::Free { .. } => {
             return VecDeque::new();
         }
     };

@@ -15,6 +15,7 @@ use weft_types::{Identity, LabelSet, Object, Source, object::Namespace};
 pub(crate) enum Step {
     Raise(bool, Fence),
     Write(bool, Vec<(u32, u8)>, Vec<u8>, Vec<u8>),
+    Forget(bool, Vec<u32>, Option<u32>, Vec<(u32, u8)>),
     Reopen,
 }
 
@@ -28,11 +29,14 @@ fn fence() -> impl Strategy<Value = Fence> {
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     let few = || proptest::collection::vec(0_u8..4, 0..3);
-    let pairs = proptest::collection::vec((256_u32..259, 0_u8..3), 0..3);
+    let pairs = || proptest::collection::vec((256_u32..259, 0_u8..3), 0..3);
+    let numbers = proptest::collection::vec(256_u32..259, 0..3);
     prop_oneof![
         (any::<bool>(), fence()).prop_map(|(right, after)| Step::Raise(right, after)),
-        (any::<bool>(), pairs, few(), few())
+        (any::<bool>(), pairs(), few(), few())
             .prop_map(|(right, pairs, put, gone)| Step::Write(right, pairs, put, gone)),
+        (any::<bool>(), numbers, proptest::option::of(256_u32..259), pairs())
+            .prop_map(|(right, gone, given, pairs)| Step::Forget(right, gone, given, pairs)),
         proptest::strategy::Just(Step::Reopen),
     ]
 }
@@ -45,6 +49,13 @@ pub(crate) fn labels(app: u8) -> LabelSet {
 
 pub(crate) fn namespace(name: u8) -> Object {
     Object::Namespace(Namespace { name: name.to_string(), labels: BTreeMap::new() })
+}
+
+/// Each number once.
+fn numbered(pairs: Vec<(u32, u8)>) -> Vec<(Identity, LabelSet)> {
+    let pairs: BTreeMap<_, _> =
+        pairs.into_iter().map(|(number, app)| (Identity(number), labels(app))).collect();
+    pairs.into_iter().collect()
 }
 
 /// What an answer is, without its words.
@@ -62,19 +73,27 @@ pub(crate) fn answers_as_the_model<S: Store>(steps: Vec<Step>, open: impl Fn() -
         match step {
             Step::Raise(right, after) => {
                 let before = if right { fence } else { Some(other) };
-                let answer = real.raise("blue", before, after);
-                assert_eq!(kind(answer), kind(memory.raise("blue", before, after)));
+                let answer = real.raise(&"blue".into(), before, after);
+                assert_eq!(kind(answer), kind(memory.raise(&"blue".into(), before, after)));
             }
             Step::Write(right, pairs, put, gone) => {
                 let fence = fence.filter(|_| right).unwrap_or(other);
-                let pairs: BTreeMap<Identity, LabelSet> = pairs
-                    .into_iter()
-                    .map(|(number, app)| (Identity(number), labels(app)))
-                    .collect();
                 let batch = Batch {
-                    identities: pairs.into_iter().collect(),
+                    identities: numbered(pairs),
                     put: put.into_iter().map(namespace).collect(),
                     remove: gone.into_iter().map(|name| namespace(name).key()).collect(),
+                    ..Batch::default()
+                };
+                let answer = real.write(fence, &batch);
+                assert_eq!(kind(answer), kind(memory.write(fence, &batch)));
+            }
+            Step::Forget(right, gone, given, pairs) => {
+                let fence = fence.filter(|_| right).unwrap_or(other);
+                let batch = Batch {
+                    identities: numbered(pairs),
+                    forget: gone.into_iter().map(Identity).collect(),
+                    given: given.map(Identity),
+                    ..Batch::default()
                 };
                 let answer = real.write(fence, &batch);
                 assert_eq!(kind(answer), kind(memory.write(fence, &batch)));
@@ -86,6 +105,7 @@ pub(crate) fn answers_as_the_model<S: Store>(steps: Vec<Step>, open: impl Fn() -
         }
         assert_eq!(real.founded().unwrap(), memory.founded().unwrap());
         assert_eq!(real.identities().unwrap(), memory.identities().unwrap());
+        assert_eq!(real.given().unwrap(), memory.given().unwrap());
         assert_eq!(real.objects().unwrap(), memory.objects().unwrap());
     }
 }
