@@ -368,8 +368,11 @@ impl<'a> Search<'a> {
             .map(|(at, part)| (at, *part))
             .collect();
         let from_here = may.iter().enumerate().filter(|(_, (at, _))| *at >= from);
+        let held = self.held;
         let mut worth = from_here.filter(|(before, (_, part))| {
-            part.is_known() || is_worth_it(part.step, may.get(..*before), &may)
+            // What nobody knows of is kept for when it changes something.
+            let changes = held.after(part.step) != Some(held);
+            part.is_known() || changes && is_worth_it(part.step, may.get(..*before), &may)
         });
         worth.find_map(|(_, (at, part))| {
             let (at, held) = (*at, self.held.after(part.step)?);
