@@ -119,8 +119,12 @@ fn end(pid: i32) {
     let (pid, begun) = (Pid::from_raw(pid), Instant::now());
     nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
     let stat = Path::new("/proc").join(pid.to_string()).join("stat");
-    // A zombie has ended; it is reaped if it is this test's.
-    let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    // A zombie without other threads has ended; it is reaped if it is this test's. With one, whoever starts it anew takes it to run.
+    let ended = |stat: String| {
+        let (_, after) = stat.rsplit_once(") ").unwrap_or_default();
+        after.starts_with('Z') && after.split(' ').nth(17).is_some_and(|threads| threads <= "1")
+    };
+    let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !ended(stat));
     while lives() {
         assert!(begun.elapsed() < PATIENCE, "process {pid} survived SIGKILL");
         sleep(Duration::from_millis(2));
