@@ -13,6 +13,7 @@ use std::{
     net::Ipv4Addr,
     rc::Rc,
 };
+use weft_core::patience;
 use weft_raft::MemberId;
 use weft_state::Word;
 use weft_types::{Delta, Identity, NamespacedName, NodeName, Revision};
@@ -48,9 +49,9 @@ pub(crate) struct Agent {
     pub(crate) down_until: Micros,
 }
 
-/// Between an agent's session and its next try, which is twice as long each time until a session is taken; and the most of
-/// it: as shipped.
-const BACK_OFF: Micros = Micros::millis(100);
+/// Between an agent's session and its next try, which is twice as long each time until a session is taken.
+const BACK_OFF: Micros = Micros::of(patience::BACK_OFF);
+/// The most of it: what `--session-retry-max` is where nothing is said.
 const BACK_OFF_MOST: Micros = Micros::seconds(5);
 
 /// An agent's question: what follows what it holds? With what it has to say.

@@ -11,6 +11,8 @@ use weft_types::{
 
 /// Label sets that many pods share, so that clients want the same number at once.
 const SHARED: u32 = 24;
+/// What labels begin with that no other pod has.
+const ONLY: &str = "only";
 /// The namespace of every pod.
 pub(crate) const NAMESPACE: &str = "sim";
 
@@ -114,7 +116,7 @@ impl Client {
     ) -> Object {
         let app = match rng.u8(0..100) < habits.only {
             false => format!("shared-{}", rng.u32(0..SHARED)),
-            true => format!("only-{}-{number}-{}", self.number, rng.u16(..)),
+            true => format!("{ONLY}-{}-{number}-{}", self.number, rng.u16(..)),
         };
         Object::Pod(Pod {
             name: self.name(number),
@@ -150,10 +152,13 @@ impl Client {
         self.pods.get(&number_of(object)?)
     }
 
-    /// Whether what it wants has a label set numbered.
+    /// Whether what it wants has a label set numbered: one that no pod had.
     pub(crate) fn allocates(&self) -> bool {
         let put = self.wants.iter().flat_map(|(_, change)| &change.put);
-        put.into_iter().any(|object| matches!(object, Object::Pod(_)))
+        put.into_iter().any(|object| match object {
+            Object::Pod(pod) => pod.labels.values().any(|value| value.starts_with(ONLY)),
+            Object::Namespace(_) | Object::Node(_) | Object::Policy(_) => false,
+        })
     }
 
     /// Whether what it wants is other labels of the namespace.

@@ -141,3 +141,30 @@ impl Invariants {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_types::{Label, Source};
+
+    fn labels(app: &str) -> LabelSet {
+        let (key, value) = ("app".to_owned(), app.to_owned());
+        LabelSet::from_iter([Label { source: Source::K8s, key, value }])
+    }
+
+    /// What is seen of numbers that are given to label sets one after the other.
+    fn seen(given: &[(u32, &str)]) -> Vec<Invariant> {
+        let mut invariants = Invariants::default();
+        for (number, app) in given {
+            invariants.numbered(Micros(0), Identity(*number), &labels(app));
+        }
+        invariants.violations.into_iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[test]
+    fn a_label_set_has_one_number_and_a_number_one_label_set() {
+        assert_eq!(seen(&[(256, "a"), (257, "b"), (256, "a")]), []);
+        assert_eq!(seen(&[(256, "a"), (257, "a")]), [Invariant::OneNumber]);
+        assert_eq!(seen(&[(256, "a"), (256, "b")]), [Invariant::OneNumber]);
+    }
+}

@@ -6,7 +6,6 @@ mod lab;
 mod load;
 mod pods;
 mod report;
-mod stop;
 
 use anyhow::{Context, Result};
 use faults::{Fault, Step};
@@ -21,7 +20,7 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
-use stop::Stop;
+use weft_process::interrupt;
 use weft_sim::write;
 
 /// From the beginning of one round to that of its fault: flows and clients are under way then.
@@ -53,7 +52,7 @@ pub(crate) struct Arguments {
 
 /// Brings a lab up, does it all, and takes the lab down; what came of it.
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
-    let stop = Stop::on_signals()?;
+    interrupt::watch()?;
     let history = arguments.history.as_ref();
     let history = history
         .map(|path| File::create(path).with_context(|| format!("write {}", path.display())))
@@ -69,11 +68,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let mut trouble = None;
     let steps = arguments.scenario.steps();
     let lasts = Duration::from_millis(arguments.lasts);
-    let world = World { lab: &lab, load: &load, runtime: runtime.as_ref(), stop: &stop };
+    let world = World { lab: &lab, load: &load, runtime: runtime.as_ref() };
     let rounds_and_steps =
         (1..=arguments.rounds).flat_map(|round| steps.iter().map(move |step| (round, *step)));
     for (number, step) in rounds_and_steps {
-        if stop.came() {
+        if interrupt::came() {
             break;
         }
         match round(&world, step, lasts) {
@@ -93,7 +92,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     if let Some(file) = history {
         write(&operations, BufWriter::new(file)).context("write the history")?;
     }
-    Ok(Report::of(arguments.scenario.name(), rounds, &operations, flows, trouble, stop.came()))
+    Ok(Report::of(
+        arguments.scenario.name(),
+        rounds,
+        &operations,
+        flows,
+        trouble,
+        interrupt::came(),
+    ))
 }
 
 /// What a fault strikes.
@@ -101,28 +107,29 @@ struct World<'a> {
     lab: &'a Lab,
     load: &'a Load,
     runtime: Option<&'a Runtime>,
-    stop: &'a Stop,
 }
 
 /// One fault, and what became of it.
 fn round(world: &World, step: Step, lasts: Duration) -> Result<Round> {
-    let World { lab, load, runtime, stop } = world;
-    stop.sleep(CALM);
+    let World { lab, load, runtime } = world;
+    interrupt::sleep(CALM);
     let (struck, fault) = step.strike(lab)?;
-    let mut started = Started::default();
-    while struck.elapsed() < lasts && !stop.came() {
-        fault.go_on(lab)?;
-        stop.sleep(LOOK);
+    let mut started = runtime.map(|_| Started::default());
+    while struck.elapsed() < lasts && !interrupt::came() {
+        interrupt::sleep(LOOK);
         // Once, in the midst of it.
-        let due = started == Started::default() && struck.elapsed() > lasts / 3;
+        let due = started == Some(Started::default()) && struck.elapsed() > lasts / 3;
         if let Some(runtime) = runtime.filter(|_| due) {
-            started = runtime.start()?;
+            started = Some(runtime.start()?);
         }
     }
+    // What is away is away until it has been started again: that is part of how long it takes.
+    let over = Instant::now();
     let on = fault.heal(lab)?;
     let healed = Instant::now();
     let well = || Ok(lab.is_well()? && load.first_answer_since(healed).is_some());
-    let recovered = lab::wait(PATIENCE, well).with_context(|| format!("{on}: heal"))?;
+    lab::wait(PATIENCE, well).with_context(|| format!("{on}: heal"))?;
+    let recovered = over.elapsed();
     let gap = load.first_answer_since(struck).map(|at| at.saturating_duration_since(struck));
     Ok(Round { on, gap, recovered, started })
 }

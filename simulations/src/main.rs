@@ -6,12 +6,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
     fs::File,
-    io::{BufReader, Seek, Write},
+    io::{BufReader, BufWriter, Write},
     ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use weft_sim::{Report, Sabotage, Scenario, Summary, check, read, run, write as write_history};
+use weft_sim::{Report, Sabotage, Scenario, Summary, check, read, run, write};
 
 /// Weft's control plane in a world of its own: one thread, virtual time, one seed.
 #[derive(Parser)]
@@ -130,13 +130,13 @@ fn run_seeds(
     seeds: Range<u64>,
     output: Format,
     mut page: Option<File>,
-    mut history: Option<File>,
+    history: Option<File>,
 ) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     if matches!(output, Format::Table) {
         writeln!(out, "{}", Report::header())?;
     }
-    let (mut summary, mut trace) = (Summary::of(scenario), 0);
+    let (mut summary, mut trace, end) = (Summary::of(scenario), 0, seeds.end);
     for seed in seeds {
         let report = run(scenario, seed, Sabotage::None);
         match output {
@@ -145,14 +145,12 @@ fn run_seeds(
         }
         out.flush()?;
         // What did not hold is what one wants to look at.
-        if summary.held() {
+        if summary.held() && (!report.holds() || seed + 1 == end) {
             if let Some(page) = &mut page {
-                write(page, report.to_html().as_bytes())?;
+                page.write_all(report.to_html().as_bytes()).context("write the page")?;
             }
-            if let Some(history) = &mut history {
-                let mut lines = Vec::new();
-                write_history(&report.history, &mut lines)?;
-                write(history, &lines)?;
+            if let Some(history) = &history {
+                write(&report.history, BufWriter::new(history)).context("write the history")?;
             }
         }
         summary.add(&report);
@@ -188,14 +186,4 @@ fn check_file(path: &Path, output: Format) -> anyhow::Result<ExitCode> {
 
 fn open(path: &Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("write {}", path.display()))
-}
-
-/// In the place of what was there.
-fn write(file: &mut File, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut put = || {
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(bytes)
-    };
-    put().context("write what a run was")
 }

@@ -15,10 +15,7 @@ use weft_state::{
     leadership::{Leadership, Limits, RequestId},
     retirement::Grace,
 };
-use weft_types::{
-    Delta, Identity, LabelSet, Object, Revision,
-    object::{Namespace, ObjectKey},
-};
+use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
 
 /// Which life of the cluster: no scenario founds it anew yet.
 pub(crate) const GENERATION: u16 = 1;
@@ -244,20 +241,14 @@ impl Running {
     /// What somebody sees who looks at an object.
     pub(crate) fn see(&self, key: &ObjectKey) -> Seen {
         let object = self.state.object(key);
-        let numbered = match &object {
-            Some(Object::Pod(pod)) => {
-                let namespace = ObjectKey::Namespace(pod.name.namespace.clone());
-                let namespace = match self.state.object(&namespace) {
-                    Some(Object::Namespace(namespace)) => namespace,
-                    _ => Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() },
-                };
-                let (filter, cluster) = (self.state.labels(), self.state.cluster());
-                let labels = filter.identity_labels(pod, &namespace, cluster);
-                let number = self.state.identities().get(&labels).copied();
-                Some((labels, number))
-            }
-            _ => None,
+        let labels = match key {
+            ObjectKey::Pod(name) => self.state.label_set(name),
+            ObjectKey::Namespace(_) | ObjectKey::Node(_) | ObjectKey::Policy(_) => None,
         };
+        let numbered = labels.map(|labels| {
+            let number = self.state.identities().get(&labels).copied();
+            (labels, number)
+        });
         Seen { object, numbered }
     }
 

@@ -6,12 +6,16 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::Ipv4Addr,
 };
-use weft_core::endpoint::{Caller, Effect, Endpoints, Event, Failure, Presence, Wire};
+use weft_core::{
+    endpoint::{Caller, Effect, Endpoints, Event, Failure, Presence, Wire},
+    patience,
+};
 use weft_types::{Identity, NamespacedName};
 
-/// How long an ADD waits for its pod to become known while an operator is there, and while none is: as shipped.
+/// How long an ADD waits for its pod to become known while an operator is there: what `--cni-patience` is where nothing is said.
 const PATIENCE: Micros = Micros::seconds(10);
-const PATIENCE_ALONE: Micros = Micros::seconds(1);
+/// And while none is.
+const PATIENCE_ALONE: Micros = Micros::of(patience::ALONE);
 /// From a runtime's ADD that was told to try again to its next.
 const AGAIN: Micros = Micros::seconds(1);
 /// Nobody waits for an answer that the runtime does not see at once.

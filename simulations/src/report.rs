@@ -94,6 +94,11 @@ impl Report {
         self.violations.is_empty() && self.void.is_none()
     }
 
+    /// How long nothing was allocated after each leader that was killed.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = Micros> {
+        self.story.gaps_until(self.end)
+    }
+
     /// In a word.
     pub fn verdict(&self) -> &'static str {
         match (self.violations.is_empty(), &self.void) {
@@ -119,7 +124,7 @@ impl Report {
             seconds: self.seconds,
             verdict: self.verdict(),
             counts: &self.counts,
-            gaps_ms: self.story.gaps.iter().map(|gap| gap.0 / 1000).collect(),
+            gaps_ms: self.gaps().map(|gap| gap.0 / 1000).collect(),
             violations: &self.violations,
             void: self.void.as_deref(),
             trace: format!("{:016x}", self.trace),

@@ -18,7 +18,7 @@ pub(crate) struct Story {
     /// When leaders were killed after whose end nothing was allocated yet.
     killed: Vec<Micros>,
     /// How long nothing was allocated after each leader that was killed before.
-    pub(crate) gaps: Vec<Micros>,
+    gaps: Vec<Micros>,
 }
 
 /// What a member is.
@@ -90,6 +90,17 @@ impl Story {
         });
     }
 
+    /// Whether a leader was killed after whose end nothing was allocated yet.
+    pub(crate) fn awaits_allocation(&self) -> bool {
+        !self.killed.is_empty()
+    }
+
+    /// How long nothing was allocated after each leader that was killed: until the end, where nothing was at all.
+    pub(crate) fn gaps_until(&self, end: Micros) -> impl Iterator<Item = Micros> {
+        let open = self.killed.iter().map(move |killed| Micros(end.0.saturating_sub(killed.0)));
+        self.gaps.iter().copied().chain(open)
+    }
+
     /// Agents are behind by so much.
     pub(crate) fn behind(&mut self, at: Micros, mut lags: Vec<Micros>) {
         lags.sort_unstable();
@@ -106,5 +117,22 @@ impl From<(Role, Term)> for Condition {
             Role::Candidate => Self::Stands,
             Role::Elected | Role::Leader => Self::Leads(term),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_after_whose_end_nothing_was_allocated_counts_until_the_end() {
+        let mut story = Story::default();
+        story.leader_killed(Micros(10));
+        // A word of before says nothing.
+        story.allocated(Micros(12), Micros(9));
+        story.allocated(Micros(15), Micros(14));
+        story.leader_killed(Micros(20));
+        assert!(story.awaits_allocation());
+        assert!(story.gaps_until(Micros(90)).eq([Micros(5), Micros(70)]));
     }
 }

@@ -67,11 +67,11 @@ impl Summary {
         self.held += u64::from(report.holds());
         self.duplicates += of(Invariant::OneNumber);
         self.lost += of(Invariant::NothingLost);
-        self.gaps.extend_from_slice(&report.story.gaps);
+        self.gaps.extend(report.gaps());
         self.gaps.sort_unstable();
     }
 
-    /// Leaders that were killed, and after which something was allocated.
+    /// Leaders that were killed.
     pub fn leaders_killed(&self) -> usize {
         self.gaps.len()
     }

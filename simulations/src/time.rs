@@ -1,6 +1,6 @@
 //! Virtual time, in microseconds from the beginning of a run.
 
-use std::{fmt, ops::Add};
+use std::{fmt, ops::Add, time::Duration};
 
 /// A moment, or a length of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +13,11 @@ impl Micros {
 
     pub(crate) const fn seconds(seconds: u64) -> Self {
         Self(seconds * 1_000_000)
+    }
+
+    /// What the shipped programs wait.
+    pub(crate) const fn of(time: Duration) -> Self {
+        Self(time.as_secs() * 1_000_000 + time.subsec_micros() as u64)
     }
 }
 

@@ -18,16 +18,16 @@ use crate::{
 use event::{Cut, Event, Way};
 use readers::Readers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use weft_operator::sequencer::TICK as TICK_SHIPPED;
+use weft_operator::sequencer;
 use weft_raft::{Change as GroupChange, Config, Disk, Group, MemberId, MemoryDisk, Saved};
 use weft_state::{ClusterState, leadership::RequestId};
 use weft_types::{NodeName, Object, object::ObjectKey};
 
 /// The cluster's name.
 const CLUSTER: &str = "sim";
-/// What a tick of the node is: as shipped.
-const TICK: Micros = Micros(TICK_SHIPPED.subsec_micros() as u64);
-/// For so long at least members wait for a leader's sign of life before they elect another: as shipped.
+/// What a tick of the node is.
+const TICK: Micros = Micros::of(sequencer::TICK);
+/// For so long at least members wait for a leader's sign of life before they elect another.
 pub(crate) const ELECTION: Micros =
     Micros(TICK.0 * Config::new(MemberId(1), 1, 1).election_ticks as u64);
 /// Pods that a node has on average, at most: its prefix has 253 addresses, and nobody counts how many are there already.

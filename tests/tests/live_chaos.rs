@@ -52,7 +52,9 @@ fn root_a_live_run_that_is_interrupted_takes_its_lab_down() {
     if !is_root() {
         return;
     }
+    let root = tempfile::tempdir().unwrap();
     let mut command = live(&["leader-pause", "--rounds", "100"]);
+    command.env("WEFT_LAB_ROOT", root.path());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -63,5 +65,5 @@ fn root_a_live_run_that_is_interrupted_takes_its_lab_down() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("interrupted"));
-    assert!(!Path::new(&format!("/run/weft/labs/live{pid}")).exists());
+    assert!(!root.path().join(format!("live{pid}")).exists());
 }

@@ -22,7 +22,7 @@ use weft_api::{
     agent::Answer,
     cni::{self, Attachment},
 };
-use weft_core::endpoint::Phase;
+use weft_core::{endpoint::Phase, patience};
 use weft_types::Revision;
 
 /// What CNI calls are told.
@@ -34,8 +34,6 @@ pub struct Config {
     pub cni_patience: Duration,
 }
 
-/// The same for ADD while no operator is there to tell of the pod.
-const PATIENCE_ALONE: Duration = Duration::from_secs(1);
 /// How often ADD looks.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often the folder of DELs that came while the agent was away is looked at.
@@ -107,7 +105,7 @@ impl Cni {
     fn as_long_as_it_helps(&self, patience: Duration) -> Duration {
         match self.progress.borrow().operator {
             Some(_) => patience,
-            None => patience.min(PATIENCE_ALONE),
+            None => patience.min(patience::ALONE),
         }
     }
 

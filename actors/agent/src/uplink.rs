@@ -32,6 +32,7 @@ use tokio::{
 use tracing::{Instrument, Span, field::Empty};
 use turns::{Ended, Turns};
 use weft_api::FailureKind;
+use weft_core::patience::BACK_OFF;
 use weft_process::trace;
 use weft_types::{NodeName, Revision, TraceContext};
 use weft_wire::{
@@ -41,8 +42,6 @@ use weft_wire::{
     tls,
 };
 
-/// First wait after a session ended; doubled up to [`Config::session_retry_max`] until one is accepted.
-const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long what the kernel did not take is left alone.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Epochs whose revision is remembered; flows are told long before so many passed.

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod ipcache;
 pub mod leftover;
 pub mod mapsync;
+pub mod patience;
 pub mod policy;
 pub mod recent;
 pub mod strangers;

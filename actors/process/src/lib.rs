@@ -4,6 +4,7 @@
 //! id is the request id that every line of every process carries.
 
 pub mod config;
+pub mod interrupt;
 pub mod logs;
 pub mod otlp;
 pub mod trace;

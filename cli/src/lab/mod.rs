@@ -9,7 +9,6 @@ mod down;
 mod echo;
 mod exec;
 pub(crate) mod group;
-mod interrupt;
 mod link;
 mod list;
 mod netns;
@@ -26,7 +25,7 @@ mod stream;
 mod up;
 
 use crate::output::Outcome;
-use weft_process::logs::Format;
+use weft_process::{interrupt, logs::Format};
 
 /// Subcommands of `weft lab`.
 #[derive(clap::Subcommand)]

@@ -232,7 +232,7 @@ fn plug_one(pod: &Pod, socket: &Path, plugin: &Path) -> Result<Ipv4Addr> {
         netns::create(&pod.netns)?;
     }
     let mut answer = call(plugin, "ADD", pod, socket);
-    interrupt::poll(AGAIN, || {
+    interrupt::poll::<anyhow::Error>(AGAIN, || {
         let later = matches!(&answer, Err(error) if is_for_later(error));
         if later {
             answer = call(plugin, "ADD", pod, socket);

@@ -185,7 +185,7 @@ fn build(lab: &mut Held, manifests: Manifests) -> Result<()> {
     start::servers(lab)?;
     start::commands(lab)?;
     desired::wait(lab)?;
-    interrupt::check()
+    Ok(interrupt::check()?)
 }
 
 /// The underlay's bridge and the nodes' namespaces.

@@ -40,6 +40,8 @@ pub const TICK: Duration = Duration::from_millis(50);
 const ATTEMPTS: u32 = 4;
 /// Before the second time; longer each time.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a disk is given that takes nothing.
+pub const PATIENCE: Duration = PAUSE.saturating_mul(ATTEMPTS * (ATTEMPTS - 1) / 2);
 
 /// What a proposer knows its command by.
 pub type Ticket = u64;

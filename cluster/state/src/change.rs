@@ -164,8 +164,7 @@ impl ClusterState {
 
     /// The number of a Pod, if there is one; whether there is not is remembered.
     fn number_of(&mut self, name: &NamespacedName) -> Option<Identity> {
-        let pod = self.pods.get(name)?;
-        let labels = self.labels_of(pod, self.namespaces.get(&name.namespace));
+        let labels = self.label_set(name)?;
         let number = self.identities.get(&labels).copied();
         if number.is_none() {
             self.unnumbered.insert(name.clone());

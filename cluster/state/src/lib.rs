@@ -142,6 +142,12 @@ impl ClusterState {
         }
     }
 
+    /// The label set of a Pod of the desired state.
+    pub fn label_set(&self, name: &NamespacedName) -> Option<LabelSet> {
+        let pod = self.pods.get(name)?;
+        Some(self.labels_of(pod, self.namespaces.get(&name.namespace)))
+    }
+
     fn labels_of(&self, pod: &Pod, namespace: Option<&Namespace>) -> LabelSet {
         let absent = Namespace { name: pod.name.namespace.clone(), labels: BTreeMap::new() };
         self.labels.identity_labels(pod, namespace.unwrap_or(&absent), &self.cluster)

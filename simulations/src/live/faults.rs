@@ -6,12 +6,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::{collections::BTreeSet, time::Instant};
+use std::{ops::RangeInclusive, time::Instant};
 
-/// Where the first operator of a lab listens for its peers; the next ones at the ports after it.
-const PEER_PORT: u16 = 4950;
-/// Rules of routing that cut come before all others.
-const FIRST: &str = "10";
+/// Where the first operator of a lab listens for its peers, and the next ones after it.
+const PEER_PORTS: RangeInclusive<u16> = 4950..=4959;
+/// Rules of routing, in their order: what passes, what is cut, and all else.
+const PASS: &str = "9";
+const CUT: &str = "10";
 const LOCAL: &str = "100";
 
 /// What goes wrong.
@@ -44,14 +45,8 @@ pub(super) enum Struck {
     Killed(Operator),
     Gone(usize),
     Paused(Operator),
-    CutOff(Operator, Cut),
+    CutOff(Operator),
     Outage,
-}
-
-/// Packets of an operator's connections with its peers, of which none leaves.
-pub(super) struct Cut {
-    /// Ports that its own connections are from.
-    from: BTreeSet<u16>,
 }
 
 impl Fault {
@@ -105,9 +100,9 @@ impl Step {
                 Struck::Paused(leader)
             }
             Self::Partition => {
-                let cut = Cut::of(lab, &leader)?;
+                cut_off(lab, &leader)?;
                 // That took some calls of programs.
-                return Ok((Instant::now(), Struck::CutOff(leader, cut)));
+                return Ok((Instant::now(), Struck::CutOff(leader)));
             }
         };
         Ok((now, struck))
@@ -115,15 +110,6 @@ impl Step {
 }
 
 impl Struck {
-    /// It lasts: what would get round it is stopped, too.
-    pub(super) fn go_on(&self, lab: &Lab) -> Result<()> {
-        match self {
-            // It connects again, from other ports.
-            Self::CutOff(leader, cut) => cut.out(lab, leader).map(drop),
-            Self::Killed(_) | Self::Gone(_) | Self::Paused(_) | Self::Outage => Ok(()),
-        }
-    }
-
     /// It is over; what it was.
     pub(super) fn heal(self, lab: &Lab) -> Result<String> {
         match self {
@@ -139,8 +125,8 @@ impl Struck {
                 send(leader.pid, Signal::SIGCONT)?;
                 Ok(format!("{} led and stood still", leader.name))
             }
-            Self::CutOff(leader, cut) => {
-                cut.mend(lab)?;
+            Self::CutOff(leader) => {
+                mend(lab)?;
                 Ok(format!("{} led and was cut off", leader.name))
             }
             Self::Outage => {
@@ -151,54 +137,45 @@ impl Struck {
     }
 }
 
-impl Cut {
-    /// Operators share an address, so connections are told apart by their ports; and what is for the host itself is looked up
-    /// first by every kernel, so that look-up is moved behind the cut.
-    fn of(lab: &Lab, leader: &Operator) -> Result<Self> {
-        let number: u16 = leader.name.trim_start_matches("operator").parse()?;
-        let port = PEER_PORT + number.saturating_sub(1);
-        let mut cut = Self { from: BTreeSet::new() };
-        rule(lab, &["add", "pref", LOCAL, "lookup", "local"])?;
-        rule(lab, &["del", "pref", "0"])?;
-        rule(
-            lab,
-            &["add", "pref", FIRST, "ipproto", "tcp", "dport", &port.to_string(), "blackhole"],
-        )?;
-        cut.from = cut.out(lab, leader)?;
-        Ok(cut)
+/// Cuts an operator off from its peers. Operators share an address, so their connections are told apart by ports: those that
+/// others have with each other pass, and whatever else goes to where operators listen does not, also what is made anew. What
+/// is for the host itself is looked up first by every kernel, so that look-up is moved behind the cut.
+fn cut_off(lab: &Lab, leader: &Operator) -> Result<()> {
+    let number: u16 = leader.name.trim_start_matches("operator").parse()?;
+    let port = PEER_PORTS.start() + number.saturating_sub(1);
+    let peers = format!("{}-{}", PEER_PORTS.start(), PEER_PORTS.end());
+    rule(lab, &["add", "pref", LOCAL, "lookup", "local"])?;
+    for from in others(lab, leader, port)? {
+        let (from, to) = (from.to_string(), peers.as_str());
+        let words = ["add", "pref", PASS, "ipproto", "tcp", "sport", &from, "dport", to];
+        rule(lab, &[words.as_slice(), &["lookup", "local"]].concat())?;
     }
+    rule(lab, &["add", "pref", CUT, "ipproto", "tcp", "dport", &peers, "blackhole"])?;
+    rule(lab, &["del", "pref", "0"])
+}
 
-    /// Cuts connections that it has made to its peers.
-    fn out(&self, lab: &Lab, leader: &Operator) -> Result<BTreeSet<u16>> {
-        let output = lab.underlay("ss", &["-tnpHO", "state", "connected"])?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let mine = format!("pid={},", leader.pid);
-        let peers = PEER_PORT..PEER_PORT + 10;
-        let port = |word: &str| word.rsplit_once(':')?.1.parse::<u16>().ok();
-        let from = text.lines().filter(|line| line.contains(&mine)).filter_map(|line| {
-            let mut places = line.split_whitespace().filter_map(port);
-            let (from, to) = (places.next()?, places.next()?);
-            peers.contains(&to).then_some(from)
-        });
-        let new: BTreeSet<u16> = from.filter(|from| !self.from.contains(from)).collect();
-        for from in &new {
-            let from = from.to_string();
-            // Twice the same rule is refused, and does no harm.
-            lab.underlay(
-                "ip",
-                &["rule", "add", "pref", FIRST, "ipproto", "tcp", "sport", &from, "blackhole"],
-            )?;
-        }
-        Ok(new)
-    }
+/// Ports from which others are connected with each other.
+fn others(lab: &Lab, leader: &Operator, port: u16) -> Result<Vec<u16>> {
+    let output = lab.underlay("ss", &["-tnpHO", "state", "connected"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let own = format!("pid={},", leader.pid);
+    let port_of = |word: &str| word.rsplit_once(':')?.1.parse::<u16>().ok();
+    let from = text.lines().filter(|line| !line.contains(&own)).filter_map(|line| {
+        let mut places = line.split_whitespace().filter_map(port_of);
+        let (from, to) = (places.next()?, places.next()?);
+        (PEER_PORTS.contains(&to) && to != port).then_some(from)
+    });
+    Ok(from.collect())
+}
 
-    fn mend(self, lab: &Lab) -> Result<()> {
-        rule(lab, &["add", "pref", "0", "lookup", "local"])?;
-        rule(lab, &["del", "pref", LOCAL])?;
+fn mend(lab: &Lab) -> Result<()> {
+    rule(lab, &["add", "pref", "0", "lookup", "local"])?;
+    rule(lab, &["del", "pref", LOCAL])?;
+    for pref in [CUT, PASS] {
         // One rule after another until none is left.
-        while lab.underlay("ip", &["rule", "del", "pref", FIRST])?.status.success() {}
-        Ok(())
+        while lab.underlay("ip", &["rule", "del", "pref", pref])?.status.success() {}
     }
+    Ok(())
 }
 
 fn rule(lab: &Lab, words: &[&str]) -> Result<()> {

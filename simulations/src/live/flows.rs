@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Flows {
     streams: Vec<Child>,
     over: Arc<AtomicBool>,
-    probing: JoinHandle<Probed>,
+    probing: Option<JoinHandle<Probed>>,
 }
 
 /// What became of them.
@@ -49,26 +49,22 @@ impl Flows {
         let tcp = ["lab", "stream", "live/a", "live/b:8080", "--name", name, "-o", "json"];
         let udp = ["lab", "stream", "live/a", "live/b:8081", "--name", name, "-o", "json", "--udp"];
         let out = ["lab", "stream", "live/c", "live/a:8080", "--name", name, "-o", "json"];
-        let streams = [tcp.as_slice(), &udp, &out].into_iter().map(|words| {
+        let mut flows = Self { streams: Vec::new(), over: Arc::default(), probing: None };
+        for words in [tcp.as_slice(), &udp, &out] {
             let mut command = lab.command(words);
             command.stdout(Stdio::piped()).stderr(Stdio::null());
-            command.spawn().context("begin a stream")
-        });
-        let streams = streams.collect::<Result<_>>()?;
-        let over = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&over);
+            flows.streams.push(command.spawn().context("begin a stream")?);
+        }
+        let over = Arc::clone(&flows.over);
         let probe = lab.command(&["lab", "probe", "--name", name, "-o", "json"]);
-        Ok(Self { streams, over, probing: thread::spawn(move || probe_again(probe, &ended)) })
+        flows.probing = Some(thread::spawn(move || probe_again(probe, &over)));
+        Ok(flows)
     }
 
     /// Ends them.
-    pub(super) fn end(self) -> Flowed {
-        self.over.store(true, Ordering::Relaxed);
-        let ended = self.streams.into_iter().map(|stream| {
-            if let Ok(pid) = i32::try_from(stream.id()) {
-                // One that ended by itself says so below.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
-            }
+    pub(super) fn end(mut self) -> Flowed {
+        self.stop();
+        let ended = std::mem::take(&mut self.streams).into_iter().map(|stream| {
             let Ok(output) = stream.wait_with_output() else { return (Value::Null, false) };
             let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let whole =
@@ -76,7 +72,24 @@ impl Flows {
             (told, whole)
         });
         let streams = ended.collect();
-        Flowed { streams, probed: self.probing.join().unwrap_or_default() }
+        let probed = self.probing.take().and_then(|probing| probing.join().ok());
+        Flowed { streams, probed: probed.unwrap_or_default() }
+    }
+
+    fn stop(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        for pid in self.streams.iter().filter_map(|stream| i32::try_from(stream.id()).ok()) {
+            // One that ended by itself says so when it is waited for.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+        }
+    }
+}
+
+impl Drop for Flows {
+    /// None outlives a run that came to nothing.
+    fn drop(&mut self) {
+        self.stop();
+        self.streams.iter_mut().for_each(|stream| drop(stream.wait()));
     }
 }
 

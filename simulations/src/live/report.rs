@@ -18,8 +18,8 @@ pub(super) struct Round {
     pub(super) gap: Option<Duration>,
     /// From its end until all was well.
     pub(super) recovered: Duration,
-    /// Pods that were started meanwhile.
-    pub(super) started: Started,
+    /// Pods that were started meanwhile, where some were to be.
+    pub(super) started: Option<Started>,
 }
 
 /// Whoever was away, in so long all is to be well again.
@@ -62,8 +62,16 @@ struct JsonRound<'a> {
     what: &'a str,
     gap_ms: Option<u128>,
     recovered_ms: u128,
-    known_pods_started: u32,
-    unknown_pods_told_again: u32,
+    known_pods_started: Option<u32>,
+    unknown_pods_told_again: Option<u32>,
+}
+
+impl Round {
+    /// Whether all was well soon, and pods that were to be started were.
+    fn holds(&self) -> bool {
+        let started = |Started { known, told_again }| known > 0 && told_again > 0;
+        self.recovered <= CONVERGES && self.started.is_none_or(started)
+    }
 }
 
 impl<'a> From<&'a Round> for JsonRound<'a> {
@@ -72,8 +80,8 @@ impl<'a> From<&'a Round> for JsonRound<'a> {
             what: on,
             gap_ms: gap.map(|gap| gap.as_millis()),
             recovered_ms: recovered.as_millis(),
-            known_pods_started: started.known,
-            unknown_pods_told_again: started.told_again,
+            known_pods_started: started.map(|started| started.known),
+            unknown_pods_told_again: started.map(|started| started.told_again),
         }
     }
 }
@@ -99,8 +107,7 @@ impl Report {
         let Probed { rounds, differing } = self.flows.probed;
         let flowed = self.are_whole() && rounds > 0 && differing == 0;
         let done = self.trouble.is_none() && !self.interrupted && self.answered > 0;
-        let soon = self.rounds.iter().all(|round| round.recovered <= CONVERGES);
-        flowed && done && soon && self.checked.faults.is_empty()
+        flowed && done && self.rounds.iter().all(Round::holds) && self.checked.faults.is_empty()
     }
 
     fn are_whole(&self) -> bool {
@@ -143,12 +150,10 @@ impl fmt::Display for Round {
             }
             None => f.write_str("nothing was allocated")?,
         }
-        let (recovered, Started { known, told_again }) =
-            (self.recovered.as_secs_f64(), self.started);
-        if known + told_again > 0 {
+        if let Some(Started { known, told_again }) = self.started {
             write!(f, "; {known} known pod started, {told_again} unknown told to try again")?;
         }
-        write!(f, "; all well {recovered:.1} s after it was over")
+        write!(f, "; all well {:.1} s after it was over", self.recovered.as_secs_f64())
     }
 }
 
@@ -179,5 +184,24 @@ impl fmt::Display for Report {
             writeln!(f, "interrupted")?;
         }
         write!(f, "{}: {}", self.scenario, if self.holds() { "held" } else { "DID NOT HOLD" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_holds_when_all_is_well_soon_and_pods_started_that_were_to_be() {
+        let round = |recovered, started| Round {
+            on: String::new(),
+            gap: None,
+            recovered: Duration::from_secs(recovered),
+            started,
+        };
+        let started = |known, told_again| Some(Started { known, told_again });
+        assert!(round(10, None).holds() && round(10, started(1, 1)).holds());
+        assert!(!round(11, None).holds());
+        assert!(!round(0, started(0, 0)).holds() && !round(0, started(1, 0)).holds());
     }
 }

@@ -19,7 +19,7 @@ impl World {
         let Some(who) = self.clients.get_mut(client) else { return };
         let change = match who.wants.take() {
             Some((_, change)) => change,
-            None if quiet => return,
+            None if quiet && !self.story.awaits_allocation() => return,
             None => {
                 if self.answered.is_empty() {
                     self.last_answer = now;

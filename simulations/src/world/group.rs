@@ -10,6 +10,7 @@ use crate::{
     trace::Trace,
 };
 use std::rc::Rc;
+use weft_operator::sequencer;
 use weft_raft::{
     Applied, Committed, Envelope, Input, MemberId, MemberRole, Output, PeerMessage, Role,
 };
@@ -17,8 +18,8 @@ use weft_state::{ClusterState, decode_entry, leadership::Event as Happened};
 
 /// How much longer a slow disk takes.
 const SLOW: u64 = 50;
-/// Ticks that a write is tried again for.
-const ATTEMPTS: u8 = 6;
+/// How long a write is tried again.
+const PATIENCE: Micros = Micros::of(sequencer::PATIENCE);
 /// From the end of a process that could not write to its next life.
 const AGAIN: Micros = Micros::millis(500);
 
@@ -69,7 +70,7 @@ impl World {
             return self.sync(member);
         }
         operator.refused += 1;
-        if operator.refused > ATTEMPTS {
+        if Micros(TICK.0 * u64::from(operator.refused)) > PATIENCE {
             self.kill(member);
             self.after(AGAIN, Event::Restart(member));
         }

@@ -7,7 +7,6 @@ mod cluster;
 mod crowd;
 mod environment;
 mod fabric;
-mod interrupt;
 mod kernel;
 mod load;
 mod measure;
@@ -36,6 +35,7 @@ use std::{
     process::ExitCode,
     time::{Duration, SystemTime},
 };
+use weft_process::interrupt;
 
 /// Fewer rounds than this are a trial: their quartiles say little.
 const ROUNDS_THAT_COUNT: usize = 7;

@@ -106,7 +106,7 @@ pub(crate) fn compare(
 ) -> Result<(Vec<Vec<f64>>, Conditions)> {
     note(&format!("{what}: {} rounds", settings.rounds));
     let before = foreign_cpus()?;
-    let figures = interleave(settings.rounds, arms, |_| interrupt::check())?;
+    let figures = interleave(settings.rounds, arms, |_| Ok(interrupt::check()?))?;
     let foreign_cpus = before.max(foreign_cpus()?);
     Ok((figures, Conditions { foreign_cpus, is_trial: settings.is_trial }))
 }

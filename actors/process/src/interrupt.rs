@@ -1,7 +1,7 @@
-//! Ctrl-C and SIGTERM: noted when they come, heeded between two steps, so that every step can be undone.
+//! Ctrl-C, SIGTERM and SIGHUP: noted when they come, heeded between two steps, so that every step can be undone.
 
-use anyhow::{Result, bail};
 use std::{
+    io,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -9,9 +9,17 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 static CAME: AtomicBool = AtomicBool::new(false);
+/// The longest that one is not heeded.
+const LOOK: Duration = Duration::from_millis(20);
 
-/// From now on the signals are only noted.
-pub(crate) fn watch() -> Result<()> {
+/// One has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// From now on they are only noted. They are handled rather than blocked: what is blocked is so in every process that is
+/// started, too.
+pub fn watch() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = runtime.enter();
     let mut signals = (
@@ -34,20 +42,32 @@ pub(crate) fn watch() -> Result<()> {
 }
 
 /// Whether one has come.
-pub(crate) fn came() -> bool {
+pub fn came() -> bool {
     CAME.load(Ordering::Relaxed)
 }
 
 /// An error once one has come.
-pub(crate) fn check() -> Result<()> {
-    if came() {
-        bail!("interrupted");
+pub fn check() -> Result<(), Interrupted> {
+    if came() { Err(Interrupted) } else { Ok(()) }
+}
+
+/// As long as that, or until one comes.
+pub fn sleep(time: Duration) {
+    let until = Instant::now() + time;
+    while !came() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(LOOK));
     }
-    Ok(())
 }
 
 /// Tries until it works; false when it did not in time.
-pub(crate) fn poll(patience: Duration, mut works: impl FnMut() -> Result<bool>) -> Result<bool> {
+pub fn poll<E: From<Interrupted>>(
+    patience: Duration,
+    mut works: impl FnMut() -> Result<bool, E>,
+) -> Result<bool, E> {
     let until = Instant::now() + patience;
     while !works()? {
         check()?;
