@@ -1,7 +1,7 @@
 //! Tracked flows. An entry carries what its first packet found out, so that later ones need one look-up.
 
 use crate::{
-    address::{Addr, Addr4, NetPort},
+    address::{Addr4, NetPort},
     map::map_spec,
 };
 
@@ -46,19 +46,42 @@ pub const ECHO_PORT: u16 = 0xffff;
 
 abi! {
     /// Where a packet goes.
-    pub struct Path [32] {
+    pub struct Path [12] {
         /// [`PATH_STACK`], [`PATH_LOCAL`], [`PATH_REMOTE`] or [`PATH_HOST`].
         0 => pub kind: u8,
         /// Zero.
         1 => pub spare: u8,
         /// Hardware address of the local pod.
         2 => pub mac: [u8; 6],
-        /// Interface to use: the pod's host side, or the node's device.
-        8 => pub ifindex: u32,
-        /// Zero.
-        12 => pub spare2: u32,
-        /// Next hop: the remote node.
-        16 => pub next_hop: Addr,
+        /// Interface of the local pod (host side), or the IPv4 address of the remote node as [`Addr4`] has it: nodes are
+        /// reached by those, whatever the family of the packet.
+        8 => pub to: u32,
+    }
+}
+
+impl Path {
+    /// Into a pod of this node.
+    #[inline(always)]
+    pub const fn local(ifindex: u32, mac: [u8; 6]) -> Self {
+        Self { kind: PATH_LOCAL, spare: 0, mac, to: ifindex }
+    }
+
+    /// To another node.
+    #[inline(always)]
+    pub const fn remote(node: Addr4) -> Self {
+        Self { kind: PATH_REMOTE, spare: 0, mac: [0; 6], to: node.be }
+    }
+
+    /// By the node's own stack: [`PATH_STACK`] or [`PATH_HOST`].
+    #[inline(always)]
+    pub const fn by_stack(kind: u8) -> Self {
+        Self { kind, ..Self::zeroed() }
+    }
+
+    /// Whether it leads into the pod behind an interface.
+    #[inline(always)]
+    pub const fn is_into(&self, ifindex: u32) -> bool {
+        self.kind == PATH_LOCAL && self.to == ifindex
     }
 }
 
@@ -75,47 +98,48 @@ pub const PATH_HOST: u8 = 3;
 abi! {
     /// A tracked flow, shared by both families. Judged again, it is replaced whole in one step; only
     /// `last_seen` and what each end sent are written in place.
-    pub struct Flow [112] {
+    ///
+    /// It is 64 bytes so that an element of its table is two lines of the cache: the kernel's head of 48 with the key of 16,
+    /// and this.
+    pub struct Flow [64] {
         /// The epoch it was judged in; of another epoch it is judged again before it is believed.
         0 => pub epoch: u64,
         /// Seconds of the monotonic clock when a packet was last seen.
         8 => pub last_seen: u32,
         /// Seconds of the monotonic clock when it was opened.
         12 => pub created: u32,
-        /// [`OPENER_HIGH`] and [`DENIED`].
-        16 => pub flags: u32,
         /// Identity of who opened it, when last judged.
-        20 => pub opener_identity: u32,
+        16 => pub opener_identity: u32,
         /// Identity of who was called, when last judged.
-        24 => pub target_identity: u32,
+        20 => pub target_identity: u32,
         /// Rule number of the egress verdict (of the opener's class); 0 where it is judged elsewhere.
-        28 => pub egress_rule: u32,
+        24 => pub egress_rule: u32,
         /// Rule number of the ingress verdict (of the target's class); 0 where it is judged elsewhere.
-        32 => pub ingress_rule: u32,
+        28 => pub ingress_rule: u32,
         /// Class that refused it, when [`DENIED`].
-        36 => pub refused_class: u32,
+        32 => pub refused_class: u32,
         /// Number of the drop reason, when [`DENIED`].
-        40 => pub refused_reason: u8,
-        /// Whose policy refused it, when [`DENIED`].
-        41 => pub refused_direction: u8,
+        36 => pub refused_reason: u8,
+        /// [`OPENER_HIGH`] and [`DENIED`]; from bit [`REFUSED_BY`] on, when denied, the direction whose policy refused it.
+        37 => pub flags: u8,
         /// What the opener sent: [`SENT`] and the bits after it. A byte an end, so that packets of both
         /// directions write theirs without an atomic operation.
-        42 => pub opener_sent: u8,
+        38 => pub opener_sent: u8,
         /// What the target sent.
-        43 => pub target_sent: u8,
-        /// Zero.
-        44 => pub spare: [u8; 4],
+        39 => pub target_sent: u8,
         /// Path of packets from the opener.
-        48 => pub forward: Path,
+        40 => pub forward: Path,
         /// Path of packets to the opener.
-        80 => pub reply: Path,
+        52 => pub reply: Path,
     }
 }
 
 /// The `high` side of the key opened the flow.
-pub const OPENER_HIGH: u32 = 1;
+pub const OPENER_HIGH: u8 = 1;
 /// When judged again the verdict was *deny*; packets of either direction are dropped while the epoch lasts.
-pub const DENIED: u32 = 2;
+pub const DENIED: u8 = 2;
+/// How far the direction stands from the lowest bit of a flow's flags.
+pub const REFUSED_BY: u8 = 2;
 
 /// This end sent a packet that passed.
 pub const SENT: u8 = 1;
@@ -128,9 +152,9 @@ pub const SENT_ACK: u8 = 8;
 
 map_spec! {
     /// Hash, never evicted silently: flows that were answered.
-    FLOWS4 = "weft_flows4" v 2, Kernel, FlowKey4 => Flow, 1 << 18
+    FLOWS4 = "weft_flows4" v 3, Kernel, FlowKey4 => Flow, 1 << 18
 }
 map_spec! {
     /// LRU hash: flows nobody answered yet, apart, so that a scan cannot push out what lives.
-    PENDING4 = "weft_pending4" v 2, Kernel, FlowKey4 => Flow, 1 << 16
+    PENDING4 = "weft_pending4" v 3, Kernel, FlowKey4 => Flow, 1 << 16
 }

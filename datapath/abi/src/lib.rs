@@ -22,7 +22,7 @@ pub mod policy;
 
 /// The version of everything in this crate. A change of any layout, constant or meaning bumps it;
 /// it is stored in the pinned map [`epoch::NODE_STATE`] and compared before programs are attached.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The hardware address of every pod's gateway: the host side of each pod's link carries it, and the
 /// pod's permanent neighbour entry names it, so no ARP is needed and one constant serves all rewrites.

@@ -1,7 +1,7 @@
 //! The one place that hands an action to the kernel: forwards, counts, tells.
 
 use crate::{
-    Dropped, Pass, count, event,
+    Dropped, Pass, config, count, event,
     maps::Scratch,
     parse::{ETH, Packet, ethertype, linear},
     track,
@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use weft_abi::{
     GATEWAY_MAC,
-    conntrack::{PATH_LOCAL, PATH_REMOTE, Path},
+    conntrack::{PATH_LOCAL, PATH_REMOTE},
     drop::DropReason,
 };
 use weft_verdict::ipv4;
@@ -80,13 +80,13 @@ fn forward(
             routed.destination = words(path.mac);
             routed.source = words(GATEWAY_MAC);
             // SAFETY: a helper with scalar arguments.
-            Ok(unsafe { bpf_redirect_peer(path.ifindex, 0) } as i32)
+            Ok(unsafe { bpf_redirect_peer(path.to, 0) } as i32)
         }
         // The node's stack cuts it, or says that it must be cut: its route is the same.
-        PATH_REMOTE if !fits(ctx, path.ifindex) => Ok(TC_ACT_OK),
+        PATH_REMOTE if !fits(ctx, config::uplink()) => Ok(TC_ACT_OK),
         PATH_REMOTE => {
             hop(ctx, packet, direction)?;
-            Ok(to_neighbour(path))
+            Ok(to_neighbour(path.to))
         }
         _ => Ok(TC_ACT_OK),
     }
@@ -108,14 +108,14 @@ fn fits(ctx: &TcContext, ifindex: u32) -> bool {
 }
 
 #[inline(always)]
-fn to_neighbour(path: &Path) -> i32 {
+fn to_neighbour(node: u32) -> i32 {
     // SAFETY: plain integers and arrays.
     let mut next: bpf_redir_neigh = unsafe { core::mem::zeroed() };
     next.nh_family = AF_INET;
-    next.__bindgen_anon_1.ipv4_nh = path.next_hop.to4().be;
+    next.__bindgen_anon_1.ipv4_nh = node;
     let size = size_of::<bpf_redir_neigh>() as i32;
     // SAFETY: the parameters live across the call and are as long as said.
-    unsafe { bpf_redirect_neigh(path.ifindex, &raw mut next, size, 0) as i32 }
+    unsafe { bpf_redirect_neigh(config::uplink(), &raw mut next, size, 0) as i32 }
 }
 
 /// One hop less to live: Weft routes. What else is to be written comes back.

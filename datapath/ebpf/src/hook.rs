@@ -12,7 +12,6 @@ use crate::{
 use aya_ebpf::programs::TcContext;
 use weft_abi::{
     address::Addr4,
-    conntrack::PATH_LOCAL,
     drop::DropReason,
     endpoint::Endpoint,
     ipcache::{HOST, LOCAL},
@@ -98,8 +97,7 @@ pub fn to_pod(
 /// Lets a packet go on that is in front of the pod that it is for.
 #[inline(always)]
 pub fn in_front(scratch: &Scratch, ifindex: u32) -> Result<Pass, Dropped> {
-    let path = track::path(scratch);
-    if path.kind != PATH_LOCAL || path.ifindex != ifindex {
+    if !track::path(scratch).is_into(ifindex) {
         return Err(Dropped::bare(DropReason::UnroutableIp, INGRESS));
     }
     Ok(Pass::Stack)

@@ -116,6 +116,16 @@ pub fn add_sent(found: &Found, packet: &Packet) -> bool {
     news
 }
 
+/// Adds a flow, in the place of the one that ended under its key: there it takes room from nobody, be it answered or not.
+#[inline(always)]
+pub fn open(tracked: &Tracked, flow: &Flow, ended: Option<Table>) -> bool {
+    match ended {
+        Some(Table::Answered) => maps::WEFT_FLOWS4.insert(&tracked.key, flow, 0),
+        Some(Table::Pending) | None => maps::WEFT_PENDING4.insert(&tracked.key, flow, 0),
+    }
+    .is_ok()
+}
+
 /// Moves a flow among the answered, if there is room.
 #[inline(always)]
 pub fn settle(tracked: &Tracked, flow: &Flow) -> bool {

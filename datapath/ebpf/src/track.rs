@@ -2,16 +2,16 @@
 
 use crate::{
     Dropped, Pass, count, event,
-    maps::{self, Scratch},
+    maps::Scratch,
     parse::Packet,
-    table::{Found, Table, Tracked, add_sent, begin, find, replace, seconds, settle, stamp},
+    table::{self, Found, Table, Tracked, add_sent, begin, find, replace, seconds, settle, stamp},
     world::Kernel,
 };
 use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
 use weft_abi::{
     address::NetPort,
-    conntrack::{DENIED, Flow, OPENER_HIGH, Path},
+    conntrack::{DENIED, Flow, OPENER_HIGH, Path, REFUSED_BY},
     drop::DropReason,
     metrics::NOTICE_MID_STREAM,
 };
@@ -98,12 +98,8 @@ fn open(
     }
     flow.opener_sent = conntrack::sent(0, tuple);
     note(flow, found, tracked.epoch);
-    if maps::WEFT_PENDING4.insert(&tracked.key, &*flow, 0).is_err() {
+    if !table::open(tracked, flow, ended) {
         return Err(Dropped::bare(DropReason::FlowTableFull, 0));
-    }
-    // Among the answered it would be found first.
-    if ended == Some(Table::Answered) {
-        let _ = maps::WEFT_FLOWS4.remove(&tracked.key);
     }
     event::allowed(ctx, packet, flow, tracked.epoch);
     scratch.path.write(flow.forward);
@@ -204,15 +200,14 @@ fn note(flow: &mut Flow, found: &Judgement, epoch: u64) {
     flow.target_identity = found.target;
     flow.egress_rule = found.egress_rule;
     flow.ingress_rule = found.ingress_rule;
+    flow.flags &= OPENER_HIGH;
     match found.refusal {
         Some(refusal) => {
-            flow.flags |= DENIED;
+            flow.flags |= DENIED | refusal.direction << REFUSED_BY;
             flow.refused_class = refusal.class;
             flow.refused_reason = refusal.reason.number();
-            flow.refused_direction = refusal.direction;
         }
         None => {
-            flow.flags &= !DENIED;
             flow.forward = found.forward;
             flow.reply = found.reply;
         }
@@ -225,7 +220,7 @@ fn refused(flow: &Flow, from_opener: bool) -> Dropped {
     let (opener, target) = (flow.opener_identity, flow.target_identity);
     Dropped {
         reason: DropReason::from_number(flow.refused_reason).unwrap_or(DropReason::PolicyDenied),
-        direction: flow.refused_direction,
+        direction: flow.flags >> REFUSED_BY,
         class: flow.refused_class,
         rules: [flow.egress_rule, flow.ingress_rule],
         identities: if from_opener { [opener, target] } else { [target, opener] },

@@ -1,6 +1,6 @@
 //! The kernel's maps as the verdict's [`World`].
 
-use crate::{config, maps};
+use crate::maps;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use weft_abi::{
     address::Addr4,
@@ -50,11 +50,6 @@ impl World for Kernel {
     fn class(&self, class: u32) -> Option<Trie> {
         // SAFETY: an inner map lives until a grace period after its last reader.
         unsafe { maps::WEFT_CLASSES.get(&class) }.map(Trie)
-    }
-
-    #[inline(always)]
-    fn uplink(&self) -> u32 {
-        config::uplink()
     }
 }
 

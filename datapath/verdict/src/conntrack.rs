@@ -153,8 +153,7 @@ pub fn begins_something(tuple: &Tuple) -> bool {
 /// Whether the sender of a packet of this flow is the pod behind an interface.
 #[inline(always)]
 pub fn sender_is_behind(flow: &Flow, from_opener: bool, ifindex: u32) -> bool {
-    let back = path(flow, !from_opener);
-    back.kind == PATH_LOCAL && back.ifindex == ifindex
+    path(flow, !from_opener).is_into(ifindex)
 }
 
 /// Whether a packet of this flow may come from the network: not under an address of this node or

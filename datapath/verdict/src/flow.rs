@@ -2,8 +2,8 @@
 
 use crate::policy::{Class, Query, Verdict, judge};
 use weft_abi::{
-    address::{Addr, Addr4, NetPort},
-    conntrack::{PATH_HOST, PATH_LOCAL, PATH_REMOTE, PATH_STACK, Path},
+    address::{Addr4, NetPort},
+    conntrack::{PATH_HOST, PATH_STACK, Path},
     drop::DropReason,
     endpoint::Endpoint,
     ipcache::{AddressEntry, HOST, LOCAL, PrefixEntry, REMOTE_POD},
@@ -24,8 +24,6 @@ pub trait World {
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// A class's trie, if its policy is in place.
     fn class(&self, class: u32) -> Option<Self::Class<'_>>;
-    /// The node's device, for paths to other nodes.
-    fn uplink(&self) -> u32;
 }
 
 /// A flow in the direction it was opened.
@@ -44,10 +42,10 @@ pub struct Opening {
 /// One end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
+    /// Its address.
+    pub address: Addr4,
     /// Identity number, 0 when unknown.
     pub identity: u32,
-    /// Node-local identity of the longest policy prefix around its address.
-    pub cidr: u32,
     /// Flags of [`weft_abi::ipcache`].
     pub flags: u32,
     /// Interface of a local pod; 0 for an address of this node's prefixes that nobody has.
@@ -102,20 +100,16 @@ pub struct Refusal {
 /// Finds out who has an address.
 #[inline(always)]
 pub fn resolve<W: World>(world: &W, address: Addr4) -> End {
-    let mut end = End { identity: 0, cidr: 0, flags: 0, ifindex: 0, node: Addr4::zeroed() };
-    // Prefixes are looked up for exact addresses too: an ipBlock matches whoever has the address.
+    if let Some(entry) = world.address(address) {
+        let AddressEntry { identity, flags, ifindex, node, .. } = *entry;
+        return End { address, identity, flags, ifindex, node: node.to4() };
+    }
+    let mut end = End { address, identity: 0, flags: 0, ifindex: 0, node: Addr4::zeroed() };
     if let Some(prefix) = world.prefix(address) {
-        end.cidr = prefix.cidr;
         end.identity = prefix.identity;
         // Of this node's prefixes but nobody's address: local, with no interface.
         end.flags = prefix.flags;
         end.node = prefix.node.to4();
-    }
-    if let Some(entry) = world.address(address) {
-        end.identity = entry.identity;
-        end.flags = entry.flags;
-        end.ifindex = entry.ifindex;
-        end.node = entry.node.to4();
     }
     end
 }
@@ -144,22 +138,22 @@ fn both_sides<W: World>(
 ) -> Result<(), Refusal> {
     if source.flags & LOCAL != 0 {
         let endpoint = local(world, source, EGRESS)?;
-        local_path(&mut found.reply, endpoint);
+        found.reply = Path::local(endpoint.ifindex, endpoint.mac);
         found.egress_rule =
             one_side(world, endpoint, EGRESS, destination, opening, &mut found.egress_rule)?;
     } else {
-        far_path(&mut found.reply, source, world.uplink());
+        found.reply = far_path(source);
     }
     if destination.flags & LOCAL != 0 {
         let endpoint = local(world, destination, INGRESS)?;
-        local_path(&mut found.forward, endpoint);
+        found.forward = Path::local(endpoint.ifindex, endpoint.mac);
         // A pod's own node always reaches it, as Kubernetes demands for the kubelet's probes.
         if source.flags & HOST == 0 {
             found.ingress_rule =
                 one_side(world, endpoint, INGRESS, source, opening, &mut found.ingress_rule)?;
         }
     } else {
-        far_path(&mut found.forward, destination, world.uplink());
+        found.forward = far_path(destination);
     }
     Ok(())
 }
@@ -190,7 +184,8 @@ fn one_side<W: World>(
     let query = Query {
         direction,
         identity: peer.identity,
-        cidr: peer.cidr,
+        // Of exact addresses too: an ipBlock matches whoever has the address.
+        cidr: world.prefix(peer.address).map_or(0, |prefix| prefix.cidr),
         protocol: opening.protocol,
         port: opening.port,
     };
@@ -210,24 +205,12 @@ fn not_ready(direction: u8, class: u32) -> Refusal {
     Refusal { reason: DropReason::EndpointNotReady, direction, class }
 }
 
-/// The path into a pod of this node.
-#[inline(always)]
-fn local_path(path: &mut Path, endpoint: &Endpoint) {
-    path.kind = PATH_LOCAL;
-    path.mac = endpoint.mac;
-    path.ifindex = endpoint.ifindex;
-}
-
 /// The path to what is not a pod of this node.
 #[inline(always)]
-fn far_path(path: &mut Path, end: &End, uplink: u32) {
+fn far_path(end: &End) -> Path {
     if end.flags & REMOTE_POD != 0 {
-        path.kind = PATH_REMOTE;
-        path.ifindex = uplink;
-        path.next_hop = Addr::from4(end.node);
-    } else if end.flags & HOST != 0 {
-        path.kind = PATH_HOST;
+        Path::remote(end.node)
     } else {
-        path.kind = PATH_STACK;
+        Path::by_stack(if end.flags & HOST != 0 { PATH_HOST } else { PATH_STACK })
     }
 }

@@ -3,8 +3,8 @@
 use weft_abi::{
     address::{Addr4, NetPort},
     conntrack::{
-        DENIED, ECHO_PORT, Flow, OPENER_HIGH, PATH_HOST, PATH_LOCAL, PATH_REMOTE, PATH_STACK, SENT,
-        SENT_ACK, SENT_FIN, SENT_RESET,
+        DENIED, ECHO_PORT, Flow, OPENER_HIGH, PATH_HOST, PATH_LOCAL, PATH_REMOTE, PATH_STACK, Path,
+        SENT, SENT_ACK, SENT_FIN, SENT_RESET,
     },
 };
 use weft_verdict::{
@@ -39,7 +39,7 @@ fn reversed(t: Tuple) -> Tuple {
     }
 }
 
-fn flow(epoch: u64, flags: u32) -> Flow {
+fn flow(epoch: u64, flags: u8) -> Flow {
     Flow { epoch, flags, ..Flow::zeroed() }
 }
 
@@ -195,8 +195,8 @@ fn nobody_elsewhere_has_an_address_of_this_node() {
 #[test]
 fn a_flow_tells_which_pod_sends_its_packets() {
     let mut flow = flow(1, 0);
-    (flow.reply.kind, flow.reply.ifindex) = (PATH_LOCAL, 71);
-    (flow.forward.kind, flow.forward.ifindex) = (PATH_REMOTE, 2);
+    flow.reply = Path::local(71, [2; 6]);
+    flow.forward = Path { to: 2, ..Path::remote(Addr4::zeroed()) };
     // The opener is behind 71; who is called is no pod of this node, whatever interface leads there.
     assert!(sender_is_behind(&flow, true, 71));
     assert!(!sender_is_behind(&flow, true, 72));

@@ -174,10 +174,6 @@ impl World for Tables {
     fn class(&self, class: u32) -> Option<Trie<'_>> {
         self.classes.get(&class).map(Trie)
     }
-
-    fn uplink(&self) -> u32 {
-        9
-    }
 }
 
 /// A packet of a datagram's pieces as the flow's packet that it is, if that is known.
@@ -282,7 +278,7 @@ fn judged(
         let query = Query {
             direction,
             identity: peer.identity,
-            cidr: peer.cidr,
+            cidr: cidr(tables, peer.address),
             protocol: opening.protocol,
             port: opening.port,
         };
@@ -290,7 +286,7 @@ fn judged(
     }
     for entries in tables.classes.values() {
         for direction in [INGRESS, EGRESS] {
-            let (identity, cidr) = (found.opener, source.cidr);
+            let (identity, cidr) = (found.opener, cidr(tables, opening.source));
             let (protocol, port) = (opening.protocol, opening.port);
             let query = Query { direction, identity, cidr, protocol, port };
             assert_eq!(judge(&Trie(entries), &query), slowly(entries, &query), "{query:?}");
@@ -305,6 +301,11 @@ fn judged(
         reply: found.reply,
         ..before.unwrap_or_else(Flow::zeroed)
     }
+}
+
+/// The number of the policy prefix around an address.
+fn cidr(tables: &Tables, address: Addr4) -> u32 {
+    tables.prefix(address).map_or(0, |prefix| prefix.cidr)
 }
 
 /// The verdict by looking at every entry, bit by bit.

@@ -447,10 +447,6 @@ impl World for View<'_> {
     fn class(&self, class: u32) -> Option<Trie<'_>> {
         self.cluster.classes.get(&class).map(Trie)
     }
-
-    fn uplink(&self) -> u32 {
-        0
-    }
 }
 
 /// A class's entries as the verdict crate looks things up: the longest prefix of a key.

@@ -6,8 +6,8 @@ use crate::{
         tcp, udp,
     },
     world::{
-        DENIED_PORT, NEIGHBOUR, NEIGHBOUR_CLASS, NODE, POD, POD_CLASS, REMOTE, WORLD, judge_by,
-        loaded, stand, world,
+        DENIED_PORT, NEIGHBOUR, NEIGHBOUR_CLASS, NODE, POD, POD_CLASS, REMOTE, REMOTE_IDENTITY,
+        WORLD, judge_by, loaded, stand, world,
     },
 };
 use weft_abi::{
@@ -71,7 +71,23 @@ fn root_a_flow_lives_from_its_first_packet_to_its_refusal() {
     assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, SHOT);
     judge_by(&datapath, &[(EGRESS, 0, None, 0)]);
     assert_eq!(datapath.run(Program::FromPod, &syn.bytes()).action, REDIRECT);
-    assert_eq!((datapath.entries(&PENDING4).len(), datapath.entries(&FLOWS4).len()), (1, 0));
+    assert_eq!(tables(&datapath), (0, 1), "in the place of the one that ended");
+    assert_eq!(state_of(&datapath, &FLOWS4), [State::Opening]);
+}
+
+#[test]
+fn root_a_refused_flow_remembers_whose_policy_refused_it() {
+    let Some(mut datapath) = loaded() else { return };
+    let syn = tcp((REMOTE, 40_000), (POD, 80), SYN);
+    datapath.run(Program::FromNet, &syn.bytes());
+    datapath.run(Program::FromPod, &syn.reply(SYN | ACK).bytes());
+    datapath.events();
+    judge_by(&datapath, &[(EGRESS, 0, None, 0), (INGRESS, REMOTE_IDENTITY, Some(80), DENY)]);
+    // The first is judged; what the other end sends finds what was said of it.
+    assert_eq!(datapath.run(Program::FromNet, &Packet { flags: ACK, ..syn }.bytes()).action, SHOT);
+    assert_eq!(datapath.run(Program::FromPod, &syn.reply(ACK).bytes()).action, SHOT);
+    let refused = (EVENT_DROP, DropReason::PolicyDeny.number(), INGRESS);
+    assert_eq!(datapath.events(), [refused; 2]);
 }
 
 #[test]
