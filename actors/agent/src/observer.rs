@@ -36,7 +36,7 @@ use weft_core::{
 use weft_datapath::kernel::{Events, KernelError, Maps};
 use weft_hubble::{flow::Flow, print::Compact, time};
 use weft_process::trace;
-use weft_types::{NodeName, TraceContext};
+use weft_types::{NodeName, PodEndpoint, TraceContext};
 
 /// Flows that are kept, as many as Hubble keeps by default (`hubble.eventBufferCapacity`).
 const CAPACITY: usize = 4095;
@@ -146,7 +146,8 @@ impl Observer {
         if plugged.has_changed().unwrap_or_default() {
             let local = plugged.borrow_and_update().clone().unwrap_or_default();
             let named = local.pods.iter().map(|(address, pod)| {
-                (*address, LocalName { name: pod.endpoint.name.clone(), endpoint: pod.id })
+                let PodEndpoint { name, identity, .. } = pod.endpoint.clone();
+                (*address, LocalName { name, endpoint: pod.id, identity })
             });
             self.directory.set_local(named.collect());
         }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 use weft_types::{
-    Delta, Identity, LabelSet, NamespacedName, NodeName, Policy, Revision,
+    Delta, Identity, LabelSet, NamespacedName, NodeName, PodEndpoint, Policy, Revision,
     delta::DeltaKey,
     policy::{Direction, Isolation, PolicyId, RuleId},
 };
@@ -23,6 +23,8 @@ pub struct LocalName {
     pub name: NamespacedName,
     /// Its number on this node.
     pub endpoint: u32,
+    /// Its identity.
+    pub identity: Identity,
 }
 
 /// What was published, and what this node adds to it.
@@ -175,12 +177,13 @@ impl Names for Directory {
 
     fn whose(&self, address: Ipv4Addr) -> Option<Whose> {
         // What is plugged here counts before what operators say: they hear of it later.
-        if let Some(LocalName { name, endpoint }) = self.local.get(&address) {
-            return Some(Whose::Pod { name: name.clone(), endpoint: *endpoint });
+        if let Some(LocalName { name, endpoint, identity }) = self.local.get(&address).cloned() {
+            return Some(Whose::Pod { name, endpoint, identity });
         }
         match self.published.get(&DeltaKey::Endpoint(address)).map(Arc::as_ref) {
             Some(Delta::EndpointUpsert(pod)) => {
-                Some(Whose::Pod { name: pod.name.clone(), endpoint: 0 })
+                let PodEndpoint { name, identity, .. } = pod.clone();
+                Some(Whose::Pod { name, endpoint: 0, identity })
             }
             _ => self.node_at.get(&address).cloned().map(Whose::Node),
         }
@@ -272,16 +275,17 @@ mod tests {
     fn addresses_are_of_pods_here_then_of_pods_anywhere_then_of_nodes() {
         let mut directory = directory(vec![node("node2", 12), pod("cart-0", 2)]);
         let whose = |directory: &Directory, address: [u8; 4]| directory.whose(address.into());
-        let cart =
-            |endpoint| Some(Whose::Pod { name: NamespacedName::new("shop", "cart-0"), endpoint });
-        assert_eq!(whose(&directory, [10, 244, 1, 2]), cart(0));
+        let name = NamespacedName::new("shop", "cart-0");
+        let cart = |endpoint, identity| {
+            Some(Whose::Pod { name: name.clone(), endpoint, identity: Identity(identity) })
+        };
+        assert_eq!(whose(&directory, [10, 244, 1, 2]), cart(0, 300));
         let node2 = Some(Whose::Node(NodeName("node2".to_owned())));
         assert_eq!(whose(&directory, [172, 30, 0, 12]), node2);
         assert_eq!(whose(&directory, [10, 244, 1, 3]), None);
-        let name = NamespacedName::new("shop", "cart-0");
-        let local = LocalName { name, endpoint: 7 };
+        let local = LocalName { name: name.clone(), endpoint: 7, identity: Identity(301) };
         directory.set_local([([10, 244, 1, 2].into(), local)].into());
-        assert_eq!(whose(&directory, [10, 244, 1, 2]), cart(7));
+        assert_eq!(whose(&directory, [10, 244, 1, 2]), cart(7, 301), "it was relabelled");
     }
 
     #[test]
@@ -344,7 +348,8 @@ mod tests {
         for known in [[10, 244, 1, 7], [10, 244, 0, 255], [10, 244, 2, 0], [172, 30, 0, 2]] {
             assert!(!stranger(&directory, known), "{known:?}");
         }
-        let local = LocalName { name: NamespacedName::new("shop", "web-1"), endpoint: 1 };
+        let name = NamespacedName::new("shop", "web-1");
+        let local = LocalName { name, endpoint: 1, identity: Identity(300) };
         directory.set_local(BTreeMap::from([([10, 244, 1, 8].into(), local)]));
         assert!(!stranger(&directory, [10, 244, 1, 8]));
         // The node has other prefixes now, and the pod is gone.

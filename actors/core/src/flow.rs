@@ -46,6 +46,8 @@ pub enum Whose {
         name: NamespacedName,
         /// Its number on this node, 0 when it is on another.
         endpoint: u32,
+        /// Its identity.
+        identity: Identity,
     },
     /// A node.
     Node(NodeName),
@@ -171,16 +173,21 @@ fn icmp_words(kind: u32, code: u32) -> String {
     words.to_owned()
 }
 
-fn endpoint(event: &Event, at: Addr, identity: u32, names: &impl Names) -> flow::Endpoint {
+fn endpoint(event: &Event, at: Addr, judged: u32, names: &impl Names) -> flow::Endpoint {
+    let whose = if event.family == 4 { names.whose(address(at)) } else { None };
+    let identity = match &whose {
+        // Nobody had said who that is when it was judged; by now somebody has.
+        Some(Whose::Pod { identity, .. }) if judged == Identity::UNKNOWN.0 => identity.0,
+        _ => judged,
+    };
     let labels = match (names.labels(identity), Identity(identity).reserved_name()) {
         (Some(labels), _) => labels.iter().map(|label| label.to_string()).collect(),
         (None, Some(name)) => vec![format!("reserved:{name}")],
         (None, None) => Vec::new(),
     };
     let mut end = flow::Endpoint { identity, labels, ..flow::Endpoint::default() };
-    let whose = if event.family == 4 { names.whose(address(at)) } else { None };
     match whose {
-        Some(Whose::Pod { name, endpoint }) => {
+        Some(Whose::Pod { name, endpoint, .. }) => {
             end.id = endpoint;
             end.cluster_name = names.cluster().to_owned();
             end.namespace = name.namespace;
@@ -294,12 +301,13 @@ mod tests {
             (identity == 300).then_some(&self.cart)
         }
         fn whose(&self, address: Ipv4Addr) -> Option<Whose> {
-            let pod = |name, endpoint| {
-                Some(Whose::Pod { name: NamespacedName::new("shop", name), endpoint })
+            let pod = |name, endpoint, identity| {
+                let name = NamespacedName::new("shop", name);
+                Some(Whose::Pod { name, endpoint, identity: Identity(identity) })
             };
             match address.octets() {
-                [10, 244, 1, 2] => pod("frontend-0", 0),
-                [10, 244, 2, 2] => pod("cart-0", 7),
+                [10, 244, 1, 2] => pod("frontend-0", 0, 299),
+                [10, 244, 2, 2] => pod("cart-0", 7, 300),
                 [172, 30, 0, 11] => Some(Whose::Node(NodeName("node1".to_owned()))),
                 _ => None,
             }
@@ -424,6 +432,15 @@ mod tests {
 
     fn summary_of(event: Event) -> String {
         decode(&event, OFFSET, &shop()).summary
+    }
+
+    #[test]
+    fn who_was_not_known_to_the_kernel_is_told_as_who_it_is_known_to_be_now() {
+        let event = Event { destination_identity: 0, ..syn() };
+        assert_eq!(decode(&event, OFFSET, &shop()), decode(&syn(), OFFSET, &shop()));
+        let event = Event { source: at([10, 244, 1, 9]), source_identity: 0, ..syn() };
+        let source = decode(&event, OFFSET, &shop()).source.unwrap();
+        assert_eq!((source.identity, source.pod_name.as_str()), (0, ""), "nobody knows");
     }
 
     #[test]
