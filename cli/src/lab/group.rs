@@ -59,7 +59,7 @@ pub(crate) fn start(lab: &mut Held, only: Option<&str>) -> Result<()> {
     for at in 0..lab.operators.len() {
         let Some(operator) = lab.operators.get(at) else { continue };
         if only.is_some_and(|name| name != operator.name)
-            || operator.process.is_some_and(ProcessId::runs)
+            || operator.process.is_some_and(ProcessId::goes_on)
         {
             continue;
         }
@@ -154,7 +154,7 @@ fn store(lab: &mut Held) -> Result<()> {
     let all = (0..count).map(|at| Ok(format!("etcd{}={}", at + 1, etcd_peer(at)?)));
     let all = all.collect::<Result<Vec<String>>>()?.join(",");
     for at in 0..count {
-        if lab.etcd.get(at).copied().flatten().is_some_and(ProcessId::runs) {
+        if lab.etcd.get(at).copied().flatten().is_some_and(ProcessId::goes_on) {
             continue;
         }
         let (name, client, peer) = (format!("etcd{}", at + 1), etcd_client(at)?, etcd_peer(at)?);

@@ -19,6 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What the last thread of a process that ends may take.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// How far a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// Its first thread is gone. While another is not, its files are open and its sockets listen.
+    Ending,
+}
+
 /// A process by its number and start time, since numbers are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
@@ -31,20 +42,27 @@ pub(crate) struct ProcessId {
 impl ProcessId {
     /// The process that has this number now, unless it is only waiting to be reaped.
     pub(crate) fn of(pid: i32) -> Option<Self> {
+        Self::seen(pid).map(|(process, _)| process)
+    }
+
+    fn seen(pid: i32) -> Option<(Self, Stage)> {
         Self::told(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
     /// By its line of `/proc/PID/stat`.
-    fn told(pid: i32, stat: &str) -> Option<Self> {
+    fn told(pid: i32, stat: &str) -> Option<(Self, Stage)> {
         // The command's name may hold anything, so count from its closing bracket.
         let (_, after) = stat.rsplit_once(") ")?;
         let mut fields = after.split(' ');
         let state = fields.next()?;
         let threads: u32 = fields.nth(16)?.parse().ok()?;
         let start_time = fields.nth(1)?.parse().ok()?;
-        // While another thread is not gone, its files are open and its sockets listen.
-        let ended = matches!(state, "Z" | "X") && threads <= 1;
-        (!ended).then_some(Self { pid, start_time })
+        let stage = match state {
+            "Z" | "X" if threads <= 1 => return None,
+            "Z" | "X" => Stage::Ending,
+            _ => Stage::Running,
+        };
+        Some((Self { pid, start_time }, stage))
     }
 
     /// Whether it still runs.
@@ -52,6 +70,12 @@ impl ProcessId {
         // A child of ours would stay a zombie otherwise; for others this does nothing.
         let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
         Self::of(self.pid) == Some(self)
+    }
+
+    /// Whether it goes on. One that is ending is waited for: whoever takes its place needs its files and addresses.
+    pub(crate) fn goes_on(self) -> bool {
+        let ending = || Self::seen(self.pid) == Some((self, Stage::Ending));
+        self.runs() && !(ending() && self.ended_within(ENDING))
     }
 
     /// Sends a signal, if it still runs.
@@ -153,9 +177,10 @@ mod tests {
         let line = |state: &str, threads: u32| {
             format!("7 (a) b) {state} 1 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 {threads} 0 6468947 31 3")
         };
-        let it = Some(ProcessId { pid: 7, start_time: 6_468_947 });
+        let it = ProcessId { pid: 7, start_time: 6_468_947 };
+        let (running, ending) = (Some((it, Stage::Running)), Some((it, Stage::Ending)));
         for (state, threads, told) in
-            [("R", 1, it), ("S", 9, it), ("Z", 1, None), ("Z", 2, it), ("X", 1, None)]
+            [("R", 1, running), ("S", 9, running), ("Z", 1, None), ("Z", 2, ending), ("X", 1, None)]
         {
             assert_eq!(ProcessId::told(7, &line(state, threads)), told, "{state} {threads}");
         }

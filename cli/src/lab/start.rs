@@ -58,7 +58,7 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
     let (dir, logs, settings) = (lab.dir(), lab.log_flags.clone(), settings(lab));
     let operators = group::addresses(lab);
     for node in lab.nodes.iter_mut().filter(|node| nodes.contains(&node.name)) {
-        if node.process.is_some_and(ProcessId::runs) {
+        if node.process.is_some_and(ProcessId::goes_on) {
             continue;
         }
         let folder = dir.join(&node.name);
@@ -93,7 +93,7 @@ pub(crate) fn agents(lab: &mut Held, nodes: &[String]) -> Result<()> {
 
 /// Has the built-in servers listen on what the record says now; starts their process unless it runs.
 pub(crate) fn servers(lab: &mut Held) -> Result<()> {
-    if lab.server.is_none_or(|server| !server.runs()) {
+    if lab.server.is_none_or(|server| !server.goes_on()) {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["lab", "serve", "--name", &lab.name]);
         // What it does is no part of the fabric.
@@ -115,7 +115,7 @@ pub(crate) fn commands(lab: &mut Held) -> Result<()> {
     let root = lab.dir().join("root");
     let dir = lab.dir();
     for pod in lab.pods.iter_mut().filter(|pod| !pod.command.is_empty()) {
-        if pod.process.is_some_and(ProcessId::runs) {
+        if pod.process.is_some_and(ProcessId::goes_on) {
             continue;
         }
         // What an earlier command of this pod left running.
