@@ -150,7 +150,7 @@ impl Target {
 }
 
 /// Asks the operators in turn until one answers, which it does for all of them. What is asked may depend on the time that is
-/// left of `work`, and be asked twice, when the first who was asked ended before it answered.
+/// left of `work`. When one ends before it answers, the next is asked what changes nothing; nobody knows what became of the rest.
 pub(crate) fn ask_any(
     operators: &[Server],
     work: Duration,
@@ -160,19 +160,23 @@ pub(crate) fn ask_any(
     let mut last = None;
     for server in operators {
         let left = until.saturating_duration_since(Instant::now());
-        match call(server, request(left), left) {
-            Err(error) if is_gone(&error) => last = Some(server.advised(error)),
+        let request = request(left);
+        let is_look = request.is_look();
+        match call(server, request, left) {
+            Err(error) if is_gone(&error, is_look) => last = Some(server.advised(error)),
             answered => return answered.map_err(|error| server.advised(error)),
         }
     }
     Err(last.unwrap_or_else(|| anyhow::anyhow!("find an operator: there is none")))
 }
 
-/// Whether there was nobody, or nobody any more.
-fn is_gone(error: &CallError) -> bool {
+/// Whether another can be asked: there was nobody, or nobody any more, and it does no harm to be asked twice.
+fn is_gone(error: &CallError, is_look: bool) -> bool {
     match error {
         CallError::Unreachable { .. } => true,
-        CallError::Broken { source, .. } => source.kind() != std::io::ErrorKind::WouldBlock,
+        CallError::Broken { source, .. } => {
+            is_look && source.kind() != std::io::ErrorKind::WouldBlock
+        }
         CallError::Failed(_) => false,
     }
 }

@@ -146,6 +146,8 @@ impl Pods {
                         let wire = Wire { ifindex: endpoint.id, mac: [0; 6], mtu: None };
                         events.push_back(Event::Linked { key, wire: Ok(wire) });
                     }
+                    // Operators are told with the next question.
+                    Effect::Announce => {}
                     Effect::Settle => {
                         events.push_back(Event::Settled { version: self.core.in_tables().0 });
                     }

@@ -13,7 +13,7 @@ pub(crate) enum Release {
 }
 
 /// What the release before has of snapshots: the first byte.
-const SNAPSHOT_BEFORE: u8 = 1;
+const SNAPSHOT_BEFORE: u8 = 3;
 
 impl Release {
     /// The one that it is upgraded to, or put back to.

@@ -36,8 +36,7 @@ fn every_program_says_its_version() {
 
 #[test]
 fn help_says_what_is_so_where_nothing_is_said() {
-    let agent =
-        ["/run/weft", "/var/lib/weft/agent", "/sys/fs/bpf/weft", "10s", "20s", "30s", "256"];
+    let agent = ["/run/weft", "/var/lib/weft/agent", "/sys/fs/bpf/weft", "10s", "6s", "30s", "256"];
     let operator = ["/var/lib/weft/operator", "/run/weft/operator.sock", "16MiB", "4MiB", "512"];
     for (name, defaults) in [("weft-agent", &agent[..]), ("weft-operator", &operator)] {
         let (code, help) = run(name, &["--help"]);

@@ -3,6 +3,7 @@
 mod key;
 mod plugged;
 mod recovery;
+mod spread;
 mod steps;
 mod tables;
 
@@ -15,9 +16,12 @@ use crate::{
     published::Advance,
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
     try_again,
+    uplink::Progress,
 };
 pub use key::{Key, host_interface};
 pub use plugged::{PluggedHere, PluggedPod, PluggedPods};
+pub use spread::Spread;
+use spread::Spreads;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -52,6 +56,8 @@ pub struct Setting {
     pub folder: PathBuf,
     /// MTU of pods that are plugged from now on.
     pub mtu: watch::Receiver<u32>,
+    /// Whether an operator is there.
+    pub progress: watch::Receiver<Progress>,
     /// Where it is said who is plugged; nothing before the endpoints of the agent's life before are in the
     /// tables, since an empty answer would take them from every other node.
     pub plugged: Arc<watch::Sender<Option<PluggedPods>>>,
@@ -105,6 +111,10 @@ pub struct Endpoints {
     calls: BTreeMap<Key, Span>,
     next_caller: Caller,
     settling: bool,
+    /// Whether the tables were written, so that it may be said who is plugged.
+    published: bool,
+    /// Who waits until other nodes know its address.
+    spreads: Spreads,
 }
 
 impl Endpoints {
@@ -125,6 +135,8 @@ impl Endpoints {
             calls: BTreeMap::new(),
             next_caller: 0,
             settling: false,
+            published: false,
+            spreads: Spreads::default(),
         }
     }
 
@@ -172,7 +184,11 @@ impl Endpoints {
     fn execute(&mut self, effect: Effect<Key>, life: &Life<Self>) {
         match effect {
             Effect::Settle => self.settle_soon(Duration::ZERO, life),
+            Effect::Announce => self.publish(),
             Effect::Plug { key, endpoint } => {
+                if self.setting.progress.borrow().operator.is_some() {
+                    self.spreads.begin(endpoint.address);
+                }
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
                 self.then(life, key.clone(), async move {
                     let wire = plug(&loader, &setting, &key, &endpoint).await;
@@ -181,8 +197,10 @@ impl Endpoints {
             }
             Effect::Open { key, endpoint } => {
                 let (loader, setting) = (Rc::clone(&self.edges.loader), self.setting.clone());
+                let spread = self.spreads.of(endpoint.address);
                 self.then(life, key.clone(), async move {
-                    let result = open(&loader, &setting, &key, &endpoint).await;
+                    let opened = open(&loader, &setting, &key, &endpoint);
+                    let (result, ()) = tokio::join!(opened, spread.wait(&endpoint));
                     Event::Opened { key, result: result.map_err(why) }
                 });
             }

@@ -8,7 +8,7 @@ pub use numbers::SessionNumbers;
 
 use crate::{
     Refusal,
-    endpoints::{Endpoints, PluggedPods},
+    endpoints::{Endpoints, PluggedPods, Spread},
     ipcache::Ipcache,
     journal::Journal,
     mapsync::{BumpEpoch, ClassSync},
@@ -42,6 +42,8 @@ use weft_wire::{
     tls,
 };
 
+/// How long the uplink may take for what it hears, a snapshot of everything at most.
+const REALISED: Duration = Duration::from_secs(20);
 /// How long what the kernel did not take is left alone.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Epochs whose revision is remembered; flows are told long before so many passed.
@@ -56,8 +58,8 @@ pub struct Config {
     /// Operators to connect to, as 10.0.0.1:4900; several with commas.
     #[arg(long, required = true, value_delimiter = ',', value_name = "IP:PORT")]
     pub operator: Vec<SocketAddr>,
-    /// How long an operator may be silent before its session is given up; it says something every 5 s.
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    /// How long an operator may be silent before its session is given up; it says something every 2 s.
+    #[arg(long, value_name = "TIME", default_value = "6s", value_parser = humantime::parse_duration)]
     pub session_silence: Duration,
     /// Longest wait between two tries to reach an operator.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
@@ -204,6 +206,10 @@ impl Uplink {
                     return Err(format!("the operator is behind: its snapshot is of {revision}"));
                 }
                 self.pending = true;
+            }
+            // What finds no room is waited for a little in vain.
+            ToAgent::Spread { address, behind } => {
+                self.endpoints.offer(Spread { address, behind });
             }
             ToAgent::Ping => self.answer(ToOperator::Pong),
             ToAgent::Refused { reason } => return Err(format!("refused: {reason}")),
@@ -465,7 +471,8 @@ async fn sessions(setting: Setting, uplink: Edge<Uplink>) {
         wait =
             if was_accepted { BACK_OFF } else { (wait * 2).min(setting.config.session_retry_max) };
         turns.end(Ended::Lost);
-        sleep(wait).await;
+        // Not all at once: half of it to one and a half times.
+        sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
     }
 }
 
@@ -512,7 +519,7 @@ async fn session(
     let (batch, batches) = mpsc::channel(BATCH);
     tokio::select! {
         ended = read(&mut from, batch, silence) => ended,
-        ended = hear(uplink, batches, silence) => ended,
+        ended = hear(uplink, batches) => ended,
         ended = speaker.speak(says) => ended,
     }
 }
@@ -528,14 +535,10 @@ async fn read<S: AsyncRead + Unpin>(
     }
 }
 
-async fn hear(
-    uplink: &Edge<Uplink>,
-    mut batches: mpsc::Receiver<ToAgent>,
-    silence: Duration,
-) -> anyhow::Result<()> {
+async fn hear(uplink: &Edge<Uplink>, mut batches: mpsc::Receiver<ToAgent>) -> anyhow::Result<()> {
     let mut messages = Vec::new();
     while batches.recv_many(&mut messages, BATCH).await > 0 {
-        let heard = uplink.ask_within(silence, Heard(std::mem::take(&mut messages))).await?;
+        let heard = uplink.ask_within(REALISED, Heard(std::mem::take(&mut messages))).await?;
         heard.map_err(anyhow::Error::msg)?;
     }
     anyhow::bail!("the connection ended")

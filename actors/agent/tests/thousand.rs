@@ -33,6 +33,7 @@ use weft_agent::{
     policy::Policy,
     published::Advance,
     runtime::{Edge, Runtime},
+    uplink::Progress,
 };
 use weft_api::cni::{self, Attachment};
 use weft_core::policy::{Room, RuleNames};
@@ -110,7 +111,8 @@ fn world(maps: Arc<dyn Maps>) -> World {
         let callees = Callees { policy, ipcache, loader, table: rows, classes };
         let (plugged, folder) = (Arc::new(watch::channel(None).0), folder.path().to_owned());
         let mtu = watch::channel(1500).1;
-        let setting = endpoints::Setting { node, folder, mtu, plugged };
+        let progress = watch::channel(Progress::default()).1;
+        let setting = endpoints::Setting { node, folder, mtu, progress, plugged };
         move |_| Endpoints::new(setting.clone(), &callees)
     });
     let (policy, ipcache, endpoints) = (policy.edge(), ipcache.edge(), endpoints.edge());

@@ -89,6 +89,22 @@ pub enum MemberChange {
 }
 
 impl Request {
+    /// Whether it changes nothing: every operator answers it, and whoever asks twice only hears it twice.
+    pub const fn is_look(&self) -> bool {
+        match self {
+            Self::Apply { .. }
+            | Self::Delete { .. }
+            | Self::Number { .. }
+            | Self::Member(_)
+            | Self::Transfer { .. } => false,
+            Self::Wait { .. }
+            | Self::Status
+            | Self::Identities
+            | Self::Objects
+            | Self::Cluster { .. } => true,
+        }
+    }
+
     /// Its name on the wire.
     pub fn name(&self) -> &'static str {
         match self {
@@ -129,7 +145,7 @@ pub enum Answer {
     /// To [`Request::Status`].
     Status(Status),
     /// To [`Request::Identities`].
-    Identities(Vec<crate::agent::IdentityRow>),
+    Identities(Vec<IdentityRow>),
     /// To [`Request::Objects`].
     Objects(Vec<Object>),
     /// To [`Request::Cluster`].
@@ -162,10 +178,49 @@ pub struct Cluster {
     /// What the store said last when it did not do what it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_problem: Option<String>,
+    /// Numbers that would be free, were it not for nodes that may have them still; the leader alone knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<HeldBack>,
     /// The nodes, and which operator their agents are connected to.
     pub agents: Vec<NodeProgress>,
     /// The members.
     pub members: Vec<MemberRow>,
+}
+
+/// An identity, and who refers to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRow {
+    /// The number.
+    pub identity: u32,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Where in its life it is.
+    pub state: IdentityState,
+    /// Pods that are to have it.
+    pub pods: usize,
+    /// Addresses that have it, on all nodes.
+    pub endpoints: usize,
+}
+
+/// Where in its life an identity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdentityState {
+    /// Somebody refers to it.
+    Used,
+    /// Nobody does, and agents know it: it is retired when that stays so.
+    Unused,
+    /// Agents are to forget it; then its number is free.
+    Retiring,
+}
+
+/// Numbers that are not given again yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// How many.
+    pub numbers: usize,
+    /// The nodes that may have one of them still: away, or slow. Deleting the Node of one that never returns gives its numbers free.
+    pub by: Vec<String>,
 }
 
 /// A member of the operators' group.

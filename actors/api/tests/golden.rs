@@ -224,11 +224,14 @@ fn operator_answers() {
         r#"{"number":{"identity":256,"revision":3}}"#,
     );
     golden(
-        operator::Answer::Identities(vec![agent::IdentityRow {
+        operator::Answer::Identities(vec![operator::IdentityRow {
             identity: 256,
             labels: vec!["k8s:app=web".to_owned()],
+            state: operator::IdentityState::Retiring,
+            pods: 0,
+            endpoints: 2,
         }]),
-        r#"{"identities":[{"identity":256,"labels":["k8s:app=web"]}]}"#,
+        r#"{"identities":[{"identity":256,"labels":["k8s:app=web"],"state":"retiring","pods":0,"endpoints":2}]}"#,
     );
     golden(
         operator::Answer::Status(operator::Status {

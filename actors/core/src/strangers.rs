@@ -37,7 +37,7 @@ impl Strangers {
         is_stranger: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<Event> {
         for end in ends {
-            if !self.asked.contains(&end) && is_stranger(end) {
+            if is_stranger(end) && !self.asked.contains(&end) {
                 self.asked.push_back(end);
                 if self.asked.len() > ASKED_MAX {
                     self.asked.pop_front();

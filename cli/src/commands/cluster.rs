@@ -149,6 +149,9 @@ fn status(arguments: &Arguments) -> Result<Outcome> {
         say("\n")?;
         agents(knowing)?;
     }
+    if let (Format::Table, Some(held)) = (arguments.output, held_back(leader.copied())) {
+        say(&format!("\n{held}\n"))?;
+    }
     let apart = apart(&seen);
     if let Some(why) = &apart {
         note!("{why}");
@@ -185,6 +188,16 @@ fn agents(knowing: &Cluster) -> Result<()> {
         ]
     })?;
     Ok(())
+}
+
+/// What is said of identities whose numbers are not free for nodes' sake.
+fn held_back(leader: Option<&Cluster>) -> Option<String> {
+    let held = leader?.held_back.as_ref().filter(|held| held.numbers > 0)?;
+    Some(format!(
+        "{} unused identities are not free: {} may have them still, and say otherwise when their agents return; delete the Node of one that never will",
+        held.numbers,
+        held.by.join(", ")
+    ))
 }
 
 /// Why operators are not of one group, if so.
@@ -317,6 +330,7 @@ mod tests {
             committed: index,
             serving: true,
             store_problem: None,
+            held_back: None,
             agents: vec![],
             members: vec![],
         }

@@ -2,10 +2,17 @@
 
 use crate::{
     output::{self, Format, Outcome},
-    target::{Target, ask_all},
+    target::{Target, ask_all, ask_any},
 };
 use anyhow::Result;
-use weft_api::agent::{Answer, Request};
+use std::time::Duration;
+use weft_api::{
+    agent::{Answer, Request},
+    operator,
+};
+
+/// What operators may take to hear from each other what is newest.
+const WORK: Duration = Duration::from_secs(2);
 
 /// Whom a listing asks and for whom it is.
 #[derive(clap::Args)]
@@ -26,6 +33,16 @@ impl Listing {
         take: impl Fn(Answer) -> Option<Vec<T>>,
     ) -> Result<Vec<T>> {
         ask_all(&self.target, request, what, take)
+    }
+
+    /// Whom it asks.
+    pub(crate) const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What operators answer, of whom any speaks for all.
+    pub(crate) fn ask_operators(&self, request: &operator::Request) -> Result<operator::Answer> {
+        ask_any(&self.target.operators()?, WORK, |_| request.clone())
     }
 
     /// Prints them; `cells` are a row's columns.

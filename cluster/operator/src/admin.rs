@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::{
     sync::{oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{Instrument, Span, debug_span};
 use weft_api::{
@@ -30,6 +30,11 @@ use weft_types::{NodeName, TraceContext};
 const WAY: Duration = Duration::from_millis(200);
 /// How long whoever says nothing of its time waits for somebody to lead, and for the word of most operators.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What is said of a change of which nobody knows what became.
+const UNKNOWN: &str =
+    "it may still be done; asking again does no harm unless somebody changed the same meanwhile";
+/// How long one that was deposed has to say so.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// How often it is looked who leads.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -51,7 +56,7 @@ impl Admin {
         let cause = trace::of(&span).or(call.traceparent);
         let call = Call { traceparent: cause, ..call };
         async move {
-            if is_leaders(&call.request) { self.find(call).await } else { self.show(call).await }
+            if call.request.is_look() { self.show(call).await } else { self.find(call).await }
         }
         .instrument(span)
         .await
@@ -61,7 +66,7 @@ impl Admin {
     pub async fn answer_here(&self, call: Call<Request>) -> Option<Reply<Answer>> {
         let span = trace::adopt(span(&call.request), call.traceparent);
         let cause = trace::of(&span).or(call.traceparent);
-        if !is_leaders(&call.request) {
+        if call.request.is_look() {
             let call = Call { traceparent: cause, ..call };
             return Some(self.show(call).instrument(span).await.into());
         }
@@ -81,12 +86,12 @@ impl Admin {
         loop {
             let left = patience.map(|_| until.saturating_duration_since(Instant::now()));
             let leader = group.borrow_and_update().leader;
-            let undone = if leader.is_some_and(|leader| leader != group.borrow().member) {
-                self.pass_on(leader, &call, left).await
-            } else {
-                self.lead(call.request.clone(), call.traceparent, left).await
+            let here = group.borrow().member;
+            let done = match leader {
+                Some(leader) if leader != here => self.pass_to_leader(leader, &call, left).await,
+                _ => self.lead(call.request.clone(), call.traceparent, left).await,
             };
-            match undone {
+            match done {
                 Ok(answer) => return Ok(answer),
                 Err(Undone::Failed(failure)) => return Err(failure),
                 Err(Undone::NotLeading) if Instant::now() >= until => {
@@ -98,18 +103,42 @@ impl Admin {
         }
     }
 
-    async fn pass_on(
+    /// Has a leader do it, as long as it leads: one that stands still may never say that it does not any more.
+    async fn pass_to_leader(
         &self,
-        leader: Option<MemberId>,
+        leader: MemberId,
         call: &Call<Request>,
         left: Option<Duration>,
     ) -> Result<Answer, Undone> {
-        let Some(leader) = leader else { return Err(Undone::NotLeading) };
+        let mut group = self.group.clone();
+        let another_leads = async {
+            let another = |status: &Status| status.leader.is_some_and(|other| other != leader);
+            if group.wait_for(another).await.is_err() {
+                // This operator ends, and all that it asks with it.
+                std::future::pending::<()>().await;
+            }
+            // Whoever was deposed says what became of what it had begun.
+            sleep(LAST_WORD).await;
+        };
+        tokio::select! {
+            done = self.pass_on(leader, call, left) => done,
+            () = another_leads => Err(unheard(&call.request, leader).into()),
+        }
+    }
+
+    /// Has another member answer.
+    async fn pass_on(
+        &self,
+        member: MemberId,
+        call: &Call<Request>,
+        left: Option<Duration>,
+    ) -> Result<Answer, Undone> {
         let deadline_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        let what = || format!("{}, asked of member {leader}", call.request.name());
-        let json = serde_json::to_vec(&Call { deadline_ms, ..call.clone() })
-            .map_err(|error| failure(FailureKind::Internal, format!("{}: {error}", what())))?;
-        let asked = self.peers.ask(leader, json);
+        let json = serde_json::to_vec(&Call { deadline_ms, ..call.clone() }).map_err(|error| {
+            let message = format!("{}, asked of member {member}: {error}", call.request.name());
+            failure(FailureKind::Internal, message)
+        })?;
+        let asked = self.peers.ask(member, json);
         let asked = match left {
             Some(left) => timeout(left, asked).await.unwrap_or(Asked::Lost),
             None => asked.await,
@@ -121,11 +150,7 @@ impl Admin {
                 Reply::End => Err(Undone::NotLeading),
             },
             Asked::Nothing => Err(Undone::NotLeading),
-            Asked::Lost => {
-                let why =
-                    "nothing was heard of it; it may still be done, and asking again does no harm";
-                Err(failure(FailureKind::TryAgain, format!("{}: {why}", what())).into())
-            }
+            Asked::Lost => Err(unheard(&call.request, member).into()),
         }
     }
 
@@ -168,7 +193,7 @@ impl Admin {
             Request::Cluster { of: Some(member) } if member != self.group.borrow().member.0 => {
                 let left = patience.unwrap_or(PATIENCE);
                 let call = Call { request: Request::Cluster { of: None }, ..call };
-                let told = self.pass_on(Some(MemberId(member)), &call, Some(left)).await;
+                let told = self.pass_on(MemberId(member), &call, Some(left)).await;
                 told.map_err(|undone| match undone {
                     Undone::Failed(failure) => failure,
                     Undone::NotLeading => {
@@ -275,26 +300,8 @@ impl Admin {
     async fn late(&self) -> Failure {
         let why = self.leader.send(Trouble).await.ok().flatten();
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        let message = format!(
-            "change the cluster: it was not done in time{why}; it may still be done, and asking again does no harm"
-        );
+        let message = format!("change the cluster: it was not done in time{why}; {UNKNOWN}");
         Failure { kind: FailureKind::TryAgain, message }
-    }
-}
-
-/// What the leader alone does.
-const fn is_leaders(request: &Request) -> bool {
-    match request {
-        Request::Apply { .. }
-        | Request::Delete { .. }
-        | Request::Number { .. }
-        | Request::Member(_)
-        | Request::Transfer { .. } => true,
-        Request::Wait { .. }
-        | Request::Status
-        | Request::Identities
-        | Request::Objects
-        | Request::Cluster { .. } => false,
     }
 }
 
@@ -302,6 +309,14 @@ const fn is_leaders(request: &Request) -> bool {
 fn patience(call: &Call<Request>) -> Option<Duration> {
     let all = call.deadline_ms.map(Duration::from_millis)?;
     Some(all.saturating_sub(WAY.min(all / 2)))
+}
+
+/// Nobody knows what became of what was passed on.
+fn unheard(request: &Request, member: MemberId) -> Failure {
+    let unknown = if request.is_look() { "ask again" } else { UNKNOWN };
+    let message =
+        format!("{}, asked of member {member}: nothing was heard of it; {unknown}", request.name());
+    failure(FailureKind::TryAgain, message)
 }
 
 fn failure(kind: FailureKind, message: String) -> Failure {

@@ -71,11 +71,11 @@ impl Config {
 }
 
 /// How etcd is spoken with by TLS.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub struct EtcdTls {
     /// Certificate of the authority of etcd's members (PEM); their URLs begin with https then.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "etcd")]
     pub etcd_ca: Option<PathBuf>,
     /// This operator's certificate for etcd (PEM), where it asks for one. Renewed ones are read at the next start.
     #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"])]

@@ -40,7 +40,7 @@ pub struct History {
 }
 
 /// What leads from a revision to the newest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Run {
     /// The newest.
     pub revision: Revision,

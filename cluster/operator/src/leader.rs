@@ -4,26 +4,32 @@
 //! the store's.
 
 mod group;
+mod look;
 mod sessions;
 
 use crate::{
     founding::Founded,
     history::History,
     leading::{Accepted, Leading, Order},
-    messages::{Applied, AwaitRevision, CatchUp, Desire, Look, Number, StoreTold, Trouble, Undone},
+    messages::{
+        Applied, Aside, AwaitRevision, CatchUp, Desire, Number, StoreTold, Trouble, Undone,
+    },
     metrics::Metrics,
     progress::Progress,
     sequencer::{Committed, NotOrdered, Proposed, Sequenced, Sequencer, Ticket},
 };
-use actix::prelude::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use actix::prelude::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 use bytesize::ByteSize;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::{oneshot, watch};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Span, field::Empty};
 use weft_api::{
     Failure, FailureKind,
-    agent::IdentityRow,
-    operator::{Answer, Status, Waited},
+    operator::{Answer, Waited},
 };
 use weft_process::trace;
 use weft_raft::{Refusal, Role, Term};
@@ -32,7 +38,7 @@ use weft_state::{
     interests::{Interests, View},
     leadership::{self, Event},
 };
-use weft_types::{Identity, LabelSet, NodeName, Revision};
+use weft_types::{NodeName, Revision};
 
 /// How often a leader looks whether the store has answered.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -65,7 +71,8 @@ pub struct Tip {
     pub floor: Revision,
 }
 
-type Verdict = oneshot::Sender<Result<Revision, Failure>>;
+/// The revision that has a word, if it needed one.
+type Verdict = oneshot::Sender<Result<Option<Revision>, Failure>>;
 
 /// What others watch of the leader's actor.
 pub struct Watched {
@@ -99,6 +106,8 @@ struct Session {
     said: Stamp,
     /// What its node was told.
     view: View,
+    /// What it is told beside what it pulls.
+    asides: mpsc::Sender<Aside>,
     /// What ends it when it is dropped.
     _end: oneshot::Sender<()>,
 }
@@ -195,7 +204,7 @@ impl Leader {
     fn resolve(&mut self, ticket: Ticket, outcome: Result<Revision, Undone>) {
         match self.pending.remove(&ticket) {
             Some(Pending::Word(node, verdict)) => {
-                self.answer_word(&node, verdict, outcome.map_err(Failure::from));
+                self.answer_word(&node, verdict, outcome.map(Some).map_err(Failure::from));
             }
             Some(Pending::Change(ticket, span)) => {
                 if let Ok(revision) = &outcome {
@@ -312,6 +321,22 @@ impl Leader {
         self.settle();
     }
 
+    /// Answers when all nodes, or these, hold a revision, or the time is over.
+    fn wait(
+        &mut self,
+        revision: Revision,
+        nodes: Option<BTreeSet<NodeName>>,
+        (timeout, answer): (Duration, oneshot::Sender<Waited>),
+        ctx: &mut Context<Self>,
+    ) {
+        let waiter = self.progress.wait(revision, nodes, answer);
+        self.settle();
+        ctx.run_later(timeout, move |leader, _| {
+            answer_all(leader.progress.expire(waiter, leader.state.nodes()));
+            leader.count();
+        });
+    }
+
     fn settle(&mut self) {
         answer_all(self.progress.settle(self.state.nodes()));
         self.tell_of_agents();
@@ -322,7 +347,7 @@ impl Leader {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.revision.set(i64::try_from(self.newest().index()).unwrap_or(i64::MAX));
         self.metrics.generation.set(i64::from(self.newest().generation()));
-        self.metrics.sessions.set(gauge(self.progress.sessions()));
+        self.metrics.sessions.set(gauge(self.sessions.len()));
         self.metrics.waiters.set(gauge(self.progress.waiters()));
     }
 
@@ -336,19 +361,10 @@ impl Leader {
         self.metrics.leads.set(i64::from(group.role == Role::Leader));
         self.metrics.serves.set(i64::from(self.leading.is_serving()));
         self.metrics.committed.set(number(group.committed));
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            version: weft_process::version::short(),
-            revision: self.newest(),
-            store: self.store.to_owned(),
-            nodes: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
-            identities: self.state.identities().len(),
-            workloads: self.state.workloads().len(),
-            endpoints: self.state.endpoints().len(),
-            policies: self.state.policies().len(),
-        }
+        let references = self.state.references();
+        let (unused, retiring) = (references.idle().len(), references.retiring().len());
+        let used = self.state.identities().len().saturating_sub(unused + retiring);
+        self.metrics.identities([("used", used), ("unused", unused), ("retiring", retiring)]);
     }
 }
 
@@ -360,6 +376,7 @@ impl Actor for Leader {
             self.lead(Event::Led(term));
         }
         ctx.run_interval(TICK, |leader, _| {
+            leader.know_members();
             for (node, seen) in leader.progress.news() {
                 leader.lead(Event::Node(node, seen));
             }
@@ -477,26 +494,6 @@ impl Handler<Applied> for Leader {
     }
 }
 
-impl Handler<Look> for Leader {
-    type Result = MessageResult<Look>;
-
-    fn handle(&mut self, look: Look, _: &mut Self::Context) -> Self::Result {
-        let state = &self.state;
-        MessageResult(match look {
-            Look::Status => Answer::Status(self.status()),
-            Look::Objects => Answer::Objects(state.objects().collect()),
-            Look::Cluster => Answer::Cluster(self.cluster()),
-            Look::Identities => {
-                let row = |(labels, number): (&Arc<LabelSet>, &Identity)| {
-                    let labels = labels.iter().map(|label| label.to_string()).collect();
-                    IdentityRow { identity: number.0, labels }
-                };
-                Answer::Identities(state.identities().iter().map(row).collect())
-            }
-        })
-    }
-}
-
 impl Handler<CatchUp> for Leader {
     type Result = ResponseFuture<Result<(), Failure>>;
 
@@ -519,12 +516,8 @@ impl Handler<AwaitRevision> for Leader {
             return Err(Failure { kind: FailureKind::NotFound, message });
         }
         let revision = wait.revision.unwrap_or(self.newest());
-        let waiter = self.progress.wait(revision, wait.node, wait.answer);
-        self.settle();
-        ctx.run_later(wait.timeout, move |leader, _| {
-            answer_all(leader.progress.expire(waiter, leader.state.nodes()));
-            leader.count();
-        });
+        let nodes = wait.node.map(|node| BTreeSet::from([node]));
+        self.wait(revision, nodes, (wait.timeout, wait.answer), ctx);
         Ok(())
     }
 }

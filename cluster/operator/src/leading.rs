@@ -166,6 +166,11 @@ impl Leading {
         self.trouble.as_ref()
     }
 
+    /// What decides.
+    pub const fn core(&self) -> &Leadership {
+        &self.leadership
+    }
+
     /// Whether changes are taken.
     pub fn is_serving(&self) -> bool {
         *self.standing.borrow() == Standing::Serving
@@ -268,7 +273,7 @@ impl Leading {
                 None => Err(Undone::NotLeading),
             },
             Verdict::Unknown => {
-                let message = "change the cluster: another operator leads now; it may still be done, and asking again does no harm";
+                let message = "change the cluster: another operator leads now; it may still be done; asking again does no harm unless somebody changed the same meanwhile";
                 failed(FailureKind::TryAgain, message.to_owned())
             }
             Verdict::Busy => {

@@ -8,7 +8,7 @@ use crate::{
 };
 use actix::Message;
 use std::{net::Ipv4Addr, time::Duration};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use weft_api::{
     Failure,
     operator::{Answer, Waited},
@@ -16,6 +16,7 @@ use weft_api::{
 use weft_raft::{Change, MemberId};
 use weft_state::{interests::View, leadership};
 use weft_types::{Identity, LabelSet, NodeName, PodEndpoint, Revision, TraceContext};
+use weft_wire::ToAgent;
 
 /// Why what the leader alone does was not done.
 #[derive(Debug)]
@@ -110,6 +111,23 @@ pub struct AwaitRevision {
     pub answer: oneshot::Sender<Waited>,
 }
 
+/// Tell when the nodes that have to know a new address of an identity hold a revision, or which of them do not when the time is
+/// over. Those that are away are not waited for: they are answered at once.
+#[derive(Message)]
+#[rtype(result = "Vec<NodeName>")]
+pub struct AwaitSpread {
+    /// The revision that has the address.
+    pub revision: Revision,
+    /// The identity.
+    pub identity: Identity,
+    /// The address's node, which knows.
+    pub node: NodeName,
+    /// How long.
+    pub timeout: Duration,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Waited>,
+}
+
 /// What is known of the agents here: what changed since then, or all.
 #[derive(Message)]
 #[rtype(result = "(Rows, u64)")]
@@ -151,8 +169,19 @@ pub struct Joined {
     pub cluster: String,
     /// The newest revision.
     pub revision: Revision,
+    /// What comes beside what is pulled.
+    pub asides: mpsc::Receiver<Aside>,
     /// Ends when the session has to.
     pub over: oneshot::Receiver<()>,
+}
+
+/// What a session is told beside what it pulls.
+#[derive(Debug)]
+pub enum Aside {
+    /// There may be something to pull, though nothing is newer.
+    Pull,
+    /// The agent is to be told this.
+    Tell(ToAgent),
 }
 
 /// What comes next for a session.

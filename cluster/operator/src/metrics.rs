@@ -39,6 +39,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
     operation: &'static str,
 }
@@ -71,6 +76,7 @@ pub struct Metrics {
     pub snapshots: Counter,
     /// Bytes of both.
     pub pushed_bytes: Counter,
+    identities: Family<State, Gauge>,
     refused: Family<Reason, Counter>,
     latency: Family<Operation, Histogram>,
 }
@@ -101,6 +107,9 @@ impl Default for Metrics {
         let snapshots = counter("snapshots", "Snapshots begun");
         let pushed_bytes = counter("pushed_bytes", "Bytes sent to agents, changes and snapshots");
         let terms = counter("raft_terms", "Changes of the term that this operator saw");
+        let identities = Family::<State, Gauge>::default();
+        let help = "Identities: used, unused (nobody refers to them), retiring (agents are to forget them)";
+        registry.register("identities", help, identities.clone());
         let refused = Family::<Reason, Counter>::default();
         registry.register("sessions_refused", "Sessions refused, by reason", refused.clone());
         // From 50 microseconds to 1.6 seconds.
@@ -123,6 +132,7 @@ impl Default for Metrics {
             pushes,
             snapshots,
             pushed_bytes,
+            identities,
             refused,
             latency,
         }
@@ -130,6 +140,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// How many identities are in each state of their lives.
+    pub fn identities(&self, of: [(&'static str, usize); 3]) {
+        for (state, count) in of {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.identities.get_or_create(&State { state }).set(count);
+        }
+    }
+
     /// Counts a refused session.
     pub fn refuse(&self, reason: Refusal) {
         self.refused.get_or_create(&Reason { reason }).inc();

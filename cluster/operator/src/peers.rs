@@ -10,7 +10,13 @@ pub mod message;
 use crate::{leader::Leader, sequencer::Inbox};
 use actix::Addr;
 use message::{Say, Told};
-use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, oneshot, watch},
@@ -223,6 +229,8 @@ impl Router {
     fn go(&mut self, errand: Errand) {
         match errand {
             Errand::Ask(member, call, answer) => {
+                // Some waited no longer.
+                self.asked.retain(|_, (_, answer)| !answer.is_closed());
                 self.last += 1;
                 let say = Say::Ask { number: self.last, call };
                 if self.send(member, say) {
@@ -265,7 +273,11 @@ impl Router {
         }
         let me = self.speaking.who.member;
         places.retain(|member, address| *member != me && !address.is_empty());
-        self.peers.retain(|member, peer| places.get(member) == Some(&peer.address.as_str()));
+        let stays =
+            |member: &MemberId, peer: &mut Peer| places.get(member) == Some(&peer.address.as_str());
+        let gone = self.peers.extract_if(.., |member, peer| !stays(member, peer));
+        let gone: BTreeSet<MemberId> = gone.map(|(member, _)| member).collect();
+        self.asked.retain(|_, (asked, _)| !gone.contains(asked));
         for (member, address) in places {
             if !self.peers.contains_key(&member) {
                 let (queue, queued) = mpsc::channel(QUEUE);

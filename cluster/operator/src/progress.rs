@@ -11,6 +11,7 @@
 //! | the same number, from the operator whose row it is | its newest word |
 //! | any other | it stays |
 //! | all rows of an operator, this node's not among them | it is not connected: that operator lost what it knew |
+//! | an operator is a member of the group no more | its rows stay, and are not connected |
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +95,8 @@ pub enum NotJoined {
 pub struct Progress<A> {
     /// This operator.
     member: MemberId,
+    /// The group, as far as it is known here.
+    members: BTreeSet<MemberId>,
     nodes: BTreeMap<NodeName, Known>,
     /// Its own rows by when they changed last, for whoever was told those before.
     changes: BTreeMap<u64, NodeName>,
@@ -116,7 +119,8 @@ struct Known {
 #[derive(Debug)]
 struct Waiter<A> {
     revision: Revision,
-    only: Option<NodeName>,
+    /// The nodes that count, where not all do.
+    only: Option<BTreeSet<NodeName>>,
     /// Nodes that were behind when it was looked at last; looked at again when none is left.
     behind: BTreeSet<NodeName>,
     answer: A,
@@ -127,6 +131,7 @@ impl<A> Progress<A> {
     pub fn new(member: MemberId) -> Self {
         Self {
             member,
+            members: BTreeSet::new(),
             nodes: BTreeMap::new(),
             changes: BTreeMap::new(),
             last_change: 0,
@@ -165,13 +170,30 @@ impl<A> Progress<A> {
 
     /// Agents that are connected to a member.
     pub fn sessions_of(&self, member: MemberId) -> usize {
-        let of = |known: &&Known| known.by == member && known.row.is_connected();
+        let of = |known: &&Known| known.by == member && self.is_connected(known);
         self.nodes.values().filter(of).count()
     }
 
     /// Agents that are connected here.
     pub fn sessions(&self) -> usize {
         self.sessions_of(self.member)
+    }
+
+    fn is_connected(&self, known: &Known) -> bool {
+        let by = known.by == self.member || self.members.contains(&known.by);
+        known.row.is_connected() && (by || self.members.is_empty())
+    }
+
+    /// The group has these members, this one among them or not.
+    pub fn members_are(&mut self, members: &BTreeSet<MemberId>) {
+        if self.members == *members {
+            return;
+        }
+        let changed: BTreeSet<MemberId> =
+            self.members.symmetric_difference(members).copied().collect();
+        let rows = self.nodes.iter().filter(|(_, known)| changed.contains(&known.by));
+        self.news.extend(rows.map(|(node, _)| node.clone()));
+        self.members.clone_from(members);
     }
 
     /// How many wait.
@@ -249,7 +271,8 @@ impl<A> Progress<A> {
     /// Another operator tells its rows; the nodes whose sessions here are superseded by them.
     pub fn hear(&mut self, member: MemberId, Rows { all, rows }: Rows) -> Vec<NodeName> {
         let mut superseded = Vec::new();
-        let named: BTreeSet<NodeName> = rows.iter().map(|(node, _)| node.clone()).collect();
+        let named: Option<BTreeSet<NodeName>> =
+            all.then(|| rows.iter().map(|(node, _)| node.clone()).collect());
         for (node, row) in rows {
             let newer = self.nodes.get(&node).is_none_or(|known| {
                 row.session > known.row.session
@@ -262,7 +285,7 @@ impl<A> Progress<A> {
                 self.put(&node, member, row);
             }
         }
-        if all {
+        if let Some(named) = named {
             let lost = |(node, known): &(&NodeName, &mut Known)| {
                 known.by == member && known.row.is_connected() && !named.contains(*node)
             };
@@ -277,33 +300,44 @@ impl<A> Progress<A> {
 
     /// Whose rows changed since this was asked last, and what they are.
     pub fn news(&mut self) -> Vec<(NodeName, Seen)> {
-        let seen = |row: &Row| Seen {
-            session: row.session.0,
-            holds: row.held,
-            connected: row.is_connected(),
+        let news = std::mem::take(&mut self.news);
+        let seen = |known: &Known| Seen {
+            session: known.row.session.0,
+            holds: known.row.held,
+            connected: self.is_connected(known),
         };
-        let news = std::mem::take(&mut self.news).into_iter();
-        news.filter_map(|node| self.nodes.get(&node).map(|known| (node.clone(), seen(&known.row))))
+        news.into_iter()
+            .filter_map(|node| self.nodes.get(&node).map(seen).map(|seen| (node, seen)))
             .collect()
     }
 
-    /// Every registered node that does not hold a revision: one that never joined is behind too.
+    /// Every registered node, of some where only these count, that does not hold a revision: one that never joined is behind too.
     pub fn behind(
         &self,
         nodes: &Nodes,
         revision: Revision,
-        only: Option<&NodeName>,
+        only: Option<&BTreeSet<NodeName>>,
     ) -> Vec<NodeProgress> {
-        let counts = |node: &&NodeName| only.is_none_or(|only| only == *node);
         let held = |node: &NodeName| self.nodes.get(node).and_then(|known| known.row.held);
         let lacks = |node: &&NodeName| held(node).is_none_or(|held| held < revision);
-        nodes.keys().filter(counts).filter(lacks).map(|node| self.of(node)).collect()
+        let of = |node: &NodeName| self.of(node);
+        match only {
+            None => nodes.keys().filter(lacks).map(of).collect(),
+            Some(only) => {
+                only.iter().filter(|node| nodes.contains_key(*node)).filter(lacks).map(of).collect()
+            }
+        }
+    }
+
+    /// Whether a node's agent is connected to some operator.
+    pub fn connects(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|known| self.is_connected(known))
     }
 
     /// What a node holds.
     pub fn of(&self, node: &NodeName) -> NodeProgress {
         let known = self.nodes.get(node);
-        let connected = known.filter(|known| known.row.is_connected());
+        let connected = known.filter(|known| self.is_connected(known));
         NodeProgress {
             node: node.0.clone(),
             connected: connected.is_some(),
@@ -313,8 +347,13 @@ impl<A> Progress<A> {
         }
     }
 
-    /// Someone waits until every node, or the only one named, holds a revision. See [`Self::settle`].
-    pub fn wait(&mut self, revision: Revision, only: Option<NodeName>, answer: A) -> WaiterId {
+    /// Someone waits until every node, or each of some, holds a revision. See [`Self::settle`].
+    pub fn wait(
+        &mut self,
+        revision: Revision,
+        only: Option<BTreeSet<NodeName>>,
+        answer: A,
+    ) -> WaiterId {
         self.last_waiter += 1;
         let waiter = Waiter { revision, only, behind: BTreeSet::new(), answer };
         self.waiters.insert(WaiterId(self.last_waiter), waiter);

@@ -7,7 +7,7 @@ use crate::{
     admission::Admission,
     history::Snapshot,
     leader::{Leader, Tip},
-    messages::{Heard, Join, Joined, Pull, Pulled, Said},
+    messages::{Aside, Heard, Join, Joined, Pull, Pulled, Said},
     metrics::{Metrics, Refusal},
     progress::{NotJoined, SessionId},
 };
@@ -16,7 +16,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     time::{error::Elapsed, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -32,8 +32,8 @@ use weft_wire::{
 /// Longest message of an agent: all addresses of a /14, with their identities.
 const HEARD_MAX: usize = 3 << 20;
 /// How often a silent agent is asked whether it is there; agents wait several times as long.
-const PING: Duration = Duration::from_secs(5);
-/// Addresses that an agent may have asked for; it forgets the oldest itself.
+const PING: Duration = Duration::from_secs(2);
+/// Addresses that an agent may have asked for; of more the oldest are forgotten, as it does itself.
 pub const ASKED_MAX: usize = 1024;
 /// Pause after an accept that failed: descriptors come back when sessions end.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ pub struct Config {
     /// How long a handshake and an agent's first message may take.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub session_greeting: Duration,
-    /// How long an agent may be silent, or may take to read one frame; it is asked every 5 s.
+    /// How long an agent may be silent, or may take to read one frame; it is asked every 2 s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     pub session_silence: Duration,
     /// Tell agents of all identities and pods, and not of those alone that policies of their pods name, or that they ask for.
@@ -172,9 +172,9 @@ impl Sessions {
                 if node == certified =>
             {
                 let session = SessionId(session);
-                let (told, asked) = (identities.into_iter().collect(), asked.into_iter());
-                let asked = asked.take(ASKED_MAX).collect();
-                let view = View::new(node.clone(), self.config.scope(), told, asked);
+                let told = identities.into_iter().collect();
+                let mut view = View::new(node.clone(), self.config.scope(), told);
+                view.ask(asked, ASKED_MAX);
                 match self
                     .leader
                     .send(Join { node: node.clone(), session, held, from, view })
@@ -216,11 +216,11 @@ impl Sessions {
         (session, from): (SessionId, Option<Revision>),
         joined: Joined,
     ) -> Result<(), End> {
-        let Joined { cluster, revision, over } = joined;
+        let Joined { cluster, revision, asides, over } = joined;
         let (reads, writes) = split(stream);
         let welcome = ToAgent::Welcome { cluster, revision };
         let ended = tokio::select! {
-            ended = self.speak(writes, node, session, (welcome, from)) => ended,
+            ended = self.speak(writes, (node, session, asides), (welcome, from)) => ended,
             ended = self.listen(reads, node, session) => ended,
             _ = over => Err(End::Over("another session of this node, or its Node changed".to_owned())),
         };
@@ -231,13 +231,15 @@ impl Sessions {
     async fn speak(
         &self,
         mut to: impl AsyncWrite + Unpin,
-        node: &NodeName,
-        session: SessionId,
+        (node, session, mut asides): (&NodeName, SessionId, mpsc::Receiver<Aside>),
         (welcome, mut sent): (ToAgent, Option<Revision>),
     ) -> Result<(), End> {
         let mut tip = self.tip.clone();
         self.write(&mut to, &encode(&welcome)?).await?;
         loop {
+            while let Ok(aside) = asides.try_recv() {
+                self.say(&mut to, aside).await?;
+            }
             // Seen before it is asked for: what comes in between is another change.
             tip.borrow_and_update();
             let pull = Pull { node: node.clone(), session, sent };
@@ -254,12 +256,22 @@ impl Sessions {
                     self.metrics.pushed_bytes.inc_by(frame.len() as u64);
                     sent = Some(revision);
                 }
-                Some(Pulled::Nothing) => match timeout(PING, tip.changed()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(End::Over("the operator is stopping".to_owned())),
-                    Err(_) => self.write(&mut to, &encode(&ToAgent::Ping)?).await?,
+                Some(Pulled::Nothing) => tokio::select! {
+                    changed = tip.changed() => if changed.is_err() {
+                        return Err(End::Over("the operator is stopping".to_owned()));
+                    },
+                    Some(aside) = asides.recv() => self.say(&mut to, aside).await?,
+                    () = sleep(PING) => self.write(&mut to, &encode(&ToAgent::Ping)?).await?,
                 },
             }
+        }
+    }
+
+    async fn say(&self, to: &mut (impl AsyncWrite + Unpin), aside: Aside) -> Result<(), End> {
+        match aside {
+            // It does so next.
+            Aside::Pull => Ok(()),
+            Aside::Tell(message) => self.write(to, &encode(&message)?).await,
         }
     }
 

@@ -5,6 +5,7 @@
 mod real_etcd;
 mod support;
 
+use clap::Parser;
 use real_etcd::{Etcd, eventually};
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use support::{Authority, Running, World, ask_within, node, pod};
@@ -99,4 +100,19 @@ fn etcd_by_tls_knows_who_asks_and_is_known() {
     let operator = eventually(|| Running::start(with(Some(&ca), true)).ok());
     operator.apply(vec![node(1), pod("web-0", "web", 1)]);
     assert_eq!(identities(&operator).len(), 1);
+}
+
+#[test]
+fn what_is_said_of_its_tls_without_an_etcd_is_no_setting() {
+    let world = World::new();
+    let ca = world.dir.path().join("keys/ca.pem");
+    let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+    let keys = |name: &str| world.dir.path().join("keys").join(name);
+    let (cert, key) = (keys("operator.weft.pem"), keys("operator.weft.key"));
+    let all = [flag("ca", &ca), flag("cert", &cert), flag("key", &key), flag("etcd-ca", &ca)];
+    let words = ["weft-operator".to_owned()].into_iter().chain(all);
+    let refused = Config::try_parse_from(words.clone()).unwrap_err().to_string();
+    assert!(refused.contains("--etcd <URL>"), "{refused}");
+    let with = words.chain(["--etcd=https://127.0.0.1:2379".to_owned()]);
+    assert!(Config::try_parse_from(with).is_ok());
 }

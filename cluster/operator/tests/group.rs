@@ -24,7 +24,7 @@ use weft_api::{
     operator::{Answer, Cluster, MemberChange, Request},
 };
 use weft_operator::{config::Config, operator::Operator};
-use weft_raft::{Answer as PeerAnswer, Hello, MemberId};
+use weft_raft::{Answer as PeerAnswer, Hello, MemberId, PEER_VERSION};
 use weft_store::{Batch, Comparing, Fence, FileDisk, MemoryStore, Store, StoreError};
 use weft_types::{Cluster as Identified, Identity, LabelSet, Object, Revision, codec};
 use weft_wire::tls;
@@ -346,6 +346,28 @@ fn without_a_majority_nothing_is_accepted_nothing_old_is_shown_as_new_and_all_go
 }
 
 #[test]
+fn a_call_passed_on_to_a_leader_that_stands_still_ends_when_another_leads() {
+    let mut group = Group::founded(3);
+    group.apply(&[node(1)]);
+    (2..=3).for_each(|member| group.join(member));
+    let leader = group.leader();
+    let other = *group.running.keys().find(|member| **member != leader).unwrap();
+    // Who stands still hears no connection end: its peers notice by silence alone.
+    let stands = group.running[&leader].pause();
+    let socket = group.running[&other].socket.clone();
+    let asked = Instant::now();
+    let refused = support::ask(&socket, Request::Apply { objects: vec![pod("db-0", "db", 1)] });
+    let failure = refused.unwrap_err();
+    assert!(failure.message.contains(&format!("asked of member {leader}")), "{failure}");
+    assert!(failure.message.contains("it may still be done"), "{failure}");
+    assert!(asked.elapsed() < PATIENCE / 2, "{:?}", asked.elapsed());
+    // Asked once more, it is done by who leads now.
+    let again = support::ask(&socket, Request::Apply { objects: vec![pod("db-0", "db", 1)] });
+    assert!(matches!(again, Ok(Answer::Accepted { .. })), "{again:?}");
+    drop(stands);
+}
+
+#[test]
 fn a_replica_that_lost_its_disk_comes_back_as_a_new_member_and_leadership_is_handed_over() {
     let mut group = Group::founded(4);
     // So much that the log was compacted: who joins is sent a snapshot.
@@ -417,7 +439,7 @@ fn greeted(group: &Group, identity: &tls::Identity, hello: &Hello) -> Option<Pee
 fn nobody_speaks_as_another_member() {
     let group = Group::founded(1);
     let hello = Hello {
-        version: 1,
+        version: PEER_VERSION,
         cluster: "blue".to_owned(),
         generation: 1,
         from: MemberId(2),
@@ -426,7 +448,7 @@ fn nobody_speaks_as_another_member() {
     };
     let authority = &group.world.authority;
     let member = authority.identity("2.member.weft");
-    assert_eq!(greeted(&group, &member, &hello), Some(PeerAnswer::Welcome(1)));
+    assert_eq!(greeted(&group, &member, &hello), Some(PeerAnswer::Welcome(PEER_VERSION)));
     let other = Hello { from: MemberId(3), ..hello.clone() };
     let Some(PeerAnswer::Refused(why)) = greeted(&group, &member, &other) else { panic!() };
     assert!(why.contains("the certificate is member 2's"), "{why}");

@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use support::{Running, World, block_on, node, pod};
 use weft_operator::config::Config;
 use weft_types::{
-    NamespacedName, Object, Policy, Selector, Source,
+    NamespacedName, Object, Policy, Revision, Selector, Source,
     policy::{Isolation, Peer, Peers, PolicyId, PolicyKind, Ports, Rule},
     selector::Requirement,
 };
@@ -65,7 +65,7 @@ fn an_agent_is_told_whom_its_pods_may_meet_and_whom_it_asks_for_and_goes_on_so()
         second.plug("shop", at(2, 1)).await;
         second.plug("other", at(2, 2)).await;
         while second.endpoints().len() < 2 {
-            second.reach(weft_types::Revision(second.revision.0 + 1)).await;
+            second.reach(Revision(second.revision.0 + 1)).await;
         }
         let newest = second.revision;
         let mut first = world.agent(operator.address, "node1", None).await;
@@ -90,5 +90,56 @@ fn an_agent_is_told_whom_its_pods_may_meet_and_whom_it_asks_for_and_goes_on_so()
         back.reach(revision).await;
         assert_eq!((back.snapshots, back.pushes), (0, 1));
         assert_eq!(back.endpoints(), [at(2, 1)], "what it does not ask for any more is gone");
+    });
+}
+
+#[test]
+fn a_node_hears_when_those_that_have_to_know_its_pod_do_and_who_does_not() {
+    let world = World::new();
+    let operator = start(&world);
+    operator.apply(vec![
+        node(1),
+        node(2),
+        node(3),
+        pod("web", "web", 1),
+        pod("shop", "shop", 2),
+        pod("shop-1", "shop", 2),
+        pod("shop-2", "shop", 2),
+        pod("other", "other", 2),
+        policy("web", "web", "shop"),
+    ]);
+    block_on(async {
+        let newest = operator.revision();
+        let mut first = world.agent(operator.address, "node1", None).await;
+        let mut second = world.agent(operator.address, "node2", None).await;
+        let mut third = world.agent(operator.address, "node3", None).await;
+        for agent in [&mut first, &mut second, &mut third] {
+            agent.reach(newest).await;
+            agent.acknowledge().await;
+        }
+        // Of whom nobody else has to know, it hears at once; the third, which says nothing more, is not waited for.
+        second.plug("other", at(2, 1)).await;
+        assert_eq!(second.spread(at(2, 1)).await, [""; 0]);
+        // Its kernel does not have it in time.
+        second.plug("shop", at(2, 2)).await;
+        assert_eq!(second.spread(at(2, 2)).await, ["node1"]);
+        let (told, ()) = tokio::join!(
+            async {
+                second.plug("shop-1", at(2, 3)).await;
+                second.spread(at(2, 3)).await
+            },
+            async {
+                while !first.endpoints().contains(&at(2, 3)) {
+                    first.reach(Revision(first.revision.0 + 1)).await;
+                    first.acknowledge().await;
+                }
+            }
+        );
+        assert_eq!(told, [""; 0]);
+        // One that is away is not waited for, and named.
+        drop(first);
+        while operator.wait(Some("node1"), 0).behind.iter().any(|node| node.connected) {}
+        second.plug("shop-2", at(2, 4)).await;
+        assert_eq!(second.spread(at(2, 4)).await, ["node1"]);
     });
 }

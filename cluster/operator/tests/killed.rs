@@ -27,7 +27,7 @@ use weft_api::{
     operator::{Answer, Request},
     transport::{Client, Options},
 };
-use weft_operator::config::Config;
+use weft_operator::config::{Config, EtcdTls};
 use weft_store::{FileStore, Store};
 use weft_types::{Object, Revision};
 
@@ -59,7 +59,7 @@ fn victim() {
         cluster: "blue".to_owned(),
         state_dir: dir.join("state"),
         etcd: Vec::new(),
-        etcd_tls: weft_process::config::defaults(),
+        etcd_tls: EtcdTls::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
         admin_socket: dir.join("operator.sock"),
         ca: dir.join("keys/ca.pem"),

@@ -24,6 +24,17 @@ use tokio_rustls::{
 use weft_types::{Identity, NamespacedName, NodeName, PodEndpoint, Revision};
 use weft_wire::{ToOperator, WIRE_VERSION, frame::encode, tls};
 
+fn hello() -> ToOperator {
+    ToOperator::Hello {
+        node: NodeName("node1".to_owned()),
+        session: 1,
+        held: None,
+        from: None,
+        identities: vec![],
+        asked: vec![],
+    }
+}
+
 /// One more of this reason is counted, and a good agent gets its session.
 async fn counted(world: &World, operator: &Running, reason: &str, before: f64) {
     let line = format!("weft_operator_sessions_refused_total{{reason=\"{reason}\"}}");
@@ -79,15 +90,7 @@ fn without_a_certificate() {
         let stream = TcpStream::connect(operator.address).await.unwrap();
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         if let Ok(mut stream) = connected {
-            let hello = ToOperator::Hello {
-                node: NodeName("node1".to_owned()),
-                session: 1,
-                held: None,
-                from: None,
-                identities: vec![],
-                asked: vec![],
-            };
-            drop(stream.write_all(&encode(&hello).unwrap()).await);
+            drop(stream.write_all(&encode(&hello()).unwrap()).await);
             assert!(stream.read_u8().await.is_err(), "it is told nothing");
         }
         counted(&world, &operator, "Handshake", 0.0).await;
@@ -181,15 +184,7 @@ fn with_garbage_before_the_handshake() {
     let world = World::new();
     let operator = world.start();
     block_on(async {
-        let hello = ToOperator::Hello {
-            node: NodeName("node1".to_owned()),
-            session: 1,
-            held: None,
-            from: None,
-            identities: vec![],
-            asked: vec![],
-        };
-        let plain = encode(&hello).unwrap();
+        let plain = encode(&hello()).unwrap();
         for (number, bytes) in
             [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], &plain].iter().enumerate()
         {
@@ -236,15 +231,7 @@ fn with_garbage_after_the_handshake() {
         let mut agent = says(&world, &operator, false, &pong).await;
         assert!(agent.refused().await.contains("greeting"));
         counted(&world, &operator, "Protocol", count).await;
-        let hello = ToOperator::Hello {
-            node: NodeName("node1".to_owned()),
-            session: 1,
-            held: None,
-            from: None,
-            identities: vec![],
-            asked: vec![],
-        };
-        let mut agent = says(&world, &operator, true, &encode(&hello).unwrap()).await;
+        let mut agent = says(&world, &operator, true, &encode(&hello()).unwrap()).await;
         agent.closed().await;
         counted(&world, &operator, "Protocol", count + 1.0).await;
     });

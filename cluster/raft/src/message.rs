@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use weft_types::codec;
 
 /// Version of the messages here, the first byte of each. A member tells its highest when it connects, and speaks the lower of the two.
-pub const PEER_VERSION: u8 = 1;
+pub const PEER_VERSION: u8 = 2;
 
 /// A message with its ends. Who receives it compares `from` with the peer's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,15 +2,17 @@
 
 use crate::{ClusterState, CommandV1, Stamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
 use weft_types::{
     Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object, TraceContext, codec,
 };
 
-/// Version of entries, and of snapshots without patterns of labels.
-const VERSION: u8 = 1;
+/// Version of entries.
+const ENTRY: u8 = 2;
+/// Version of snapshots without patterns of labels.
+const SNAPSHOT: u8 = 3;
 /// Version of snapshots with them.
-const VERSION_WITH_LABELS: u8 = 2;
+const SNAPSHOT_WITH_LABELS: u8 = 4;
 
 /// A command, with what caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub struct Unreadable {
 
 /// Everything that the state cannot make of the rest.
 #[derive(Serialize, Deserialize)]
-struct SnapshotV1 {
+struct SnapshotV3 {
     cluster: String,
     objects: Vec<Object>,
     /// With their places, in the order of their numbers.
@@ -46,23 +48,24 @@ struct SnapshotV1 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SnapshotV2 {
+struct SnapshotV4 {
     labels: Vec<String>,
-    rest: SnapshotV1,
+    rest: SnapshotV3,
 }
+
+const AN_ENTRY: &str = "a log entry";
+const A_SNAPSHOT: &str = "a snapshot of the state";
 
 /// The bytes of an entry.
 pub fn encode_entry(entry: &EntryV1) -> Result<Vec<u8>, Unreadable> {
-    encode("a log entry", VERSION, entry)
+    encode(AN_ENTRY, ENTRY, entry)
 }
 
 /// An entry from its bytes.
 pub fn decode_entry(bytes: &[u8]) -> Result<EntryV1, Unreadable> {
-    let (_, body) = versioned("a log entry", VERSION, bytes)?;
-    decode("a log entry", body)
+    let (_, body) = versioned(AN_ENTRY, ENTRY..=ENTRY, bytes)?;
+    decode(AN_ENTRY, body)
 }
-
-const SNAPSHOT: &str = "a snapshot of the state";
 
 impl ClusterState {
     /// The bytes of the whole state.
@@ -71,7 +74,7 @@ impl ClusterState {
             Some((number, known.labels.as_deref()?.clone(), known.place))
         });
         let plugged = self.plugged.iter();
-        let rest = SnapshotV1 {
+        let rest = SnapshotV3 {
             cluster: self.cluster.clone(),
             objects: self.objects().collect(),
             identities: known.collect(),
@@ -85,23 +88,24 @@ impl ClusterState {
         };
         match self.labels.added() {
             // As every release has read it.
-            [] => encode(SNAPSHOT, VERSION, &rest),
+            [] => encode(A_SNAPSHOT, SNAPSHOT, &rest),
             labels => {
-                encode(SNAPSHOT, VERSION_WITH_LABELS, &SnapshotV2 { labels: labels.to_vec(), rest })
+                let snapshot = SnapshotV4 { labels: labels.to_vec(), rest };
+                encode(A_SNAPSHOT, SNAPSHOT_WITH_LABELS, &snapshot)
             }
         }
     }
 
     /// The state from its bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let (version, body) = versioned(SNAPSHOT, VERSION_WITH_LABELS, bytes)?;
-        let SnapshotV2 { labels, rest: snapshot } = match version {
-            VERSION => SnapshotV2 { labels: Vec::new(), rest: decode(SNAPSHOT, body)? },
-            _ => decode(SNAPSHOT, body)?,
+        let (version, body) = versioned(A_SNAPSHOT, SNAPSHOT..=SNAPSHOT_WITH_LABELS, bytes)?;
+        let SnapshotV4 { labels, rest: snapshot } = match version {
+            SNAPSHOT => SnapshotV4 { labels: Vec::new(), rest: decode(A_SNAPSHOT, body)? },
+            _ => decode(A_SNAPSHOT, body)?,
         };
         let mut state = Self::new(snapshot.cluster);
         state.labels = LabelFilter::parse(&labels)
-            .map_err(|error| Unreadable { what: SNAPSHOT, problem: error.to_string() })?;
+            .map_err(|error| Unreadable { what: A_SNAPSHOT, problem: error.to_string() })?;
         let known = snapshot.identities.into_iter().map(|(n, l, place)| (n, Arc::new(l), place));
         let known: Vec<_> = known.collect();
         state.identities = known.iter().map(|(n, l, _)| (Arc::clone(l), *n)).collect();
@@ -125,18 +129,22 @@ fn encode(what: &'static str, version: u8, value: &impl Serialize) -> Result<Vec
     Ok(bytes)
 }
 
-/// The version of some bytes, from 1 to the newest that is known, and what follows it.
+/// The version of some bytes, one of those that are known, and what follows it.
 fn versioned<'a>(
     what: &'static str,
-    newest: u8,
+    known: RangeInclusive<u8>,
     bytes: &'a [u8],
 ) -> Result<(u8, &'a [u8]), Unreadable> {
     let unreadable = |problem: String| Unreadable { what, problem };
     match bytes.split_first() {
-        Some((version, body)) if (1..=newest).contains(version) => Ok((*version, body)),
-        Some((version, _)) => Err(unreadable(format!(
-            "it is of version {version}, this program knows {newest}: use a newer program"
-        ))),
+        Some((version, body)) if known.contains(version) => Ok((*version, body)),
+        Some((version, _)) => {
+            let (newest, program) =
+                (known.end(), if version > known.end() { "a newer" } else { "the older" });
+            Err(unreadable(format!(
+                "it is of version {version}, this program knows {newest}: use {program} program"
+            )))
+        }
         None => Err(unreadable("it is empty".to_owned())),
     }
 }

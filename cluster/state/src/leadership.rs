@@ -121,9 +121,9 @@ impl Leadership {
         leads.then(|| self.retirement.holders(state, number)).into_iter().flatten()
     }
 
-    /// How many numbers would be free, were it not for nodes that hold them back.
-    pub fn held_back(&self, state: &ClusterState) -> usize {
-        self.retirement.held_back(state).count()
+    /// Numbers that would be free, were it not for nodes that hold them back.
+    pub fn held_back<'a>(&'a self, state: &'a ClusterState) -> impl Iterator<Item = Identity> {
+        self.retirement.held_back(state)
     }
 
     /// Whose change is on its way to the store or the log.

@@ -87,7 +87,9 @@ impl Retirement {
 
     /// Something of a node is known.
     pub(crate) fn see(&mut self, state: &ClusterState, node: NodeName, seen: Seen) {
-        let before = self.nodes.get(&node).and_then(|node| node.gone);
+        // In a session that nobody saw it may have been told anything.
+        let same = self.nodes.get(&node).filter(|node| node.seen.session == seen.session);
+        let before = same.and_then(|node| node.gone);
         let gone = (!seen.connected).then(|| before.unwrap_or(self.present(state)));
         self.nodes.insert(node, Node { seen, gone });
     }

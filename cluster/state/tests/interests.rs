@@ -133,8 +133,12 @@ struct Agent {
     scope: Scope,
     at: usize,
     holds: BTreeMap<DeltaKey, Delta>,
-    asked: BTreeSet<Ipv4Addr>,
+    /// The last that it asked for, the oldest first.
+    asked: Vec<Ipv4Addr>,
 }
+
+/// Addresses that an agent may have asked for.
+const MOST: usize = 3;
 
 struct World {
     state: ClusterState,
@@ -148,11 +152,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let agent = |number| Agent {
-            view: View::new(name(number), Scope::Interests, BTreeSet::new(), BTreeSet::new()),
+            view: View::new(name(number), Scope::Interests, BTreeSet::new()),
             scope: Scope::Interests,
             at: 0,
             holds: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            asked: Vec::new(),
         };
         let mut world = Self {
             state: ClusterState::new("blue"),
@@ -222,8 +226,8 @@ impl World {
                     Delta::IdentityUpsert(number, _) => Some(*number),
                     _ => None,
                 });
-                let (told, asked) = (told.collect(), agent.asked.clone());
-                agent.view = View::new(name(node), agent.scope, told, asked);
+                agent.view = View::new(name(node), agent.scope, told.collect());
+                agent.view.ask(agent.asked.clone(), MOST);
                 self.tell(node);
             }
             Step::Begin(node) => {
@@ -236,8 +240,12 @@ impl World {
             }
             Step::Ask(node, of, host) => {
                 let agent = self.agent(node);
-                agent.view.ask([at(of, host)], 1000);
-                agent.asked.insert(at(of, host));
+                let is_new = agent.view.ask([at(of, host)], MOST);
+                assert_eq!(is_new, !agent.asked.contains(&at(of, host)));
+                if is_new {
+                    agent.asked.push(at(of, host));
+                    agent.asked = agent.asked.split_off(agent.asked.len().saturating_sub(MOST));
+                }
                 self.tell(node);
             }
         }
@@ -259,7 +267,7 @@ impl World {
     }
 
     /// The identities that a node has to know, looked for everywhere.
-    fn knows(&self, node: &NodeName, asked: &BTreeSet<Ipv4Addr>) -> BTreeSet<Identity> {
+    fn knows(&self, node: &NodeName, asked: &[Ipv4Addr]) -> BTreeSet<Identity> {
         let labels: BTreeMap<Identity, &LabelSet> =
             self.state.identities().iter().map(|(labels, number)| (*number, &**labels)).collect();
         let workloads = self.state.workloads().values().filter(|it| it.node == *node);

@@ -458,7 +458,7 @@ fn a_lost_node_holds_back_what_it_may_know_and_nothing_else() {
         world.settle();
         world.ticks(GRACE.numbers + 1);
         assert_eq!((world.phase(256), world.phase(257)), (Some(Phase::Retiring), None));
-        assert_eq!(world.leader.held_back(&world.state), 1);
+        assert_eq!(world.leader.held_back(&world.state).count(), 1);
         let holders: Vec<&NodeName> = world.leader.holders(&world.state, Identity(256)).collect();
         assert_eq!(holders, [&name(2)]);
         if returns {
@@ -472,6 +472,27 @@ fn a_lost_node_holds_back_what_it_may_know_and_nothing_else() {
         world.ticks(2);
         assert_eq!(world.phase(256), None);
     }
+}
+
+#[test]
+fn a_session_that_came_and_went_unseen_may_have_been_told_anything() {
+    let mut world = unreferenced();
+    world.disconnect(2);
+    world.ticks(GRACE.nodes);
+    world.change(vec![pod(9, 9, 1)], vec![]);
+    // Of its next session the leader hears only that it is over.
+    let agent = world.agents.get_mut(&2).unwrap();
+    agent.sessions += 1;
+    (agent.session, agent.is_new) = (Some(Stamp { session: agent.sessions, sequence: 0 }), true);
+    world.run(2, 99);
+    world.agents.get_mut(&2).unwrap().session = None;
+    world.see(2);
+    world.change(vec![], vec![pod(9, 9, 1)]);
+    world.settle();
+    world.ticks(GRACE.numbers + 1);
+    world.settle();
+    world.ticks(GRACE.numbers + 1);
+    assert_eq!(world.phase(257), Some(Phase::Retiring), "its kernel has it");
 }
 
 #[test]

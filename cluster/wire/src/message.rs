@@ -105,4 +105,11 @@ pub enum ToAgent {
         /// The newest that is known.
         session: u64,
     },
+    /// A pod that was plugged can be spoken with: the nodes that have to know its address have it, or time is up.
+    Spread {
+        /// The pod's address.
+        address: Ipv4Addr,
+        /// Those that do not have it yet.
+        behind: Vec<NodeName>,
+    },
 }

@@ -134,6 +134,13 @@ fn to_agent() -> Vec<(String, ToAgent)> {
         ("ping".to_owned(), ToAgent::Ping),
         ("stale".to_owned(), ToAgent::Stale { session: 300 }),
         ("deltas".to_owned(), ToAgent::Deltas { revision, deltas: vec![], trace }),
+        (
+            "spread".to_owned(),
+            ToAgent::Spread {
+                address: endpoint().address,
+                behind: vec![NodeName("node2".to_owned())],
+            },
+        ),
     ];
     all.extend(deltas().into_iter().enumerate().map(|(number, delta)| {
         let message = ToAgent::Deltas { revision, deltas: vec![delta], trace: None };
@@ -260,5 +267,5 @@ fn frames_follow_each_other() {
         }
         assert!(matches!(receive::<ToAgent>(&mut from).await, Err(FrameError::Io(_))));
     });
-    assert_eq!(messages.iter().map(|(name, _)| (name, ())).collect::<BTreeMap<_, _>>().len(), 17);
+    assert_eq!(messages.iter().map(|(name, _)| (name, ())).collect::<BTreeMap<_, _>>().len(), 18);
 }

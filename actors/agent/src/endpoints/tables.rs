@@ -36,29 +36,12 @@ impl Endpoints {
     pub(super) async fn settle(&mut self) -> Result<u64, Refusal> {
         self.remember().await;
         let (version, inside) = self.core.in_tables();
-        let causes = self.causes();
         let mut now = Told::default();
-        let (mut held, mut pods, mut damaged) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for (key, endpoint, wire) in inside {
+        for (endpoint, wire) in inside.into_iter().map(|(_, endpoint, wire)| (endpoint, wire)) {
             *now.held.entry(endpoint.identity).or_default() += 1;
             now.rows.insert(wire.ifindex.to_ne_bytes().into(), row(endpoint, wire));
             let local = LocalPod { identity: endpoint.identity, ifindex: wire.ifindex };
             now.local.insert(endpoint.address, local);
-            held.insert(endpoint.address, endpoint.identity);
-            if let Err(why) = &key.attachment {
-                damaged.insert(endpoint.address, recovery::problem(endpoint, why));
-            }
-            if recovery::is_unnamed(endpoint) {
-                continue;
-            }
-            let pod = PodEndpoint {
-                name: endpoint.pod.clone(),
-                address: endpoint.address,
-                identity: endpoint.identity,
-                node: self.setting.node.clone(),
-            };
-            let cause = causes.get(&endpoint.address).copied();
-            pods.insert(endpoint.address, PluggedPod { endpoint: pod, id: endpoint.id, cause });
         }
         let mut both = now.held.clone();
         for (identity, count) in &self.told.held {
@@ -81,18 +64,34 @@ impl Endpoints {
         if changed {
             self.edges.classes.ask(BumpEpoch).await??;
         }
-        self.publish((held, pods), damaged, &causes);
+        self.published = true;
+        self.publish();
         Ok(version)
     }
 
-    fn publish(
-        &self,
-        (held, pods): (BTreeMap<Ipv4Addr, Identity>, BTreeMap<Ipv4Addr, PluggedPod>),
-        damaged: BTreeMap<Ipv4Addr, String>,
-        causes: &BTreeMap<Ipv4Addr, TraceContext>,
-    ) {
-        if is_over() {
+    /// Says who is plugged, or about to be, once it is known who was before this life.
+    pub(super) fn publish(&self) {
+        if is_over() || !self.published {
             return;
+        }
+        let causes = self.causes();
+        let (mut held, mut pods, mut damaged) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (key, endpoint) in self.core.announced() {
+            held.insert(endpoint.address, endpoint.identity);
+            if let Err(why) = &key.attachment {
+                damaged.insert(endpoint.address, recovery::problem(endpoint, why));
+            }
+            if recovery::is_unnamed(endpoint) {
+                continue;
+            }
+            let pod = PodEndpoint {
+                name: endpoint.pod.clone(),
+                address: endpoint.address,
+                identity: endpoint.identity,
+                node: self.setting.node.clone(),
+            };
+            let cause = causes.get(&endpoint.address).copied();
+            pods.insert(endpoint.address, PluggedPod { endpoint: pod, id: endpoint.id, cause });
         }
         self.setting.plugged.send_if_modified(|told| {
             let same = |told: &PluggedPods| {
@@ -101,7 +100,7 @@ impl Endpoints {
             let differs = !told.as_ref().is_some_and(same);
             if differs {
                 let before = told.take().unwrap_or_default();
-                let next = PluggedHere::next(&before, (held, pods), causes);
+                let next = PluggedHere::next(&before, (held, pods), &causes);
                 *told = Some(Arc::new(PluggedHere { damaged, ..next }));
             }
             differs

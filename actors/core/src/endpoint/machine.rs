@@ -142,6 +142,12 @@ impl<K: Ord + Clone> Endpoints<K> {
         (self.version, inside.filter_map(|(key, e)| Some((key, e, e.wire?))).collect())
     }
 
+    /// Whom others are to know: who is in the tables, or on the way there.
+    pub fn announced(&self) -> impl Iterator<Item = (&K, &Endpoint)> {
+        let is = |phase: Phase| phase == Phase::Plugging || phase.is_in_tables();
+        self.endpoints.iter().filter(move |(_, endpoint)| is(endpoint.phase))
+    }
+
     /// The one transition function.
     pub fn step(&mut self, event: Event<K>) -> Vec<Effect<K>> {
         match event {
@@ -204,7 +210,7 @@ impl<K: Ord + Clone> Endpoints<K> {
         let endpoint = Endpoint { pod, netns, id, address, identity, wire: None, phase };
         self.endpoints.insert(key.clone(), endpoint.clone());
         self.waiting.insert(key.clone(), Waiting { adders: vec![caller], ..Waiting::default() });
-        vec![Effect::Plug { key, endpoint }]
+        vec![Effect::Announce, Effect::Plug { key, endpoint }]
     }
 
     fn delete(&mut self, key: K, caller: Caller) -> Vec<Effect<K>> {
@@ -246,7 +252,7 @@ impl<K: Ord + Clone> Endpoints<K> {
         match wire {
             Err(why) => {
                 waiting.failure = Some(why);
-                vec![self.unplug(key)]
+                vec![self.unplug(key), Effect::Announce]
             }
             Ok(wire) => {
                 endpoint.wire = Some(wire);
@@ -257,7 +263,7 @@ impl<K: Ord + Clone> Endpoints<K> {
                     // This node may have agreed meanwhile that its identity is nobody's.
                     let why = format!("pod {} went while it was being plugged", endpoint.pod);
                     waiting.failure = Some(Failure::Passing(why));
-                    return vec![self.unplug(key)];
+                    return vec![self.unplug(key), Effect::Announce];
                 }
                 endpoint.phase = Phase::Settling;
                 self.version += 1;

@@ -9,6 +9,7 @@
 //!                     │ Unplugged(Ok): gone       Unplugged(Err): Stuck, tried again by Delete or Retry
 //! ```
 //! The kernel's tables hold who is in Settling, Opening or Ready: rows come before a link carries packets and go before it does.
+//! Other nodes are told of who is in Plugging, too: they learn the address while the link is made.
 
 mod machine;
 #[cfg(test)]
@@ -132,6 +133,8 @@ pub enum Event<K> {
 #[allow(missing_docs, reason = "the fields are what their names say; `key` is the attachment")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect<K> {
+    /// Say who is plugged, or about to be ([`Endpoints::announced`]).
+    Announce,
     /// Remember the endpoint durably, then make its link.
     Plug { key: K, endpoint: Endpoint },
     /// Write the tables; report [`Event::Settled`].

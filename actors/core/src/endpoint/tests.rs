@@ -29,7 +29,12 @@ fn settle(endpoints: &mut Endpoints<&'static str>) -> Vec<Effect<&'static str>> 
 }
 
 fn plugged(endpoints: &mut Endpoints<&'static str>, key: &'static str) {
-    endpoints.step(add(key, 1));
+    let begun = endpoints.step(add(key, 1));
+    assert!(matches!(begun[..], [Effect::Announce, Effect::Plug { .. }]), "{begun:?}");
+    assert!(
+        endpoints.announced().any(|(announced, _)| *announced == key),
+        "while its link is made"
+    );
     assert_eq!(endpoints.step(Event::Linked { key, wire: Ok(WIRE) }), [Effect::Settle]);
     assert!(matches!(settle(endpoints)[..], [Effect::Open { .. }]));
     let opened = endpoints.step(Event::Opened { key, result: Ok(()) });
@@ -119,8 +124,9 @@ fn a_pod_that_goes_while_it_is_plugged_is_not_there_afterwards() {
     endpoints.step(add("a", 1));
     endpoints.set_workload(&pod(), None);
     let linked = endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
-    assert_eq!(linked, [Effect::Unplug { key: "a" }]);
-    assert_eq!(endpoints.in_tables().1.len(), 0, "nobody is told that it has its identity");
+    assert_eq!(linked, [Effect::Unplug { key: "a" }, Effect::Announce]);
+    assert_eq!(endpoints.in_tables().1.len(), 0, "no packet has its identity");
+    assert_eq!(endpoints.announced().count(), 0, "and nobody is told that it has");
     let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
     assert!(matches!(gone[..], [Effect::Failed { caller: 1, why: Failure::Passing(_) }]));
     // One that is plugged goes on until it is deleted.
@@ -135,7 +141,7 @@ fn a_link_that_fails_is_undone_and_said() {
     let mut endpoints = endpoints();
     endpoints.step(add("a", 1));
     let failed = endpoints.step(Event::Linked { key: "a", wire: Err(lasting("no netns")) });
-    assert_eq!(failed, [Effect::Unplug { key: "a" }]);
+    assert_eq!(failed, [Effect::Unplug { key: "a" }, Effect::Announce]);
     let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
     assert_eq!(gone, [Effect::Failed { caller: 1, why: lasting("no netns") }]);
     assert_eq!(endpoints.iter().count(), 0);

@@ -1,45 +1,17 @@
-//! The operators' group, as the leader's actor shows and changes it.
+//! The operators' group, as the leader's actor follows and changes it.
 
 use super::{Leader, Pending, stopping};
 use crate::messages::{ChangeGroup, Transfer, Undone};
 use actix::prelude::{Handler, ResponseFuture};
 use tokio::sync::oneshot;
-use weft_api::{
-    Failure, FailureKind,
-    operator::{Answer, Cluster, MemberRow},
-};
-use weft_raft::{MemberRole, Role};
+use weft_api::{Failure, FailureKind, operator::Answer};
+use weft_raft::Role;
 
 impl Leader {
-    pub(super) fn cluster(&self) -> Cluster {
-        let group = self.group.borrow();
-        let role = match group.role {
-            Role::Leader => "leader",
-            Role::Elected => "elected",
-            Role::Candidate => "candidate",
-            Role::Follower(_) => "follower",
-        };
-        let members = group.group.members.iter().map(|(id, member)| MemberRow {
-            member: id.0,
-            address: member.address.clone(),
-            voter: member.role == MemberRole::Voter,
-            matched: group.matched.get(id).copied(),
-            agents: self.progress.sessions_of(*id),
-        });
-        Cluster {
-            cluster: self.state.cluster().to_owned(),
-            member: group.member.0,
-            role: role.to_owned(),
-            leader: group.leader.map(|leader| leader.0),
-            term: group.term,
-            revision: self.newest(),
-            last: group.last,
-            committed: group.committed,
-            serving: self.leading.is_serving(),
-            store_problem: self.leading.trouble().map(ToString::to_string),
-            agents: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
-            members: members.collect(),
-        }
+    /// Whoever is taken out of the group has no agents any more.
+    pub(super) fn know_members(&mut self) {
+        let members = self.group.borrow().group.members.keys().copied().collect();
+        self.progress.members_are(&members);
     }
 }
 

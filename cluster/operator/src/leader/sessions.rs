@@ -3,16 +3,29 @@
 use super::{Leader, Pending, Session, Verdict};
 use crate::{
     history::{Next, Run, Snapshot, push},
-    messages::{Heard, Join, Joined, OthersAgents, OwnAgents, Pull, Pulled, Said},
+    messages::{
+        Aside, AwaitSpread, Heard, Join, Joined, OthersAgents, OwnAgents, Pull, Pulled, Said,
+    },
     progress::{NotJoined, Rows},
     session::ASKED_MAX,
 };
-use actix::prelude::{Handler, MessageResult, ResponseFuture};
-use tokio::sync::oneshot;
+use actix::{
+    Addr, AsyncContext,
+    prelude::{Handler, MessageResult, ResponseFuture},
+    spawn,
+};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use tokio::sync::{mpsc, oneshot};
 use weft_api::{Failure, FailureKind};
 use weft_process::trace;
 use weft_state::{CommandV1, EntryV1, Stamp, Word};
-use weft_types::{Delta, Node, NodeName, PodEndpoint, Revision};
+use weft_types::{Delta, Identity, Node, NodeName, PodEndpoint, Revision};
+use weft_wire::ToAgent;
+
+/// What a session may be told beside what it pulls, before it has said what came before.
+const ASIDES: usize = 64;
+/// How long nodes have to take a new address; its agent waits a little longer ([`weft_wire::SPREAD_MAX`]).
+const SPREAD: Duration = Duration::from_millis(80);
 
 impl Leader {
     /// Other operators are told what is known of the agents here.
@@ -27,10 +40,10 @@ impl Leader {
         &mut self,
         node: NodeName,
         entry: EntryV1,
-    ) -> oneshot::Receiver<Result<Revision, Failure>> {
+    ) -> oneshot::Receiver<Result<Option<Revision>, Failure>> {
         let (verdict, told) = oneshot::channel();
         if !self.under_way.contains_key(&node) && !self.state.would_change(&entry.command) {
-            drop(verdict.send(Ok(self.newest())));
+            drop(verdict.send(Ok(None)));
             return told;
         }
         *self.under_way.entry(node.clone()).or_default() += 1;
@@ -52,7 +65,7 @@ impl Leader {
         &mut self,
         node: &NodeName,
         verdict: Verdict,
-        outcome: Result<Revision, Failure>,
+        outcome: Result<Option<Revision>, Failure>,
     ) {
         self.word_ended(node);
         // Whoever asked may be gone.
@@ -81,36 +94,68 @@ impl Leader {
     /// What comes next for a session that was sent a revision; nothing when it is over.
     fn next(&mut self, node: &NodeName, sent: Option<Revision>) -> Option<Pulled> {
         let Session { view, .. } = self.sessions.get_mut(node)?;
+        let newest = self.history.newest();
         let run = match sent.map_or(Next::Snapshot, |sent| self.history.after(sent)) {
             Next::Run(run) => Some(run),
             // It may want to know more than it did.
-            Next::Nothing => match view.advance(&[], &self.state, &self.interests) {
-                deltas if deltas.is_empty() => return Some(Pulled::Nothing),
-                deltas => {
-                    let newest = self.history.newest();
-                    return push(newest, deltas, None).map(|frame| Pulled::Push(frame, newest));
-                }
-            },
+            Next::Nothing => Some(Run { revision: newest, ..Run::default() }),
             Next::Snapshot => None,
         };
-        let pushed = run.and_then(|Run { revision, changes, trace: cause }| {
-            let span = tracing::debug_span!("push", %node, %revision);
-            let span = trace::adopt(span, cause);
+        if let Some(Run { revision, changes, trace: cause }) = run {
             let deltas = view.advance(&*changes, &self.state, &self.interests);
-            let frame = push(revision, deltas, cause)?;
-            span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
-            Some(Pulled::Push(frame, revision))
-        });
-        pushed.or_else(|| {
-            let whole = view.whole(&self.state, &self.interests);
-            match Snapshot::new(self.history.newest(), whole.into_iter()) {
-                Ok(snapshot) => Some(Pulled::Snapshot(snapshot)),
-                Err(error) => {
-                    tracing::error!("make a snapshot: {error}");
-                    None
-                }
+            if deltas.is_empty() && sent == Some(revision) {
+                return Some(Pulled::Nothing);
             }
-        })
+            let span = trace::adopt(tracing::debug_span!("push", %node, %revision), cause);
+            if let Some(frame) = push(revision, deltas, cause) {
+                span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
+                return Some(Pulled::Push(frame, revision));
+            }
+        }
+        let whole = view.whole(&self.state, &self.interests);
+        match Snapshot::new(newest, whole.into_iter()) {
+            Ok(snapshot) => Some(Pulled::Snapshot(snapshot)),
+            Err(error) => {
+                tracing::error!("make a snapshot: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// A new address, of which its node is told when those that have to know it do.
+struct Spread {
+    leader: Addr<Leader>,
+    to: mpsc::Sender<Aside>,
+    address: Ipv4Addr,
+    identity: Identity,
+}
+
+impl Spread {
+    async fn tell(self, node: NodeName, revision: Revision) {
+        let (answer, waited) = oneshot::channel();
+        let Self { leader, to, address, identity } = self;
+        let wait = AwaitSpread { revision, identity, node, timeout: SPREAD, answer };
+        let Ok(mut behind) = leader.send(wait).await else { return };
+        if let Ok(waited) = waited.await {
+            behind.extend(waited.behind.into_iter().map(|node| NodeName(node.node)));
+            // Without room its agent waits no longer than it would have.
+            drop(to.try_send(Aside::Tell(ToAgent::Spread { address, behind })));
+        }
+    }
+}
+
+impl Handler<AwaitSpread> for Leader {
+    type Result = MessageResult<AwaitSpread>;
+
+    fn handle(&mut self, wait: AwaitSpread, ctx: &mut Self::Context) -> Self::Result {
+        let AwaitSpread { revision, identity, node, timeout, answer } = wait;
+        let others = self.interests.nodes_that_know(identity).into_iter();
+        let others = others.filter(|other| *other != node);
+        let (there, away): (BTreeSet<_>, BTreeSet<_>) =
+            others.partition(|other| self.progress.connects(other));
+        self.wait(revision, Some(there), (timeout, answer), ctx);
+        MessageResult(away.into_iter().collect())
     }
 }
 
@@ -139,10 +184,12 @@ impl Handler<Join> for Leader {
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
         let (end, over) = oneshot::channel();
         let said = Stamp { session: join.session.0, sequence: 0 };
-        self.sessions.insert(join.node, Session { said, view: join.view, _end: end });
+        let (told, asides) = mpsc::channel(ASIDES);
+        let session = Session { said, view: join.view, asides: told, _end: end };
+        self.sessions.insert(join.node, session);
         self.settle();
         let cluster = self.state.cluster().to_owned();
-        Ok(Joined { cluster, revision, over })
+        Ok(Joined { cluster, revision, asides, over })
     }
 }
 
@@ -160,11 +207,12 @@ impl Handler<Pull> for Leader {
 impl Handler<Heard> for Leader {
     type Result = ResponseFuture<Result<(), Failure>>;
 
-    fn handle(&mut self, heard: Heard, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, heard: Heard, ctx: &mut Self::Context) -> Self::Result {
         let Heard { node, session, said } = heard;
         if !self.progress.is_current(&node, session) {
             return Box::pin(async { Ok(()) });
         }
+        let mut spread = None;
         let (word, trace) = match said {
             Said::Holds(revision, trace) => {
                 let span = tracing::debug_span!("acknowledge", %node, %revision);
@@ -181,11 +229,11 @@ impl Handler<Heard> for Leader {
                 return Box::pin(async { Ok(()) });
             }
             Said::Who(addresses) => {
-                if let Some(Session { view, .. }) = self.sessions.get_mut(&node)
+                if let Some(Session { view, asides, .. }) = self.sessions.get_mut(&node)
                     && view.ask(addresses, ASKED_MAX)
                 {
-                    // It is looked at again, though nothing is newer.
-                    self.tip.send_modify(|_| {});
+                    // Where much waits for it, it looks anyhow.
+                    drop(asides.try_send(Aside::Pull));
                 }
                 return Box::pin(async { Ok(()) });
             }
@@ -202,6 +250,8 @@ impl Handler<Heard> for Leader {
                         "not taken: a node speaks only for addresses of its own prefixes");
                     return Box::pin(async { Ok(()) });
                 }
+                let session = self.sessions.get(&node).map(|session| session.asides.clone());
+                spread = session.map(|to| Spread { leader: ctx.address(), to, address, identity });
                 (Word::Plug { pod, address, identity }, trace)
             }
             Said::Unplugged(address, trace) => (Word::Unplug(address), trace),
@@ -209,8 +259,15 @@ impl Handler<Heard> for Leader {
         };
         let stamp = self.stamp(&node);
         let command = CommandV1::Said(node.clone(), stamp, word);
-        let told = self.take_word(node, EntryV1 { trace, command });
-        Box::pin(async { told.await.unwrap_or_else(|_| Err(no_room())).map(drop) })
+        let told = self.take_word(node.clone(), EntryV1 { trace, command });
+        Box::pin(async {
+            let revision = told.await.unwrap_or_else(|_| Err(no_room()))?;
+            if let Some((spread, revision)) = spread.zip(revision) {
+                // Whoever says more does not wait for it.
+                spawn(spread.tell(node, revision));
+            }
+            Ok(())
+        })
     }
 }
 

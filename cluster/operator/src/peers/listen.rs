@@ -83,7 +83,10 @@ impl Listener {
                 tracing::info!(%member, "a peer's connection ended: {why}");
                 self.peers.run(Errand::Lost(member)).await;
             }
-            _ = over => tracing::info!(%member, "a peer's connection gave way to a newer one"),
+            _ = over => {
+                tracing::info!(%member, "a peer's connection gave way to a newer one");
+                self.peers.run(Errand::Lost(member)).await;
+            }
         }
     }
 

@@ -115,7 +115,7 @@ fn a_wait_ends_when_all_nodes_hold_it() {
         join(&mut progress, node, None, R(5)).expect("not ahead");
     }
     progress.wait(R(5), None, 1);
-    progress.wait(R(5), Some(name("a")), 2);
+    progress.wait(R(5), Some([name("a")].into()), 2);
     progress.wait(R(4), None, 3);
     assert!(progress.settle(&nodes).is_empty());
     progress.acknowledge(&name("a"), R(5), R(5));
@@ -253,4 +253,25 @@ fn who_comes_back_without_what_it_knew_has_no_agents() {
     let left = |node: &str| two.second.nodes[&name(node)].row.left;
     assert_eq!((left("a"), left("b"), left("c")), (Some(Revision(u64::MAX)), Some(R(6)), None));
     assert_eq!(two.second.of(&name("a")).acknowledged, Some(R(4)), "its kernel holds what it held");
+}
+
+#[test]
+fn the_agents_of_who_is_taken_out_of_the_group_are_not_connected() {
+    let mut progress = progress::<u8>();
+    let row = Row { session: SessionId(3), left: None, held: Some(R(5)), refused: None };
+    let rows = Rows { all: true, rows: vec![(name("a"), row)] };
+    progress.hear(MemberId(2), rows);
+    let connected = |progress: &Progress<u8>| progress.of(&name("a")).connected;
+    assert!(connected(&progress), "nobody knows the group yet");
+    progress.members_are(&BTreeSet::from([MemberId(1), MemberId(2)]));
+    assert!(connected(&progress));
+    progress.news();
+    progress.members_are(&BTreeSet::from([MemberId(1)]));
+    assert!(!connected(&progress) && progress.sessions_of(MemberId(2)) == 0);
+    let seen = Seen { session: 3, holds: Some(R(5)), connected: false };
+    assert_eq!(progress.news(), [(name("a"), seen)], "who counts references hears of it");
+    assert_eq!(progress.of(&name("a")).acknowledged, Some(R(5)), "what it holds it holds");
+    // A group that is known late changes nothing for good.
+    progress.members_are(&BTreeSet::from([MemberId(1), MemberId(2)]));
+    assert!(connected(&progress));
 }

@@ -19,14 +19,22 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_rustls::client::TlsStream;
 use weft_api::{
     Failure,
     operator::{Answer, Request, Waited},
     transport::{CallError, Client, Options},
 };
-use weft_operator::{config::Config, operator::Operator, session};
+use weft_operator::{
+    config::{Config, EtcdTls},
+    operator::Operator,
+    session,
+};
 use weft_types::{
     Delta, NamespacedName, Node, NodeName, Object, PodEndpoint, Policy, Revision, Selector,
     delta::DeltaKey,
@@ -96,6 +104,7 @@ pub struct Running {
     pub socket: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     kill: Option<oneshot::Sender<()>>,
+    pause: mpsc::UnboundedSender<std::sync::mpsc::Receiver<()>>,
     thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
 }
 
@@ -120,11 +129,18 @@ impl Running {
     {
         let (stop, stopped) = oneshot::channel();
         let (kill, killed) = oneshot::channel();
+        let (pause, mut pauses) = mpsc::unbounded_channel::<std::sync::mpsc::Receiver<()>>();
         let (tell, told) = std::sync::mpsc::channel();
         let socket = config.admin_socket.clone();
         let thread = thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let operator = make(config).await?;
+                tokio::task::spawn_local(async move {
+                    while let Some(over) = pauses.recv().await {
+                        // It stands still until nobody holds the other end.
+                        _ = over.recv();
+                    }
+                });
                 tell.send((operator.listens_at()?, operator.metrics_at())).unwrap();
                 tokio::select! {
                     ended = operator.run(async move { drop(stopped.await) }) => ended,
@@ -135,7 +151,7 @@ impl Running {
         match told.recv() {
             Ok((address, metrics)) => {
                 let (stop, kill, thread) = (Some(stop), Some(kill), Some(thread));
-                Ok(Self { address, metrics, socket, stop, kill, thread })
+                Ok(Self { address, metrics, socket, stop, kill, pause, thread })
             }
             Err(_) => Err(thread.join().unwrap().unwrap_err()),
         }
@@ -174,6 +190,13 @@ impl Running {
             Ok(Answer::Status(status)) => status.revision,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// It does nothing, and hears nothing, until what this returns is dropped.
+    pub fn pause(&self) -> std::sync::mpsc::Sender<()> {
+        let (held, over) = std::sync::mpsc::channel();
+        self.pause.send(over).unwrap();
+        held
     }
 
     pub fn stop(mut self) {
@@ -262,7 +285,7 @@ impl World {
             cluster: "blue".to_owned(),
             state_dir: self.dir.path().join("state"),
             etcd: Vec::new(),
-            etcd_tls: weft_process::config::defaults(),
+            etcd_tls: EtcdTls::default(),
             listen: "127.0.0.1:0".parse().unwrap(),
             admin_socket: self.dir.path().join("operator.sock"),
             ca,
@@ -432,6 +455,24 @@ impl Agent {
                     self.holds = snapshot.take().expect("begun");
                     self.revision = revision;
                     self.snapshots += 1;
+                }
+                // Of pods that it plugged, for whoever asks ([`Self::spread`]).
+                ToAgent::Spread { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The nodes that do not know an address yet that it plugged, when it is told.
+    pub async fn spread(&mut self, plugged: Ipv4Addr) -> Vec<String> {
+        loop {
+            match self.hear().await.expect("the session goes on") {
+                ToAgent::Spread { address, behind } if address == plugged => {
+                    return behind.into_iter().map(|node| node.0).collect();
+                }
+                ToAgent::Deltas { revision, deltas, .. } => {
+                    take(&mut self.holds, deltas);
+                    self.revision = revision;
                 }
                 other => panic!("{other:?}"),
             }

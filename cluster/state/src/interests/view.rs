@@ -3,7 +3,7 @@
 use super::{Change, Interests, Was};
 use crate::ClusterState;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
 };
 use weft_types::{Delta, Identity, NodeName, Workload, delta::DeltaKey};
@@ -23,8 +23,8 @@ pub struct View {
     scope: Scope,
     /// Identities that it was told.
     told: Known,
-    /// Addresses that it asked for: it is told of their identities, too.
-    asked: BTreeSet<Ipv4Addr>,
+    /// Addresses that it asked for, the oldest first: it is told of their identities, too.
+    asked: VecDeque<Ipv4Addr>,
     /// Those identities, and the batch of the interests of `told`.
     at: Option<(BTreeSet<Identity>, u64)>,
 }
@@ -54,21 +54,24 @@ impl Known {
 }
 
 impl View {
-    /// Of a node that holds what these identities are about, and asked for some addresses.
-    pub fn new(
-        node: NodeName,
-        scope: Scope,
-        told: BTreeSet<Identity>,
-        asked: BTreeSet<Ipv4Addr>,
-    ) -> Self {
-        Self { node, scope, told: Known::Only(told), asked, at: None }
+    /// Of a node that holds what these identities are about.
+    pub fn new(node: NodeName, scope: Scope, told: BTreeSet<Identity>) -> Self {
+        Self { node, scope, told: Known::Only(told), asked: VecDeque::new(), at: None }
     }
 
-    /// It wants to know who has these addresses; of more than `most` in all the rest is not looked at. Whether any is new.
+    /// It wants to know who has these addresses; of more than `most` in all the oldest are forgotten. Whether any is new.
     pub fn ask(&mut self, addresses: impl IntoIterator<Item = Ipv4Addr>, most: usize) -> bool {
-        let before = self.asked.len();
-        self.asked.extend(addresses.into_iter().take(most.saturating_sub(before)));
-        self.asked.len() > before
+        let mut any = false;
+        for address in addresses {
+            if !self.asked.contains(&address) {
+                any = true;
+                self.asked.push_back(address);
+                if self.asked.len() > most {
+                    self.asked.pop_front();
+                }
+            }
+        }
+        any
     }
 
     /// What it has to know now; nothing when that is what it was told.
@@ -98,9 +101,12 @@ impl View {
         let policies = state.policies().values().cloned().map(Delta::PolicyUpsert);
         let own = |workload: &&Workload| workload.node == self.node;
         let workloads = state.workloads().values().filter(own).cloned().map(Delta::WorkloadUpsert);
-        let told = interests.labels.keys().filter(|identity| self.told.contains(identity));
-        let endpoints = told.flat_map(|identity| known(state, interests, *identity));
-        endpoints.chain(nodes).chain(policies).chain(workloads).collect()
+        let told: Box<dyn Iterator<Item = &Identity>> = match &self.told {
+            Known::All => Box::new(interests.labels.keys()),
+            Known::Only(some) => Box::new(some.iter()),
+        };
+        let known = told.flat_map(|identity| known(state, interests, *identity));
+        known.chain(nodes).chain(policies).chain(workloads).collect()
     }
 
     /// What brings it to a state whose interests these are. `run` is all that changed since it was told last: of each key the

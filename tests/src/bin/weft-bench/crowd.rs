@@ -201,7 +201,10 @@ async fn agent(
             }
             ToAgent::Refused { reason } => bail!("refused: {reason}"),
             ToAgent::Stale { .. } => bail!("the session is stale"),
-            ToAgent::Welcome { .. } | ToAgent::SnapshotBegin | ToAgent::Deltas { .. } => continue,
+            ToAgent::Welcome { .. }
+            | ToAgent::SnapshotBegin
+            | ToAgent::Deltas { .. }
+            | ToAgent::Spread { .. } => continue,
         };
         place.take();
         tally.on(held.replace(revision), revision);

@@ -1,0 +1,88 @@
+//! A pod starts when those that may meet it know its address, or soon after.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+#[path = "cni/node.rs"]
+mod node;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use node::{Node, PATIENCE};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+use weft_api::{
+    agent::{Answer, Request},
+    transport::{Client, Options},
+};
+use weft_tests::lab::is_root;
+
+/// One pod of node2, which lets those of the app `web` in and nobody else.
+const PEER: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: peer, namespace: t, labels: {app: peer}}
+spec: {nodeName: node2, containers: [{name: c, image: c}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: peer, namespace: t}
+spec:
+  podSelector: {matchLabels: {app: peer}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
+";
+
+/// Whether node2's kernel has an address.
+fn knows(node: &Node, address: Ipv4Addr) -> bool {
+    let mut client = Client::connect(&node.lab.dir().join("node2/agent.sock"), PATIENCE).unwrap();
+    let dump = Request::MapDump { name: "addresses4".to_owned() };
+    match client.call(dump, Options::within(PATIENCE)).unwrap() {
+        Answer::MapDump(rows) => rows.iter().any(|row| row.key.contains(&address.to_string())),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn root_an_add_returns_when_those_that_may_meet_the_pod_know_it_or_soon_after() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::up("spread");
+    node.lab.change("apply", PEER);
+    let names: Vec<String> = (0..20).map(|number| format!("p{number}")).collect();
+    let pods: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "web")).collect();
+    node.schedule(&pods);
+    node.schedule(&[("late", "web"), ("stranger", "other"), ("alone", "web")]);
+    let log = || fs::read_to_string(node.lab.dir().join("node1.log")).unwrap();
+    for name in &names {
+        let (_sandbox, address) = node.plugged(name);
+        let told = log().contains(&address.to_string());
+        assert!(knows(&node, address) || told, "{name} at {address}");
+    }
+    assert!(log().matches("before these nodes know").count() < 5, "{}", log());
+
+    // An agent that stands still keeps nobody from starting.
+    let agent = node.lab.status()["processes"].as_array().unwrap().iter().find_map(|process| {
+        (process["name"] == "node2").then(|| i32::try_from(process["pid"].as_i64().unwrap()))
+    });
+    let agent = Pid::from_raw(agent.unwrap().unwrap());
+    kill(agent, Signal::SIGSTOP).unwrap();
+    let (_late, late) = node.plugged("late");
+    let said = log().lines().find(|line| line.contains(&late.to_string())).map(str::to_owned);
+    assert!(said.as_ref().is_some_and(|line| line.contains("node2")), "{said:?}");
+    // Of whom node2 has to know nothing, it is not asked.
+    let (_stranger, stranger) = node.plugged("stranger");
+    assert!(!log().contains(&stranger.to_string()), "{}", log());
+    kill(agent, Signal::SIGCONT).unwrap();
+    node.becomes("node2 knows it, too", |node| knows(node, late));
+
+    // Nor do operators that are away, of a pod that is known.
+    node.lab.does(&["operator", "kill"]);
+    let begun = Instant::now();
+    node.plugged("alone");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    node.lab.does(&["operator", "start"]);
+}
