@@ -19,9 +19,10 @@ use weft_store::StoreError;
 use weft_types::{Cluster, Identity, LabelFilter, LabelSet, Revision, TraceContext};
 
 /// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, and half a second
-/// before one that failed is asked again. A store splits what is more than its own transactions take.
+/// before one that failed is asked again. A store splits what is more than its own transactions take. While one command is put in
+/// order the next goes to the store, and who comes meanwhile shares the one after it: more under way would be smaller.
 fn limits(grace: Grace) -> Limits {
-    Limits { waiting: 16 << 10, transaction: 1024, ordering: 4, patience: 300, pause: 5, grace }
+    Limits { waiting: 16 << 10, transaction: 1024, ordering: 1, patience: 300, pause: 5, grace }
 }
 
 /// The leader's own request: to filter labels as it was told.

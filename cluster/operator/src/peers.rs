@@ -333,8 +333,9 @@ fn ended(error: &std::io::Error) -> String {
 /// Writes a length (u32, big endian) and bytes.
 async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), PeerError> {
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= FRAME_MAX);
-    to.write_u32(length.ok_or(PeerError::TooLong(bytes.len()))?).await?;
-    Ok(to.write_all(bytes).await?)
+    let length = length.ok_or(PeerError::TooLong(bytes.len()))?;
+    // At once: each write is a record of TLS, a packet, and somebody woken at the other end.
+    Ok(to.write_all(&[length.to_be_bytes().as_slice(), bytes].concat()).await?)
 }
 
 /// Reads as many bytes as their length says, grown as they come.

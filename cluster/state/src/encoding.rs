@@ -2,17 +2,16 @@
 
 use crate::{ClusterState, CommandV1, Stamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 use weft_types::{
-    Identity, LabelFilter, LabelSet, NamespacedName, NodeName, Object, TraceContext, codec,
+    Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy, TraceContext,
+    codec,
+    object::{Namespace, Pod},
+    packed,
 };
 
-/// Version of entries.
-const ENTRY: u8 = 2;
-/// Version of snapshots without patterns of labels.
-const SNAPSHOT: u8 = 3;
-/// Version of snapshots with them.
-const SNAPSHOT_WITH_LABELS: u8 = 4;
+/// Version of entries and of snapshots. In those before it each identity had its labels to itself.
+const VERSION: u8 = 5;
 
 /// A command, with what caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,82 +33,103 @@ pub struct Unreadable {
 }
 
 /// Everything that the state cannot make of the rest.
-#[derive(Serialize, Deserialize)]
-struct SnapshotV3 {
+#[derive(Deserialize)]
+struct Snapshot {
     cluster: String,
+    labels: Vec<String>,
     objects: Vec<Object>,
-    /// With their places, in the order of their numbers.
-    identities: Vec<(Identity, LabelSet, u64)>,
-    places: u64,
+    #[serde(with = "packed")]
+    identities: Vec<(Identity, LabelSet)>,
+    /// In the order of their numbers.
+    places: Vec<u64>,
+    given_so_far: u64,
     retiring: Vec<Identity>,
     given: Option<Identity>,
     plugged: Vec<(Ipv4Addr, Option<NamespacedName>, NodeName, Identity)>,
     heard: Vec<(NodeName, Stamp)>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct SnapshotV4 {
-    labels: Vec<String>,
-    rest: SnapshotV3,
+/// A [`Snapshot`] to write: whoever has much of it does nothing else meanwhile, so nothing is copied.
+#[derive(Serialize)]
+struct Written<'a> {
+    cluster: &'a str,
+    labels: &'a [String],
+    objects: Vec<WrittenObject<'a>>,
+    #[serde(serialize_with = "packed::serialize")]
+    identities: Vec<(Identity, &'a LabelSet)>,
+    places: Vec<u64>,
+    given_so_far: u64,
+    retiring: &'a BTreeSet<Identity>,
+    given: Option<Identity>,
+    plugged: Vec<(&'a Ipv4Addr, &'a Option<NamespacedName>, &'a NodeName, Identity)>,
+    heard: Vec<(&'a NodeName, &'a Stamp)>,
 }
 
-const AN_ENTRY: &str = "a log entry";
-const A_SNAPSHOT: &str = "a snapshot of the state";
+/// An [`Object`] to write.
+#[derive(Serialize)]
+enum WrittenObject<'a> {
+    Namespace(&'a Namespace),
+    Node(&'a Node),
+    Pod(&'a Pod),
+    Policy(&'a Policy),
+}
 
 /// The bytes of an entry.
 pub fn encode_entry(entry: &EntryV1) -> Result<Vec<u8>, Unreadable> {
-    encode(AN_ENTRY, ENTRY, entry)
+    encode("a log entry", entry)
 }
 
 /// An entry from its bytes.
 pub fn decode_entry(bytes: &[u8]) -> Result<EntryV1, Unreadable> {
-    let (_, body) = versioned(AN_ENTRY, ENTRY..=ENTRY, bytes)?;
-    decode(AN_ENTRY, body)
+    decode("a log entry", bytes)
 }
+
+const SNAPSHOT: &str = "a snapshot of the state";
 
 impl ClusterState {
     /// The bytes of the whole state.
     pub fn encode(&self) -> Result<Vec<u8>, Unreadable> {
-        let known = self.references.iter().filter_map(|(number, known)| {
-            Some((number, known.labels.as_deref()?.clone(), known.place))
-        });
+        let namespaces = self.namespaces.values().map(WrittenObject::Namespace);
+        let objects = namespaces
+            .chain(self.nodes.values().map(WrittenObject::Node))
+            .chain(self.pods.values().map(WrittenObject::Pod))
+            .chain(self.policies.values().map(WrittenObject::Policy));
+        let known = self
+            .references
+            .iter()
+            .filter_map(|(number, known)| Some(((number, known.labels.as_deref()?), known.place)));
+        let (identities, places) = known.unzip();
         let plugged = self.plugged.iter();
-        let rest = SnapshotV3 {
-            cluster: self.cluster.clone(),
-            objects: self.objects().collect(),
-            identities: known.collect(),
-            places: self.references.places(),
-            retiring: self.references.retiring().iter().copied().collect(),
+        let written = Written {
+            cluster: &self.cluster,
+            labels: self.labels.added(),
+            objects: objects.collect(),
+            identities,
+            places,
+            given_so_far: self.references.places(),
+            retiring: self.references.retiring(),
             given: self.given,
-            plugged: plugged
-                .map(|(a, p)| (*a, p.pod.clone(), p.node.clone(), p.identity))
-                .collect(),
-            heard: self.heard.iter().map(|(node, stamp)| (node.clone(), *stamp)).collect(),
+            plugged: plugged.map(|(a, p)| (a, &p.pod, &p.node, p.identity)).collect(),
+            heard: self.heard.iter().collect(),
         };
-        match self.labels.added() {
-            // As every release has read it.
-            [] => encode(A_SNAPSHOT, SNAPSHOT, &rest),
-            labels => {
-                let snapshot = SnapshotV4 { labels: labels.to_vec(), rest };
-                encode(A_SNAPSHOT, SNAPSHOT_WITH_LABELS, &snapshot)
-            }
-        }
+        encode(SNAPSHOT, &written)
     }
 
     /// The state from its bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let (version, body) = versioned(A_SNAPSHOT, SNAPSHOT..=SNAPSHOT_WITH_LABELS, bytes)?;
-        let SnapshotV4 { labels, rest: snapshot } = match version {
-            SNAPSHOT => SnapshotV4 { labels: Vec::new(), rest: decode(A_SNAPSHOT, body)? },
-            _ => decode(A_SNAPSHOT, body)?,
-        };
+        let snapshot: Snapshot = decode(SNAPSHOT, bytes)?;
+        let unreadable = |problem: String| Unreadable { what: SNAPSHOT, problem };
+        let (numbers, places) = (snapshot.identities.len(), snapshot.places.len());
+        if numbers != places {
+            return Err(unreadable(format!("it has {numbers} numbers and {places} places")));
+        }
         let mut state = Self::new(snapshot.cluster);
-        state.labels = LabelFilter::parse(&labels)
-            .map_err(|error| Unreadable { what: A_SNAPSHOT, problem: error.to_string() })?;
-        let known = snapshot.identities.into_iter().map(|(n, l, place)| (n, Arc::new(l), place));
-        let known: Vec<_> = known.collect();
+        state.labels =
+            LabelFilter::parse(&snapshot.labels).map_err(|error| unreadable(error.to_string()))?;
+        let known = snapshot.identities.into_iter().zip(snapshot.places);
+        let known: Vec<_> = known.map(|((n, l), place)| (n, Arc::new(l), place)).collect();
         state.identities = known.iter().map(|(n, l, _)| (Arc::clone(l), *n)).collect();
-        state.references.restore(snapshot.places, known);
+        state.references.restore(snapshot.given_so_far, known);
         state.desire(&snapshot.objects, &[], &[]);
         for (address, pod, node, identity) in snapshot.plugged {
             state.plug(&node, pod.as_ref(), address, identity);
@@ -122,33 +142,23 @@ impl ClusterState {
     }
 }
 
-fn encode(what: &'static str, version: u8, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
-    let mut bytes = vec![version];
+fn encode(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
+    let mut bytes = vec![VERSION];
     codec::encode_into(value, &mut bytes)
         .map_err(|error| Unreadable { what, problem: error.to_string() })?;
     Ok(bytes)
 }
 
-/// The version of some bytes, one of those that are known, and what follows it.
-fn versioned<'a>(
-    what: &'static str,
-    known: RangeInclusive<u8>,
-    bytes: &'a [u8],
-) -> Result<(u8, &'a [u8]), Unreadable> {
+fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Unreadable> {
     let unreadable = |problem: String| Unreadable { what, problem };
     match bytes.split_first() {
-        Some((version, body)) if known.contains(version) => Ok((*version, body)),
+        Some((&VERSION, body)) => codec::decode(body).map_err(|e| unreadable(e.to_string())),
         Some((version, _)) => {
-            let (newest, program) =
-                (known.end(), if version > known.end() { "a newer" } else { "the older" });
+            let program = if *version > VERSION { "a newer" } else { "the older" };
             Err(unreadable(format!(
-                "it is of version {version}, this program knows {newest}: use {program} program"
+                "it is of version {version}, this program knows {VERSION}: use {program} program"
             )))
         }
         None => Err(unreadable("it is empty".to_owned())),
     }
-}
-
-fn decode<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, Unreadable> {
-    codec::decode(body).map_err(|error| Unreadable { what, problem: error.to_string() })
 }

@@ -33,6 +33,7 @@ use weft_types::{
     Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
     Policy, Workload,
     object::{Namespace, ObjectKey, Pod},
+    packed,
     policy::PolicyId,
 };
 use words::Plugged;
@@ -47,6 +48,7 @@ pub enum CommandV1 {
         /// Objects to remove; kind and name count.
         remove: Vec<Object>,
         /// Label sets that got a number.
+        #[serde(with = "packed")]
         identities: Vec<(Identity, LabelSet)>,
     },
     /// A node said something of its pods.
@@ -56,6 +58,7 @@ pub enum CommandV1 {
         /// The patterns beside the defaults, as [`LabelFilter::parse`] takes them.
         patterns: Vec<String>,
         /// Label sets that got a number.
+        #[serde(with = "packed")]
         identities: Vec<(Identity, LabelSet)>,
     },
     /// Have agents forget numbers that nobody refers to.

@@ -177,8 +177,14 @@ impl Retirement {
     /// Forgets what is not so any more, and notes what is new.
     fn follow(&mut self, state: &ClusterState) {
         let (references, now) = (state.references(), self.now);
-        self.idle.retain(|number, _| references.idle().contains(number));
-        references.idle().iter().for_each(|number| _ = self.idle.entry(*number).or_insert(now));
+        // Side by side: of a hundred thousand that are idle few began or ceased to be since it was looked last.
+        let mut before = std::mem::take(&mut self.idle).into_iter().peekable();
+        let since = |number: &Identity| {
+            while before.next_if(|(other, _)| other < number).is_some() {}
+            let (_, since) = before.next_if(|(other, _)| other == number).unwrap_or((*number, now));
+            (*number, since)
+        };
+        self.idle = references.idle().iter().map(since).collect();
         self.retiring.retain(|number, _| references.retiring().contains(number));
         let registered = state.nodes();
         self.nodes.retain(|name, node| node.seen.connected || registered.contains_key(name));

@@ -399,9 +399,8 @@ proptest! {
     #[test]
     fn any_bytes_are_an_error_or_a_value(bytes: Vec<u8>) {
         drop((decode_entry(&bytes), ClusterState::decode(&bytes)));
-        // The newest versions of both.
-        let versioned = |version| [&[version], &bytes[..]].concat();
-        drop((decode_entry(&versioned(2)), ClusterState::decode(&versioned(4))));
+        let versioned = [&[5], &bytes[..]].concat();
+        drop((decode_entry(&versioned), ClusterState::decode(&versioned)));
     }
 }
 
@@ -581,7 +580,7 @@ fn another_filter_gives_every_pod_the_identity_of_its_labels() {
 
 #[test]
 fn what_another_program_wrote_is_refused() {
-    for (version, program) in [(1, "the older"), (3, "a newer")] {
+    for (version, program) in [(4, "the older"), (6, "a newer")] {
         let refused = decode_entry(&[version, 0]).unwrap_err().to_string();
         assert!(refused.contains(&format!("version {version}")), "{refused}");
         assert!(refused.contains(program), "{refused}");

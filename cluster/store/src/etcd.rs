@@ -4,6 +4,8 @@
 //! message comes. A write whose answer did not come is ambiguous: it is there, or it is not, or it is still under way.
 
 mod connection;
+mod parts;
+mod records;
 mod tls;
 
 pub use tls::EtcdTls;
@@ -11,24 +13,21 @@ pub use tls::EtcdTls;
 use crate::{
     Batch, Cluster, Fence, Store, StoreError, failed,
     keys::{
-        CLUSTER, FENCE, GIVEN, IDENTITIES, OBJECTS, decode_fence, encode_fence, identity_key,
-        object_key,
+        CLUSTER, FENCE, GIVEN, OBJECTS, RECORDS, decode_fence, decode_layout, encode_fence,
+        encode_layout, object_key,
     },
     table::{decode, encode},
 };
 use connection::{Connection, Unanswered};
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, GetOptions, KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
 };
-use serde::de::DeserializeOwned;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use parts::{Write, parts};
+use records::Records;
+use std::{cell::RefCell, collections::BTreeMap};
 use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
-/// What a transaction may have beside the fence (etcd: `--max-txn-ops` is 128 by default).
-const MOST_OPERATIONS: usize = 126;
 const WRITE: &str = "write to the store";
 /// Keys that are listed by one request.
 const PAGE: i64 = 1000;
@@ -37,6 +36,8 @@ const PAGE: i64 = 1000;
 pub struct EtcdStore {
     etcd: Connection,
     prefix: String,
+    /// Identities as they are known here; not at all before they were listed, or after an answer was lost.
+    records: RefCell<Option<Records>>,
 }
 
 impl EtcdStore {
@@ -49,7 +50,7 @@ impl EtcdStore {
     pub fn open_by(tls: &EtcdTls, endpoints: &[String], prefix: &str) -> Result<Self, StoreError> {
         let etcd =
             Connection::open(endpoints, tls).map_err(|why| failed("connect to etcd", why))?;
-        Ok(Self { etcd, prefix: prefix.to_owned() })
+        Ok(Self { etcd, prefix: prefix.to_owned(), records: RefCell::default() })
     }
 
     fn key(&self, key: &str) -> String {
@@ -65,27 +66,39 @@ impl EtcdStore {
     }
 
     /// Everything under a prefix at one revision, page by page.
-    fn list<T: DeserializeOwned>(
+    fn list(
         &self,
         action: &'static str,
         prefix: &str,
-    ) -> Result<Vec<T>, StoreError> {
-        let (mut all, mut revision) = (Vec::new(), 0);
+        mut take: impl FnMut(&str, &KeyValue) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut revision = 0;
         let mut from = self.key(prefix).into_bytes();
         let end = after_all(&from);
         loop {
             let options =
                 GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
             let page = self.etcd.get(from, options).map_err(|problem| failed(action, problem))?;
-            revision = page.header().map_or(revision, etcd_client::ResponseHeader::revision);
+            revision = page.header().map_or(revision, ResponseHeader::revision);
             for record in page.kvs() {
-                all.push(decode(&self.name(record), record.value())?);
+                take(&self.name(record), record)?;
             }
             match page.kvs().last().filter(|_| page.more()) {
                 Some(last) => from = [last.key(), &[0]].concat(),
-                None => return Ok(all),
+                None => return Ok(()),
             }
         }
+    }
+
+    /// Identities, and the records that they are in.
+    fn read_records(&self) -> Result<(Records, Vec<(Identity, LabelSet)>), StoreError> {
+        let (mut records, mut all) = (Records::default(), Vec::new());
+        self.list("list identities", RECORDS, |key, record| {
+            all.extend(records.read(key, record.mod_revision(), record.value())?);
+            Ok(())
+        })?;
+        all.sort_unstable_by_key(|(number, _)| *number);
+        Ok((records, all))
     }
 
     /// A record's key without the prefix.
@@ -94,107 +107,90 @@ impl EtcdStore {
         key.strip_prefix(&self.prefix).unwrap_or(&key).to_owned()
     }
 
-    /// What one transaction took, or another time.
-    fn written(
-        &self,
-        fence: Fence,
-        batch: &Batch,
-        answer: Result<TxnResponse, Unanswered>,
-    ) -> Result<(), StoreError> {
-        let answer = answer.map_err(|problem| unchanged(WRITE, &problem))?;
-        if answer.succeeded() {
-            return Ok(());
+    /// Writes a batch, if all is as it is known here; false when a record is not.
+    fn attempt(&self, fence: Fence, batch: &Batch) -> Result<bool, StoreError> {
+        // Until everything is answered it is not known.
+        let known = self.records.take();
+        let mut records =
+            known.map_or_else(|| self.read_records().map(|(records, _)| records), Ok)?;
+        let writes = match self.writes(&records, batch) {
+            Ok(writes) => writes,
+            Err(error) => {
+                self.records.replace(Some(records));
+                // Whoever is deposed is told that first.
+                let txn = self.transaction(fence, &[])?;
+                self.written(fence, self.etcd.transact(txn))?;
+                return Err(error);
+            }
+        };
+        let parts = parts(writes);
+        let txns = parts.iter().map(|part| self.transaction(fence, part));
+        let answers = self.etcd.transact_all(txns.collect::<Result<_, _>>()?);
+        let written = answers.into_iter().map(|answer| self.written(fence, answer));
+        // Each of them has ended before anything is said.
+        let written: Vec<Result<Option<i64>, StoreError>> = written.collect();
+        let alone = written.len() == 1;
+        let written = written.into_iter().collect::<Result<Vec<_>, _>>();
+        let written = written.map_err(|error| match error {
+            StoreError::Failed { action, problem } if !alone => {
+                StoreError::Ambiguous { action, problem }
+            }
+            error => error,
+        })?;
+        for (part, revision) in parts.into_iter().zip(&written) {
+            let Some(revision) = revision else { return Ok(false) };
+            let changes = part.into_iter().filter_map(|write| write.record);
+            changes.for_each(|change| records.made(change, *revision));
         }
-        // Numbers that are there as the batch says, after an ambiguous answer: nobody removes them meanwhile.
-        let known = self.why_not(fence, batch, &answer)?;
-        let answer = self.change(WRITE, self.transaction(fence, batch, &known)?)?;
-        if answer.succeeded() {
-            return Ok(());
-        }
-        self.why_not(fence, batch, &answer)?;
-        Err(failed(WRITE, "somebody else writes to this store"))
+        self.records.replace(Some(records));
+        Ok(true)
     }
 
-    /// The transaction of a batch, whose numbers `known` are there already.
-    fn transaction(
-        &self,
-        fence: Fence,
-        batch: &Batch,
-        known: &[Identity],
-    ) -> Result<Txn, StoreError> {
-        let mut compares =
-            vec![Compare::value(self.key(FENCE), CompareOp::Equal, encode_fence(fence)?)];
-        let mut done = Vec::new();
-        let mut otherwise = vec![TxnOp::get(self.key(FENCE), None)];
-        for pair in &batch.identities {
-            let name = identity_key(pair.0);
-            let (key, value) = (self.key(&name), encode(&name, pair)?);
-            if known.contains(&pair.0) && !batch.forget.contains(&pair.0) {
-                compares.push(Compare::value(key.clone(), CompareOp::Equal, value.clone()));
-                otherwise.push(TxnOp::get(key.clone(), None));
-            }
-            done.push(TxnOp::put(key, value, None));
-        }
-        // Of numbers that follow each other it is one question whether none is there.
-        let is_new = |number: &Identity| !known.contains(number) && !batch.forget.contains(number);
-        let new = batch.identities.iter().map(|pair| pair.0).filter(is_new);
-        for run in runs(new) {
-            let [first, end] = [run.start, run.end].map(|n| self.key(&identity_key(Identity(n))));
-            let absent = Compare::create_revision(first.clone(), CompareOp::Equal, 0);
-            compares.push(absent.with_range(end.clone()));
-            otherwise.push(TxnOp::get(first, Some(GetOptions::new().with_range(end))));
-        }
-        // What is removed and put is there afterwards, as in every store; a transaction names a key once.
-        let given = |number: &Identity| batch.identities.iter().any(|(other, _)| other == number);
-        let forgotten: BTreeSet<&Identity> =
-            batch.forget.iter().filter(|number| !given(number)).collect();
-        done.extend(
-            forgotten.into_iter().map(|n| TxnOp::delete(self.key(&identity_key(*n)), None)),
-        );
+    /// What a batch does with each key.
+    fn writes(&self, records: &Records, batch: &Batch) -> Result<Vec<Write>, StoreError> {
+        let mut writes = Vec::new();
         if let Some(given) = &batch.given {
-            done.push(TxnOp::put(self.key(GIVEN), encode(GIVEN, given)?, None));
+            writes.push(Write::of(self.key(GIVEN), Some(encode(GIVEN, given)?)));
         }
+        for change in records.changes(batch)? {
+            writes.push(Write::of_record(self.key(&change.key()), change));
+        }
+        // What is removed and put is there afterwards, as in every store.
         let removed = batch.remove.iter().map(|key| (key.clone(), None));
         let put = batch.put.iter().map(|object| (object.key(), Some(object)));
         let objects: BTreeMap<ObjectKey, Option<&Object>> = removed.chain(put).collect();
         for (key, object) in objects {
             let name = object_key(&key);
-            done.push(match object {
-                Some(object) => TxnOp::put(self.key(&name), encode(&name, object)?, None),
-                None => TxnOp::delete(self.key(&name), None),
-            });
+            let value = object.map(|object| encode(&name, object)).transpose()?;
+            writes.push(Write::of(self.key(&name), value));
         }
-        Ok(Txn::new().when(compares).and_then(done).or_else(otherwise))
+        Ok(writes)
     }
 
-    /// Why a batch was not written: the fence, a number that stands for another label set, or numbers that stand for
-    /// what the batch says.
-    fn why_not(
+    fn transaction(&self, fence: Fence, writes: &[Write]) -> Result<Txn, StoreError> {
+        let key = self.key(FENCE);
+        let mut compares =
+            vec![Compare::value(key.clone(), CompareOp::Equal, encode_fence(fence)?)];
+        compares.extend(writes.iter().filter_map(Write::compare));
+        let done: Vec<TxnOp> = writes.iter().map(Write::operation).collect();
+        Ok(Txn::new().when(compares).and_then(done).or_else([TxnOp::get(key, None)]))
+    }
+
+    /// At which revision a transaction was done; none when a record was not as it was known.
+    fn written(
         &self,
         fence: Fence,
-        batch: &Batch,
-        answer: &TxnResponse,
-    ) -> Result<Vec<Identity>, StoreError> {
-        let mut known = Vec::new();
-        for record in records(answer) {
-            let name = self.name(&record);
-            if name == FENCE {
-                let found = decode_fence(record.value())?;
-                if found != fence {
-                    return Err(fenced(WRITE, Some(fence), Some(found)));
-                }
-                continue;
-            }
-            let (number, holder): (Identity, LabelSet) = decode(&name, record.value())?;
-            if !batch.identities.contains(&(number, holder.clone())) {
-                return Err(StoreError::Taken { number, holder });
-            }
-            known.push(number);
+        answer: Result<TxnResponse, Unanswered>,
+    ) -> Result<Option<i64>, StoreError> {
+        let answer = answer.map_err(|problem| unchanged(WRITE, &problem))?;
+        if answer.succeeded() {
+            return Ok(Some(answer.header().map_or(0, ResponseHeader::revision)));
         }
-        if !records(answer).any(|record| self.name(&record) == FENCE) {
-            return Err(fenced(WRITE, Some(fence), None));
+        let found = records(&answer).next().map(|record| decode_fence(record.value()));
+        match found.transpose()? {
+            Some(found) if found == fence => Ok(None),
+            found => Err(fenced(WRITE, Some(fence), found)),
         }
-        Ok(known)
     }
 }
 
@@ -206,7 +202,7 @@ impl Store for EtcdStore {
         for record in records(&answer) {
             match self.name(&record).as_str() {
                 FENCE => fence = Some(decode_fence(record.value())?),
-                name => cluster = Some(decode(name, record.value())?),
+                _ => cluster = Some(decode_layout(record.value())?),
             }
         }
         Ok(cluster.zip(fence))
@@ -225,7 +221,7 @@ impl Store for EtcdStore {
             None => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
         };
         let puts = [
-            TxnOp::put(self.key(CLUSTER), encode(CLUSTER, cluster)?, None),
+            TxnOp::put(self.key(CLUSTER), encode_layout(cluster)?, None),
             TxnOp::put(key.clone(), encode_fence(after)?, None),
         ];
         let txn = Txn::new().when([compare]).and_then(puts).or_else([TxnOp::get(key, None)]);
@@ -238,7 +234,9 @@ impl Store for EtcdStore {
     }
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
-        self.list("list identities", IDENTITIES)
+        let (records, all) = self.read_records()?;
+        self.records.replace(Some(records));
+        Ok(all)
     }
 
     fn given(&self) -> Result<Option<Identity>, StoreError> {
@@ -249,26 +247,22 @@ impl Store for EtcdStore {
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
-        self.list("list objects", OBJECTS)
+        let mut all = Vec::new();
+        self.list("list objects", OBJECTS, |key, record| {
+            all.push(decode(key, record.value())?);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// More than a transaction takes is written by several, side by side. When one of them is not, it is open how much is
     /// there: numbers stand for what they will stand for, objects are adopted and numbered then.
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
-        let parts = parts(batch);
-        let txns = parts.iter().map(|part| self.transaction(fence, part, &[]));
-        let answers = self.etcd.transact_all(txns.collect::<Result<_, _>>()?);
-        let written =
-            parts.iter().zip(answers).map(|(part, answer)| self.written(fence, part, answer));
-        // Each of them has ended before anything is said.
-        let written: Vec<Result<(), StoreError>> = written.collect();
-        let alone = written.len() == 1;
-        written.into_iter().collect::<Result<(), _>>().map_err(|error| match error {
-            StoreError::Failed { action, problem } if !alone => {
-                StoreError::Ambiguous { action, problem }
-            }
-            error => error,
-        })
+        // What was ambiguous before may have come about since.
+        if self.attempt(fence, batch)? || self.attempt(fence, batch)? {
+            return Ok(());
+        }
+        Err(failed(WRITE, "somebody else writes to this store"))
     }
 }
 
@@ -290,49 +284,6 @@ fn records(answer: &TxnResponse) -> impl Iterator<Item = KeyValue> + use<> {
         TxnOpResponse::Get(found) => found.kvs().to_vec(),
         _ => Vec::new(),
     })
-}
-
-/// A batch in parts that a transaction takes each, what it forgets and then numbers first; an empty one is one, which
-/// compares the fence.
-fn parts(batch: &Batch) -> Vec<Batch> {
-    let mut parts = vec![Batch::default()];
-    let mut room = MOST_OPERATIONS;
-    let mut add = |change: &dyn Fn(&mut Batch)| {
-        if room == 0 {
-            parts.push(Batch::default());
-            room = MOST_OPERATIONS;
-        }
-        room -= 1;
-        parts.iter_mut().last().map(change);
-    };
-    if batch.given.is_some() {
-        add(&|part| part.given = batch.given);
-    }
-    for number in &batch.forget {
-        add(&|part| part.forget.push(*number));
-    }
-    for pair in &batch.identities {
-        add(&|part| part.identities.push(pair.clone()));
-    }
-    for key in &batch.remove {
-        add(&|part| part.remove.push(key.clone()));
-    }
-    for object in &batch.put {
-        add(&|part| part.put.push(object.clone()));
-    }
-    parts
-}
-
-/// Numbers as few ranges.
-fn runs(numbers: impl Iterator<Item = Identity>) -> Vec<Range<u32>> {
-    let mut runs: Vec<Range<u32>> = Vec::new();
-    for Identity(number) in numbers {
-        match runs.last_mut() {
-            Some(run) if run.end == number => run.end += 1,
-            _ => runs.push(number..number + 1),
-        }
-    }
-    runs
 }
 
 /// The first key after all that begin with a prefix.

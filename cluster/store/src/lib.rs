@@ -89,7 +89,7 @@ pub enum StoreError {
         holder: LabelSet,
     },
     /// What is stored cannot be understood.
-    #[error("read {what}: {problem}; was it written by a newer program?")]
+    #[error("read {what}: {problem}")]
     Unreadable {
         /// The key.
         what: String,

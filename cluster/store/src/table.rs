@@ -119,22 +119,46 @@ fn commit(write: WriteTransaction, action: &'static str) -> Result<(), StoreErro
 }
 
 pub(crate) fn encode(what: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = vec![VERSION];
+    encode_as(VERSION, what, value)
+}
+
+pub(crate) fn encode_as(
+    version: u8,
+    what: &str,
+    value: &impl Serialize,
+) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![version];
     codec::encode_into(value, &mut bytes).map_err(|e| unreadable(what, e.to_string()))?;
     Ok(bytes)
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    codec::decode(body(what, bytes)?).map_err(|e| unreadable(what, e.to_string()))
+    let newer = |e| unreadable(what, format!("{e}; was it written by a newer program?"));
+    codec::decode(body(what, bytes)?).map_err(newer)
 }
 
 /// What follows the version.
 pub(crate) fn body<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
     match bytes.split_first() {
         Some((&VERSION, body)) => Ok(body),
-        Some((version, _)) => Err(unreadable(what, format!("it is of version {version}"))),
-        None => Err(unreadable(what, "it is empty")),
+        _ => Err(unreadable_version(what, VERSION, bytes)),
     }
+}
+
+/// Why bytes that are not of the one version that is known are not read.
+pub(crate) fn unreadable_version(what: &str, known: u8, bytes: &[u8]) -> StoreError {
+    let problem = match bytes.first() {
+        Some(version) if *version < known => {
+            format!(
+                "it is of version {version}, this program knows {known} alone: found the cluster in an empty store"
+            )
+        }
+        Some(version) => {
+            format!("it is of version {version}, this program knows {known}: use a newer program")
+        }
+        None => "it is empty".to_owned(),
+    };
+    unreadable(what, problem)
 }
 
 /// Bytes with their version.

@@ -15,11 +15,12 @@ use proptest::test_runner::{Config, TestRunner};
 use real_etcd::{Etcd, eventually};
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     net::TcpListener,
     time::{Duration, Instant},
 };
-use weft_store::{Batch, EtcdStore, Fence, Store, StoreError};
-use weft_types::Identity;
+use weft_store::{Batch, Comparing, EtcdStore, Fence, MemoryStore, Store, StoreError};
+use weft_types::{Identity, Object, object::Namespace};
 
 const FENCE: Fence = Fence { generation: 1, term: 1, round: 0 };
 
@@ -50,16 +51,96 @@ fn more_than_a_page_is_listed_whole_and_more_than_a_transaction_takes_is_written
     let etcd = Etcd::of(1);
     let mut store = etcd.answering("/weft/blue/");
     store.raise(&"blue".into(), None, FENCE).unwrap();
-    let objects = (0..=200).map(namespace).collect();
+    let objects = (0..=1_200).map(namespace).collect();
     let batch = Batch { put: objects, ..numbers(256..2_756) };
     store.write(FENCE, &batch).unwrap();
     let all = store.identities().unwrap();
     assert_eq!(all, batch.identities);
     assert!(all.windows(2).all(|two| two[0].0 < two[1].0), "in the order of their numbers");
-    assert_eq!(store.objects().unwrap().len(), 201);
+    assert_eq!(store.objects().unwrap().len(), 1_201);
     // Every part compares the fence.
     let late = store.write(Fence { term: 0, ..FENCE }, &batch);
     assert!(matches!(late, Err(StoreError::Fenced { .. })), "{late:?}");
+}
+
+/// Several transactions go side by side, in no order.
+#[test]
+fn of_what_is_removed_and_put_by_several_transactions_all_is_there() {
+    let etcd = Etcd::of(1);
+    let mut store = etcd.answering("/weft/blue/");
+    let mut memory = MemoryStore::new(Comparing::Always);
+    let objects: Vec<Object> = (0..=250).map(namespace).collect();
+    for turn in 0..10 {
+        let numbers = numbers(256..1_256).identities.into_iter();
+        let batch = Batch {
+            forget: (256..1_256).map(Identity).collect(),
+            given: Some(Identity(turn)),
+            identities: numbers.map(|(n, _)| (n, labels((n.0 + turn) as u8))).collect(),
+            put: objects.clone(),
+            remove: objects.iter().map(Object::key).collect(),
+        };
+        for store in [&mut store as &mut dyn Store, &mut memory] {
+            if turn == 0 {
+                store.raise(&"blue".into(), None, FENCE).unwrap();
+            }
+            store.write(FENCE, &batch).unwrap();
+        }
+        assert_eq!(store.identities().unwrap(), memory.identities().unwrap());
+        assert_eq!(store.objects().unwrap(), memory.objects().unwrap());
+        assert_eq!(store.given().unwrap(), memory.given().unwrap());
+    }
+}
+
+#[test]
+fn more_bytes_than_a_transaction_takes_are_written_too() {
+    let etcd = Etcd::of(1);
+    let mut store = etcd.answering("/weft/blue/");
+    store.raise(&"blue".into(), None, FENCE).unwrap();
+    // etcd takes 1.5 MiB at once.
+    let labels = BTreeMap::from([("long".to_owned(), "x".repeat(100_000))]);
+    let long = |n: u8| Object::Namespace(Namespace { name: n.to_string(), labels: labels.clone() });
+    let put = (0..40).map(long).collect();
+    store.write(FENCE, &Batch { put, ..Batch::default() }).unwrap();
+    assert_eq!(store.objects().unwrap().len(), 40);
+}
+
+/// As an answer that was lost leaves one who wrote, or as somebody else does who should not be there.
+#[test]
+fn a_record_that_is_not_as_it_was_known_is_looked_at_again() {
+    let etcd = Etcd::of(1);
+    let (mut one, mut other) = (etcd.answering("/weft/blue/"), etcd.open("/weft/blue/"));
+    one.raise(&"blue".into(), None, FENCE).unwrap();
+    one.write(FENCE, &numbers(256..300)).unwrap();
+    assert_eq!(other.identities().unwrap().len(), 44);
+    let forget = Batch { forget: vec![Identity(256)], ..numbers(300..310) };
+    one.write(FENCE, &forget).unwrap();
+    other.write(FENCE, &Batch { forget: vec![Identity(257)], ..numbers(310..320) }).unwrap();
+    let taken = one
+        .write(FENCE, &Batch { identities: vec![(Identity(315), labels(0))], ..Batch::default() });
+    assert!(matches!(taken, Err(StoreError::Taken { number: Identity(315), .. })), "{taken:?}");
+    let all: Vec<u32> = one.identities().unwrap().iter().map(|(number, _)| number.0).collect();
+    assert_eq!(all, (258..320).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_store_of_another_layout_is_refused() {
+    let etcd = Etcd::of(1);
+    drop(etcd.answering("/weft/"));
+    let mut store = etcd.open("/weft/blue/");
+    store.raise(&"blue".into(), None, FENCE).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let layout = |version: u8| {
+        runtime.block_on(async {
+            let mut client = etcd_client::Client::connect(etcd.endpoints(), None).await.unwrap();
+            let value = client.get("/weft/blue/cluster", None).await.unwrap();
+            let mut value = value.kvs()[0].value().to_vec();
+            value[0] = version;
+            client.put("/weft/blue/cluster", value, None).await.unwrap();
+        });
+        store.founded().unwrap_err().to_string()
+    };
+    assert!(layout(1).starts_with("read cluster: it is of version 1, this program knows 2 alone"));
+    assert!(layout(3).ends_with("this program knows 2: use a newer program"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Labels and the sets of them that are identities.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// Where a label comes from. Selectors name the source, so a pod cannot pose as the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,9 +47,10 @@ impl fmt::Display for Label {
 }
 
 /// A sorted set of labels with one value a (source, key): the key of an identity. Copies share their labels: a set goes from
-/// request to store, log, state and history without being copied.
+/// request to store, log, state and history without being copied. Sets that were read together share what they have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LabelSet(Arc<BTreeMap<(Source, String), String>>);
+#[serde(from = "Vec<Arc<Label>>")]
+pub struct LabelSet(Arc<Vec<Arc<Label>>>);
 
 impl LabelSet {
     /// An empty set.
@@ -59,22 +60,31 @@ impl LabelSet {
 
     /// Adds or replaces the value of (source, key).
     pub fn insert(&mut self, source: Source, key: impl Into<String>, value: impl Into<String>) {
-        Arc::make_mut(&mut self.0).insert((source, key.into()), value.into());
+        self.put(Arc::new(Label { source, key: key.into(), value: value.into() }));
+    }
+
+    fn put(&mut self, label: Arc<Label>) {
+        let found = self.find(label.source, &label.key);
+        let labels = Arc::make_mut(&mut self.0);
+        match found {
+            Ok(at) => labels.splice(at..=at, [label]).for_each(drop),
+            Err(at) => labels.insert(at, label),
+        }
+    }
+
+    fn find(&self, source: Source, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|label| (label.source, label.key.as_str()).cmp(&(source, key)))
     }
 
     /// The value of (source, key).
     pub fn get(&self, source: Source, key: &str) -> Option<&str> {
-        // A borrowed pair cannot look up an owned one; sets are small, keys are few.
-        self.0.get(&(source, key.to_owned())).map(String::as_str)
+        let label = self.0.get(self.find(source, key).ok()?)?;
+        Some(&label.value)
     }
 
     /// All labels, sorted by source and key.
-    pub fn iter(&self) -> impl Iterator<Item = Label> + '_ {
-        self.0.iter().map(|((source, key), value)| Label {
-            source: *source,
-            key: key.clone(),
-            value: value.clone(),
-        })
+    pub fn iter(&self) -> impl Iterator<Item = &Label> {
+        self.0.iter().map(|label| &**label)
     }
 
     /// How many labels it has.
@@ -88,9 +98,23 @@ impl LabelSet {
     }
 }
 
+impl FromIterator<Arc<Label>> for LabelSet {
+    fn from_iter<T: IntoIterator<Item = Arc<Label>>>(labels: T) -> Self {
+        let mut set = Self::new();
+        labels.into_iter().for_each(|label| set.put(label));
+        set
+    }
+}
+
 impl FromIterator<Label> for LabelSet {
     fn from_iter<T: IntoIterator<Item = Label>>(labels: T) -> Self {
-        Self(Arc::new(labels.into_iter().map(|l| ((l.source, l.key), l.value)).collect()))
+        labels.into_iter().map(Arc::new).collect()
+    }
+}
+
+impl From<Vec<Arc<Label>>> for LabelSet {
+    fn from(labels: Vec<Arc<Label>>) -> Self {
+        labels.into_iter().collect()
     }
 }
 

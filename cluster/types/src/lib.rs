@@ -12,6 +12,7 @@ pub mod label_filter;
 pub mod name;
 pub mod node;
 pub mod object;
+pub mod packed;
 pub mod policy;
 pub mod record;
 pub mod revision;

@@ -7,7 +7,7 @@ use std::{
     net::Ipv4Addr,
 };
 use weft_types::{
-    Identity, LabelSet, Selector, Source,
+    Identity, Label, LabelSet, Selector, Source,
     label::key,
     policy::{IpBlock, Peer, PolicyId},
     selector::Requirement,
@@ -51,10 +51,14 @@ pub(super) struct Identities {
     by_label: BTreeMap<(Source, String, String), BTreeSet<Identity>>,
 }
 
+fn handle_of(label: &Label) -> (Source, String, String) {
+    (label.source, label.key.clone(), label.value.clone())
+}
+
 impl Identities {
     pub(super) fn insert(&mut self, identity: Identity, labels: LabelSet) {
         for label in labels.iter() {
-            let with = self.by_label.entry((label.source, label.key, label.value)).or_default();
+            let with = self.by_label.entry(handle_of(label)).or_default();
             with.insert(identity);
         }
         self.labels.insert(identity, labels);
@@ -63,7 +67,7 @@ impl Identities {
     pub(super) fn remove(&mut self, identity: Identity) -> Option<LabelSet> {
         let labels = self.labels.remove(&identity)?;
         for label in labels.iter() {
-            let handle = (label.source, label.key, label.value);
+            let handle = handle_of(label);
             if let Some(with) = self.by_label.get_mut(&handle) {
                 with.remove(&identity);
                 if with.is_empty() {
@@ -169,9 +173,9 @@ impl Terms {
     pub(super) fn matching(&self, labels: &LabelSet) -> BTreeSet<TermId> {
         let mut candidates = self.without_handle.clone();
         for label in labels.iter() {
-            let whole = (label.source, label.key.clone(), Some(label.value));
+            let whole = (label.source, label.key.clone(), Some(label.value.clone()));
             candidates.extend(self.by_handle.get(&whole).into_iter().flatten());
-            let any = (label.source, label.key, None);
+            let any = (label.source, label.key.clone(), None);
             candidates.extend(self.by_handle.get(&any).into_iter().flatten());
         }
         let matches = |id: &TermId| match self.get(*id).map(|term| &term.what) {

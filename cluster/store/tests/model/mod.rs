@@ -47,7 +47,7 @@ pub(crate) fn labels(app: u8) -> LabelSet {
     labels
 }
 
-pub(crate) fn namespace(name: u8) -> Object {
+pub(crate) fn namespace(name: impl ToString) -> Object {
     Object::Namespace(Namespace { name: name.to_string(), labels: BTreeMap::new() })
 }
 
