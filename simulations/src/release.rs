@@ -1,6 +1,6 @@
 //! Two releases of the program, one of which may be upgraded to the other, and put back.
 
-use weft_state::CommandV1;
+use weft_state::{ClusterState, CommandV1};
 
 /// Which release a process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,9 +11,6 @@ pub(crate) enum Release {
     #[default]
     Now,
 }
-
-/// What the release before has of snapshots: the first byte.
-const SNAPSHOT_BEFORE: u8 = 3;
 
 impl Release {
     /// The one that it is upgraded to, or put back to.
@@ -31,6 +28,8 @@ impl Release {
 
     /// Whether it reads a snapshot.
     pub(crate) fn reads(self, snapshot: &[u8]) -> bool {
-        self == Self::Now || snapshot.first() == Some(&SNAPSHOT_BEFORE)
+        // The one before has no patterns of labels.
+        let without = |state: ClusterState| state.labels().added().is_empty();
+        self == Self::Now || ClusterState::decode(snapshot).is_ok_and(without)
     }
 }
