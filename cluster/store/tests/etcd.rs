@@ -75,7 +75,7 @@ fn of_what_is_removed_and_put_by_several_transactions_all_is_there() {
         let batch = Batch {
             forget: (256..1_256).map(Identity).collect(),
             given: Some(Identity(turn)),
-            identities: numbers.map(|(n, _)| (n, labels((n.0 + turn) as u8))).collect(),
+            identities: numbers.map(|(n, _)| (n, labels(((n.0 + turn) % 250) as u8))).collect(),
             put: objects.clone(),
             remove: objects.iter().map(Object::key).collect(),
         };
