@@ -5,6 +5,7 @@ use crate::{
     pods::Pods,
     release::Release,
     time::Micros,
+    told::{Kept, Part},
     view::{Share, View, Views},
 };
 use std::{
@@ -31,6 +32,8 @@ pub(crate) struct Agent {
     pub(crate) held: Option<Revision>,
     /// What is published, as far as it knows.
     pub(crate) view: Rc<View>,
+    /// What of it its node has to know, as far as it was told, where agents are few.
+    pub(crate) kept: Kept,
     /// Pods that run here.
     pub(crate) pods: Pods,
     /// Which of its sessions this is.
@@ -47,6 +50,8 @@ pub(crate) struct Agent {
     tries: (u64, u32),
     /// Its node is down until then.
     pub(crate) down_until: Micros,
+    /// It reaches no operator until then, and keeps what it has.
+    pub(crate) cut_until: Micros,
 }
 
 /// Between an agent's session and its next try, which is twice as long each time until a session is taken.
@@ -64,6 +69,8 @@ pub(crate) struct Asking {
     pub(crate) all: Endpoints,
     pub(crate) says: Vec<Word>,
     pub(crate) release: Release,
+    /// The identities that it was told of, where agents are few.
+    pub(crate) told: Option<BTreeSet<Identity>>,
 }
 
 /// What an operator says to an agent's question.
@@ -73,7 +80,7 @@ pub(crate) enum Told {
     News(Rc<News>),
     /// There is nothing newer.
     Nothing,
-    /// The operator is behind what the agent holds.
+    /// The operator is behind what the agent holds, or another session took the place of this one.
     Behind,
     /// The operator is of another release.
     OtherRelease,
@@ -154,6 +161,7 @@ impl Agent {
             release,
             held: None,
             view: Rc::default(),
+            kept: Kept::default(),
             pods: Pods::default(),
             session: 1,
             all: Rc::default(),
@@ -162,6 +170,7 @@ impl Agent {
             back_off: BACK_OFF,
             tries: (0, 0),
             down_until: Micros(0),
+            cut_until: Micros(0),
         }
     }
 
@@ -194,6 +203,18 @@ impl Agent {
         }
         let seen = |at| format!("the agent of {node} knows something else at {at} than others");
         alike.err().map(|at| (Invariant::OneState, seen(at)))
+    }
+
+    /// Takes what it was told for its own, at the revision that it holds; what does not hold then, where that is looked at.
+    pub(crate) fn keep(&mut self, part: Part, is_looked_at: bool) -> Option<(Invariant, String)> {
+        let scope = part.scope;
+        self.kept.take(part);
+        if !is_looked_at {
+            return None;
+        }
+        let differs = self.kept.differs(&self.view, &self.node, scope)?;
+        let seen = format!("the agent of {} does not know {differs:?} as it has to", self.node);
+        Some((Invariant::OneState, seen))
     }
 
     /// It asks; how often it did in this second.

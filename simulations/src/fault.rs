@@ -39,7 +39,7 @@ pub(crate) enum Kind {
     Upgrade,
     /// The process stands still, and what is sent to it waits.
     Pause,
-    /// No message to or from other members.
+    /// No message to or from other members. Of an agent: it reaches no operator, and its node keeps what it has.
     CutOff,
     /// None to it.
     Deafen,
@@ -90,7 +90,7 @@ impl Kind {
             Self::Restart => "is restarted",
             Self::Upgrade => "becomes the other release",
             Self::Pause => "stands still",
-            Self::CutOff => "is cut off from other members",
+            Self::CutOff => "is cut off from operators",
             Self::Deafen => "hears no other member",
             Self::Mute => "is heard by no other member",
             Self::LoseDisk => "loses its disk",
@@ -120,9 +120,10 @@ impl Fault {
     /// Whether there is such a fault of those whom it hits.
     pub(crate) fn is_possible(&self) -> bool {
         match (self.whom, self.kind) {
-            (Whom::Agents(percent), Kind::Kill | Kind::Disconnect | Kind::Upgrade) => {
-                percent <= 100
-            }
+            (
+                Whom::Agents(percent),
+                Kind::Kill | Kind::CutOff | Kind::Disconnect | Kind::Upgrade,
+            ) => percent <= 100,
             (Whom::Agents(_), _) | (_, Kind::Disconnect) => false,
             _ => true,
         }

@@ -35,6 +35,13 @@ pub enum Action {
     Allocate(String),
     /// Which number a label set has.
     Number(String),
+    /// That a label set has no number any more.
+    Free {
+        /// The label set.
+        labels: String,
+        /// The number that it had.
+        number: u32,
+    },
 }
 
 /// What became of an operation.
@@ -75,7 +82,7 @@ impl Operation {
         let suits = matches!(
             (&self.operation, &self.outcome),
             (_, Outcome::Failed | Outcome::Unknown)
-                | (Action::Write(_) | Action::Allocate(_), Outcome::Done)
+                | (Action::Write(_) | Action::Allocate(_) | Action::Free { .. }, Outcome::Done)
                 | (Action::Read(_), Outcome::Value(_))
                 | (Action::Number(_), Outcome::Number(_))
         );
@@ -134,9 +141,11 @@ mod tests {
             "\n",
             r#"{"client":"2","call":8,"return":9,"operation":{"number":"k8s:app=x"},"outcome":{"number":300}}"#,
             "\n",
+            r#"{"client":"3","call":9,"return":9,"operation":{"free":{"labels":"k8s:app=x","number":300}},"outcome":"done"}"#,
+            "\n",
         );
         let history = read(text.as_bytes()).unwrap();
-        assert_eq!(history.len(), 4);
+        assert_eq!(history.len(), 5);
         let mut written = Vec::new();
         write(&history, &mut written).unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), text);

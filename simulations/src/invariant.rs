@@ -1,6 +1,9 @@
 //! What must hold after every step, by id.
 
-use crate::time::Micros;
+use crate::{
+    numbers::{Freed, Numbers},
+    time::Micros,
+};
 use std::collections::BTreeMap;
 use weft_raft::{Index, MemberId, Term};
 use weft_state::CommandV1;
@@ -10,8 +13,10 @@ use weft_types::{Identity, LabelSet};
 /// What must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum Invariant {
-    /// One label set has one number, always, and a number one label set.
+    /// One label set has one number, and a number one label set, until it is free.
     OneNumber,
+    /// No number is given again within the grace, or while a node has it.
+    NoReuse,
     /// A term has at most one leader.
     OneLeader,
     /// What is committed at a place in the log is the same at every member.
@@ -54,8 +59,7 @@ pub struct Violation {
 /// What was seen so far.
 #[derive(Default)]
 pub(crate) struct Invariants {
-    numbers: BTreeMap<Identity, LabelSet>,
-    sets: BTreeMap<LabelSet, Identity>,
+    numbers: Numbers,
     leaders: BTreeMap<Term, MemberId>,
     log: BTreeMap<Index, (Term, u64)>,
     fence: Fence,
@@ -66,6 +70,11 @@ pub(crate) struct Invariants {
 const KEPT: usize = 16;
 
 impl Invariants {
+    /// With how long agents are given at least to forget a number.
+    pub(crate) fn new(grace: Micros) -> Self {
+        Self { numbers: Numbers::new(grace), ..Self::default() }
+    }
+
     pub(crate) fn violated(&mut self, invariant: Invariant, now: Micros, seen: String) {
         if self.violations.len() < KEPT {
             self.violations.push(Violation { invariant, at: now.to_string(), when: now, seen });
@@ -86,7 +95,7 @@ impl Invariants {
         }
     }
 
-    /// A member applies a command; `hash` is that of its bytes.
+    /// A member applies a command; `hash` is that of its bytes. Whether it is the first that does.
     pub(crate) fn applied(
         &mut self,
         now: Micros,
@@ -94,16 +103,19 @@ impl Invariants {
         (index, term, hash): (Index, Term, u64),
         command: &CommandV1,
         store: &MemoryStore,
-    ) {
-        let first = *self.log.entry(index).or_insert((term, hash));
-        if first != (term, hash) {
-            let seen = format!("member {member} has another entry {index} than who was first");
-            self.violated(Invariant::OneLog, now, seen);
+    ) -> bool {
+        if let Some(first) = self.log.get(&index) {
+            if *first != (term, hash) {
+                let seen = format!("member {member} has another entry {index} than who was first");
+                self.violated(Invariant::OneLog, now, seen);
+            }
+            return false;
         }
+        self.log.insert(index, (term, hash));
         let (CommandV1::Desire { identities, .. } | CommandV1::FilterLabels { identities, .. }) =
             command
         else {
-            return;
+            return true;
         };
         for (number, labels) in identities {
             if store.label_set(*number) != Some(labels) {
@@ -112,16 +124,35 @@ impl Invariants {
                 self.violated(Invariant::StoreFirst, now, seen);
             }
         }
+        true
     }
 
-    /// A state has a number for a label set.
-    pub(crate) fn numbered(&mut self, now: Micros, number: Identity, labels: &LabelSet) {
-        let set = self.numbers.entry(number).or_insert_with(|| labels.clone()).clone();
-        let first = *self.sets.entry(labels.clone()).or_insert(number);
-        if set != *labels || first != number {
-            let seen = format!("{labels:?} has {number} and {first}; {number} stands for {set:?}");
+    /// A label set has a number by the log; what that stood for before it was free.
+    pub(crate) fn numbered(
+        &mut self,
+        now: Micros,
+        number: Identity,
+        labels: &LabelSet,
+    ) -> Option<LabelSet> {
+        self.numbers.given(number, labels).unwrap_or_else(|seen| {
             self.violated(Invariant::OneNumber, now, seen);
+            None
+        })
+    }
+
+    /// Agents are to forget a number.
+    pub(crate) fn retired(&mut self, now: Micros, number: Identity) {
+        self.numbers.retired(now, number);
+    }
+
+    /// A number is free; nothing when agents were not to forget it.
+    pub(crate) fn freed(&mut self, now: Micros, number: Identity) -> Option<Freed> {
+        let freed = self.numbers.freed(now, number)?;
+        if freed.is_early {
+            let seen = format!("{number} is free, and was to be forgotten since {}", freed.since);
+            self.violated(Invariant::NoReuse, now, seen);
         }
+        Some(freed)
     }
 
     /// The store has taken another fence.

@@ -35,15 +35,6 @@ pub enum HistoryFault {
         /// What the register held then.
         held: String,
     },
-    /// A number stands for two label sets.
-    TwoSets {
-        /// The number.
-        number: u32,
-        /// One label set.
-        one: String,
-        /// Another.
-        other: String,
-    },
     /// There are too many orders to look at all of them.
     Undecided {
         /// Of which register.
@@ -79,9 +70,6 @@ impl fmt::Display for HistoryFault {
             Self::NotLinear { register, stuck, held } => {
                 write!(f, "{register} held {held}, where no order has room for: {stuck}")
             }
-            Self::TwoSets { number, one, other } => {
-                write!(f, "number {number} stands for {one} and for {other}")
-            }
             Self::Undecided { register } => {
                 write!(f, "{register}: too many orders to look at all of them")
             }
@@ -97,6 +85,9 @@ enum Step<'a> {
     Read(Option<&'a str>),
     Allocate,
     Number(Option<u32>),
+    /// That a number stands for a label set was seen.
+    Stands(&'a str),
+    Free,
 }
 
 /// What a register holds.
@@ -123,6 +114,9 @@ impl<'a> Held<'a> {
             (Step::Number(Some(seen)), Self::Number(number)) => (seen == number).then_some(self),
             // Whoever asked for it need not be of the history.
             (Step::Number(Some(seen)), _) => Some(Self::Number(seen)),
+            (Step::Stands(seen), Self::Value(labels)) => (seen == labels).then_some(self),
+            (Step::Stands(seen), _) => Some(Self::Value(seen)),
+            (Step::Free, _) => Some(Self::Nothing),
         }
     }
 }
@@ -154,11 +148,12 @@ impl Part<'_> {
     }
 }
 
-/// Objects and label sets may have one name.
+/// Objects and label sets may have one name. A number is looked at from both sides: a label set has one, and it stands for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Register<'a> {
     Object(&'a str),
     LabelSet(&'a str),
+    Number(u32),
 }
 
 impl fmt::Display for Register<'_> {
@@ -166,6 +161,7 @@ impl fmt::Display for Register<'_> {
         match self {
             Self::Object(name) => f.write_str(name),
             Self::LabelSet(labels) => write!(f, "the number of {labels}"),
+            Self::Number(number) => write!(f, "number {number}"),
         }
     }
 }
@@ -173,7 +169,7 @@ impl fmt::Display for Register<'_> {
 /// Looks at a history.
 pub fn check(history: &[Operation]) -> Checked {
     let registers = by_register(history);
-    let mut faults: Vec<HistoryFault> = two_sets(history);
+    let mut faults: Vec<HistoryFault> = Vec::new();
     for (register, parts) in &registers {
         faults.extend(Search::of(parts).run().err().map(|stop| match stop {
             Stop::Stuck(part, held) => HistoryFault::NotLinear {
@@ -189,25 +185,6 @@ pub fn check(history: &[Operation]) -> Checked {
 
 fn told(operation: &Operation) -> String {
     serde_json::to_string(operation).unwrap_or_else(|_| format!("{operation:?}"))
-}
-
-/// Numbers that were seen to stand for two label sets.
-fn two_sets(history: &[Operation]) -> Vec<HistoryFault> {
-    let mut sets: BTreeMap<u32, &str> = BTreeMap::new();
-    let mut faults = Vec::new();
-    for operation in history {
-        let (Action::Number(labels), Outcome::Number(Some(number))) =
-            (&operation.operation, &operation.outcome)
-        else {
-            continue;
-        };
-        let first = *sets.entry(*number).or_insert(labels);
-        if first != labels {
-            let (one, other) = (first.to_owned(), labels.clone());
-            faults.push(HistoryFault::TwoSets { number: *number, one, other });
-        }
-    }
-    faults
 }
 
 /// The parts of each register, by the time of their calls. What failed did nothing.
@@ -236,6 +213,13 @@ fn by_register(history: &[Operation]) -> BTreeMap<Register<'_>, Vec<Part<'_>>> {
             }
             (Action::Number(labels), Outcome::Number(seen)) => {
                 add(Register::LabelSet(labels), Step::Number(*seen));
+                if let Some(number) = seen {
+                    add(Register::Number(*number), Step::Stands(labels));
+                }
+            }
+            (Action::Free { labels, number }, _) => {
+                add(Register::LabelSet(labels), Step::Free);
+                add(Register::Number(*number), Step::Free);
             }
             // A look that saw nothing says nothing.
             (Action::Read(_) | Action::Number(_), _) => {}
@@ -254,7 +238,12 @@ fn forget_unseen(parts: &mut Vec<Part>) {
         .iter()
         .filter_map(|part| match part.step {
             Step::Read(seen) => Some(seen),
-            Step::Put(_) | Step::Remove | Step::Allocate | Step::Number(_) => None,
+            Step::Put(_)
+            | Step::Remove
+            | Step::Allocate
+            | Step::Number(_)
+            | Step::Stands(_)
+            | Step::Free => None,
         })
         .collect();
     parts.retain(|part| {
@@ -262,7 +251,9 @@ fn forget_unseen(parts: &mut Vec<Part>) {
             || match part.step {
                 Step::Put(value) => seen.contains(&Some(value)),
                 Step::Remove => seen.contains(&None),
-                Step::Read(_) | Step::Allocate | Step::Number(_) => false,
+                Step::Read(_) | Step::Allocate | Step::Number(_) | Step::Stands(_) | Step::Free => {
+                    false
+                }
             }
     });
 }

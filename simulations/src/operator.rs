@@ -3,7 +3,9 @@
 use crate::{
     agent::{Content, News, Told},
     release::Release,
+    sessions::Sessions,
     time::Micros,
+    told::Part,
     view::{View, Views},
 };
 use std::{collections::BTreeMap, rc::Rc};
@@ -11,11 +13,11 @@ use weft_operator::history::{History, Next};
 use weft_raft::{Config, Disk, MemberId, MemoryDisk, Node, Role, Term, Ticket};
 use weft_state::{
     ClusterState,
-    interests::{Change, Was},
+    interests::Interests,
     leadership::{Leadership, Limits, RequestId},
     retirement::Grace,
 };
-use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
+use weft_types::{Cluster, Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
 
 /// Which life of the cluster: no scenario founds it anew yet.
 pub(crate) const GENERATION: u16 = 1;
@@ -54,6 +56,8 @@ pub(crate) struct Running {
     pub(crate) index: u64,
     pub(crate) leadership: Leadership,
     pub(crate) history: History,
+    /// Whom nodes have to know.
+    interests: Interests,
     /// What it publishes: what its deltas have made of the last snapshot.
     pub(crate) view: Rc<View>,
     pub(crate) role: (Role, Term),
@@ -63,6 +67,8 @@ pub(crate) struct Running {
     log_bytes: usize,
     /// Bytes of that.
     snapshot_bytes: usize,
+    /// Agents that are connected, here and elsewhere.
+    pub(crate) sessions: Sessions,
     /// What agents asked and is not answered yet: an agent has one question at a time.
     pub(crate) questions: BTreeMap<usize, Question>,
     /// Looks that wait until what was committed before them is applied, and what they are at.
@@ -115,7 +121,12 @@ impl Operator {
     }
 
     /// A process begins, from what is on the disk.
-    pub(crate) fn start(&mut self, cluster: &str, seed: u64, views: &Views) -> Result<(), String> {
+    pub(crate) fn start(
+        &mut self,
+        (cluster, grace): (Cluster, Grace),
+        seed: u64,
+        views: &Views,
+    ) -> Result<(), String> {
         self.life += 1;
         self.dark = false;
         let mut config = Config::new(self.member, self.life, seed);
@@ -127,25 +138,26 @@ impl Operator {
             _ if !self.release.reads(&snapshot.state) && snapshot.index > 0 => {
                 return Err("its release does not read its snapshot".to_owned());
             }
-            0 => ClusterState::new(cluster),
+            0 => ClusterState::new(cluster.name.clone()),
             _ => ClusterState::decode(&snapshot.state).map_err(|error| error.to_string())?,
         };
         // A snapshot is larger than the default needs: a pause is shorter here than the real one.
-        // Nothing is retired: agents here do not say yet what their kernels hold.
-        let grace = Grace { numbers: u32::MAX, ..Grace::default() };
         let limits = Limits { patience: 20, pause: 3, grace, ..Limits::default() };
         let view = views.of_all(revision(snapshot.index), state.snapshot());
+        let interests = Interests::new(state.snapshot());
         self.running = Some(Running {
             node,
             state,
             index: snapshot.index,
             leadership: Leadership::new(cluster, GENERATION, limits),
             history: History::new(revision(snapshot.index), HISTORY),
+            interests,
             view,
             role: (Role::Follower(None), 0),
             requests: BTreeMap::new(),
             log_bytes: 0,
             snapshot_bytes: snapshot.state.len(),
+            sessions: Sessions::new(self.member),
             questions: BTreeMap::new(),
             looks: BTreeMap::new(),
             ticks: 0,
@@ -188,6 +200,7 @@ impl Running {
     pub(crate) fn restore(&mut self, index: u64, state: ClusterState, bytes: usize, views: &Views) {
         self.history = History::new(revision(index), HISTORY);
         self.view = views.of_all(revision(index), state.snapshot());
+        self.interests = Interests::new(state.snapshot());
         (self.index, self.state) = (index, state);
         (self.log_bytes, self.snapshot_bytes) = (0, bytes);
     }
@@ -212,8 +225,8 @@ impl Running {
                 told.iter().for_each(|delta| view.apply(delta));
             }
         }
-        let changes = deltas.into_iter().map(|delta| Change { delta, was: Was::Nothing });
-        self.history.push(revision(index), changes.collect(), None);
+        let changes = self.interests.take(deltas);
+        self.history.push(revision(index), changes, None);
     }
 
     /// The bytes of a snapshot, when one is wanted or the log is as long as the last one: as in the shipped shell, its
@@ -252,14 +265,24 @@ impl Running {
         Seen { object, numbered }
     }
 
+    /// What the shipped view of its session tells an agent that holds a revision.
+    pub(crate) fn part(&mut self, agent: usize, held: Option<Revision>) -> Option<Part> {
+        let (view, scope) = self.sessions.view(agent)?;
+        let next = held.map_or(Next::Snapshot, |held| self.history.after(held));
+        let (state, interests) = (&self.state, &self.interests);
+        let deltas = match &next {
+            Next::Nothing => view.advance(&[], state, interests),
+            Next::Run(run) => view.advance(&*run.changes, state, interests),
+            Next::Snapshot => view.whole(state, interests),
+        };
+        Some(Part { scope: *scope, is_whole: matches!(next, Next::Snapshot), deltas })
+    }
+
     /// What an agent that holds a revision is told.
     pub(crate) fn tell(&mut self, held: Option<Revision>) -> Told {
         let news = |revision, content| Told::News(News::new(revision, content));
         let snapshot = || news(revision(self.index), Content::Everything(Rc::clone(&self.view)));
         let Some(held) = held else { return snapshot() };
-        if held > revision(self.index) {
-            return Told::Behind;
-        }
         match self.history.after(held) {
             Next::Nothing => Told::Nothing,
             Next::Snapshot => snapshot(),

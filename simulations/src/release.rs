@@ -1,6 +1,6 @@
 //! Two releases of the program, one of which may be upgraded to the other, and put back.
 
-use weft_state::{ClusterState, CommandV1};
+use weft_state::{ClusterState, CommandV1, interests::Scope};
 
 /// Which release a process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,14 @@ impl Release {
     /// Whether it knows a command that the log has.
     pub(crate) const fn knows(self, command: &CommandV1) -> bool {
         !matches!((self, command), (Self::Before, CommandV1::FilterLabels { .. }))
+    }
+
+    /// Whom its operators tell an agent of.
+    pub(crate) const fn scope(self) -> Scope {
+        match self {
+            Self::Before => Scope::Everything,
+            Self::Now => Scope::Interests,
+        }
     }
 
     /// Whether it reads a snapshot.

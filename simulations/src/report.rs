@@ -13,6 +13,10 @@ pub struct Counts {
     pub answers: u64,
     /// Identities at the end.
     pub identities: u64,
+    /// Numbers that were freed.
+    pub freed: u64,
+    /// Numbers that were given to another label set than before.
+    pub reused: u64,
     /// Leaders that were elected.
     pub elections: u64,
     /// Entries of the log at the end.

@@ -20,6 +20,12 @@ pub enum Sabotage {
     OldSnapshotGiven,
     /// A leader gives a number again when no pod has its label set any more.
     NumberReused,
+    /// A leader frees numbers though nodes that have sessions do not agree.
+    VetoIgnored,
+    /// A leader frees numbers though nodes that are lost may have them.
+    QuarantineSkipped,
+    /// An operator takes who comes for one who was told of nobody.
+    ToldForgotten,
     /// An operator's snapshot lacks what agents said that they plugged.
     ReferenceLost,
     /// An operator answers who looks from its own copy, without asking whether that is old.

@@ -4,10 +4,12 @@ use crate::{
     client::Habits,
     fault::{Fault, Kind},
     release::Release,
-    time::Millis,
+    time::{Micros, Millis},
+    world::TICK,
 };
 use serde::Deserialize;
 use std::path::Path;
+use weft_types::IdentitySpace;
 
 /// A scenario, as its file has it.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +55,12 @@ pub struct Scenario {
     /// Of a thousand answers of the store, so many are lost, and as many requests arrive seconds late.
     #[serde(default)]
     pub(crate) ambiguous: u16,
+    /// Milliseconds for which nobody refers to a number before agents are to forget it, and from then until it is free.
+    #[serde(default = "grace")]
+    pub(crate) grace: u64,
+    /// The numbers that there are.
+    #[serde(default)]
+    pub(crate) numbers: IdentitySpace,
     /// What goes wrong.
     pub(crate) faults: Vec<Fault>,
     /// Election time-outs for which nothing may be allocated after a leader is killed, 99 times of 100; judged over many runs.
@@ -92,6 +100,12 @@ pub(crate) struct Minimum {
     /// Identities at the end.
     #[serde(default)]
     pub(crate) identities: u64,
+    /// Numbers that were freed.
+    #[serde(default)]
+    pub(crate) freed: u64,
+    /// Numbers that were given to another label set than before.
+    #[serde(default)]
+    pub(crate) reused: u64,
     /// Pods that agents plugged, and the log took.
     #[serde(default)]
     pub(crate) plugs: u64,
@@ -138,6 +152,11 @@ fn disk() -> Millis {
 
 fn store() -> Millis {
     Millis(1, 5)
+}
+
+/// A minute, as shipped.
+fn grace() -> u64 {
+    60_000
 }
 
 /// Why there is no such scenario.
@@ -226,6 +245,14 @@ impl Scenario {
         }
     }
 
+    /// For how long at least agents are given to forget a number: nothing where clocks jump. It is counted in ticks, the first of
+    /// which may come at once.
+    pub(crate) fn grace_at_least(&self) -> Micros {
+        let jumps = self.faults.iter().any(|fault| fault.kind == Kind::ClockJump);
+        let ticks = Micros::millis(self.grace).0.saturating_sub(TICK.0);
+        if jumps { Micros(0) } else { Micros(ticks) }
+    }
+
     /// The release that everybody is of when it begins.
     pub(crate) fn begins(&self) -> Release {
         match self.faults.iter().any(|fault| fault.kind == Kind::Upgrade) {
@@ -258,6 +285,8 @@ impl Scenario {
             faults,
             answers,
             identities,
+            freed,
+            reused,
             plugs,
             moves,
             relabels,
@@ -265,9 +294,9 @@ impl Scenario {
             refusals,
             reads,
         } = &mut self.minimum;
-        for least in
-            [faults, answers, identities, plugs, moves, relabels, restarts, refusals, reads]
-        {
+        let numbers = [identities, freed, reused];
+        let others = [faults, answers, plugs, moves, relabels, restarts, refusals, reads];
+        for least in numbers.into_iter().chain(others) {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);
         }
         self.seconds = seconds;

@@ -3,6 +3,7 @@
 use crate::{invariant::Invariants, sabotage::Sabotage, time::Micros};
 use weft_state::leadership::{Ask, Contents, Stored, Trouble};
 use weft_store::{Batch, Comparing, Fence, MemoryStore, Store, StoreError};
+use weft_types::Cluster;
 
 /// The store, and whether it is there.
 pub(crate) struct SimStore {
@@ -39,14 +40,14 @@ impl SimStore {
     pub(crate) fn carry_out(
         &mut self,
         now: Micros,
-        cluster: &str,
+        cluster: &Cluster,
         ask: &Ask,
         invariants: &mut Invariants,
     ) -> Result<Stored, Trouble> {
         match ask {
             Ask::Founded => Ok(Stored::Founded(self.contents.founded().map_err(trouble)?)),
             Ask::Raise(before, after) => {
-                self.contents.raise(&cluster.into(), *before, *after).map_err(trouble)?;
+                self.contents.raise(cluster, *before, *after).map_err(trouble)?;
                 invariants.raised(now, *after);
                 Ok(Stored::Done)
             }

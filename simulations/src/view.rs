@@ -11,7 +11,8 @@ use std::{
     rc::Rc,
 };
 use weft_types::{
-    Delta, Identity, NamespacedName, Node, NodeName, PodEndpoint, Policy, Revision, Workload, codec,
+    Delta, Identity, LabelSet, NamespacedName, Node, NodeName, PodEndpoint, Policy, Revision,
+    Workload, codec,
 };
 
 /// Everything that is published, in persistent maps: a thousand agents cost what their differences do. Nobody
@@ -107,6 +108,19 @@ impl View {
             }
         }
         ((sum, size) == (other.sum, other.entries.size())).then_some(about)
+    }
+
+    /// All of it, in no order.
+    pub(crate) fn deltas(&self) -> impl Iterator<Item = &Delta> {
+        self.entries.values().map(|told| &*told.delta)
+    }
+
+    /// What a number stands for.
+    pub(crate) fn labels(&self, number: Identity) -> Option<&LabelSet> {
+        match &*self.entries.get(&key(&Delta::IdentityDelete(number)))?.delta {
+            Delta::IdentityUpsert(_, labels) => Some(labels),
+            _ => None,
+        }
     }
 
     /// What is about a node; nothing when nothing ever was.

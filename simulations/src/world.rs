@@ -7,8 +7,10 @@ mod event;
 mod faults;
 mod group;
 mod lead;
+mod numbers;
 mod readers;
 mod runtimes;
+mod sessions;
 
 use crate::{
     Operation, Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault,
@@ -16,17 +18,18 @@ use crate::{
     store::SimStore, story::Story, time::Micros, trace::Trace, view::Views,
 };
 use event::{Cut, Event, Way};
+use numbers::Reuses;
 use readers::Readers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use weft_operator::sequencer;
 use weft_raft::{Change as GroupChange, Config, Disk, Group, MemberId, MemoryDisk, Saved};
 use weft_state::{ClusterState, leadership::RequestId};
-use weft_types::{NodeName, Object, object::ObjectKey};
+use weft_types::{Cluster, NodeName, Object, object::ObjectKey};
 
 /// The cluster's name.
 const CLUSTER: &str = "sim";
 /// What a tick of the node is.
-const TICK: Micros = Micros::of(sequencer::TICK);
+pub(crate) const TICK: Micros = Micros::of(sequencer::TICK);
 /// For so long at least members wait for a leader's sign of life before they elect another.
 pub(crate) const ELECTION: Micros =
     Micros(TICK.0 * Config::new(MemberId(1), 1, 1).election_ticks as u64);
@@ -60,6 +63,7 @@ struct World {
     next_question: u64,
     readers: Readers,
     history: Vec<Operation>,
+    reuses: Reuses,
     views: Views,
     story: Story,
     /// What was answered, and so must be.
@@ -99,7 +103,7 @@ impl World {
         let members: Vec<MemberId> = (1..=scenario.operators).map(MemberId).collect();
         let nodes: Vec<NodeName> =
             (1..=scenario.agents).map(|n| NodeName(format!("node{n}"))).collect();
-        let release = scenario.begins();
+        let (release, grace) = (scenario.begins(), scenario.grace_at_least());
         let mut any = || MemberId(rng.u64(1..=scenario.operators));
         let clients = (0..scenario.clients).map(|n| Client::new(n, any())).collect();
         let agents = nodes.iter().map(|node| Agent::new(node.clone(), any(), release)).collect();
@@ -124,11 +128,12 @@ impl World {
             next_question: 0,
             readers: Readers::default(),
             history: Vec::new(),
+            reuses: Reuses::default(),
             views: Views::default(),
             story: Story::default(),
             answered: BTreeMap::new(),
             last_answer: Micros(0),
-            invariants: Invariants::default(),
+            invariants: Invariants::new(grace),
             counts: Counts::default(),
             trace: Trace::new(),
             quiet: false,
@@ -204,6 +209,7 @@ impl World {
             Event::GiveUp(client, request) => self.give_up(client, request),
             Event::Poll(agents) => self.poll(agents),
             Event::Polled(member, asking) => self.polled(member, asking),
+            Event::Rows(from, to, rows) => self.hear_of_agents(from, to, rows),
             Event::Tire => self.tire(),
             Event::Look(reader, number) => self.look(reader, number),
             Event::LookAt(member, look) => self.look_at(member, look),
@@ -228,6 +234,10 @@ impl World {
         (until > self.now).then_some(until)
     }
 
+    fn cluster(&self) -> Cluster {
+        Cluster { name: CLUSTER.to_owned(), space: self.scenario.numbers }
+    }
+
     fn any_member(&mut self) -> Option<MemberId> {
         self.rng.choice(self.operators.keys().copied())
     }
@@ -242,7 +252,7 @@ impl World {
 
     fn report(self) -> Report {
         let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
-        let Counts { restarts, refusals, reads, .. } = self.counts;
+        let Counts { restarts, refusals, reads, freed, reused, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -250,6 +260,8 @@ impl World {
         let void = short("faults hit", faults, minimum.faults)
             .or_else(|| short("changes answered", answers, minimum.answers))
             .or_else(|| short("identities", identities, minimum.identities))
+            .or_else(|| short("numbers freed", freed, minimum.freed))
+            .or_else(|| short("numbers given again", reused, minimum.reused))
             .or_else(|| short("pods plugged", plugs, minimum.plugs))
             .or_else(|| short("moves of agents", moves, minimum.moves))
             .or_else(|| short("relabelled namespaces", relabels, minimum.relabels))

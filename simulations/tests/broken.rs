@@ -58,6 +58,35 @@ fn a_number_that_is_given_again_is_noticed() {
     assert!(broken.contains(&Invariant::StoreFirst), "{broken:?}");
 }
 
+/// A hundred numbers that go round in seconds, while operators with their agents, or nodes alone, are cut off for longer.
+fn few_numbers(fault: &str) -> Scenario {
+    let text = format!(
+        "{{ name: few-numbers, about: numbers go round, agents: 6, clients: 4, seconds: 24, pause: [5, 40],
+        habits: {{ only: 100, pods: 4 }}, grace: 200, numbers: {{ bits: 17, cluster: 2 }},
+        faults: [{{ {fault}, every: 9000, lasts: 6000 }}], minimum: {{ faults: 1, answers: 50, reused: 20 }} }}"
+    );
+    Scenario::parse("few-numbers", &text).unwrap()
+}
+
+#[test]
+fn a_number_that_is_freed_though_a_connected_node_may_have_it_is_noticed() {
+    let broken = broken(&few_numbers("kind: cut-off, whom: follower"), Sabotage::VetoIgnored);
+    assert!(broken.contains(&Invariant::NoReuse), "{broken:?}");
+}
+
+#[test]
+fn a_number_that_is_freed_though_a_lost_node_may_have_it_is_noticed() {
+    let fault = "kind: cut-off, whom: { agents: 30 }";
+    let broken = broken(&few_numbers(fault), Sabotage::QuarantineSkipped);
+    assert!(broken.contains(&Invariant::NoReuse), "{broken:?}");
+}
+
+#[test]
+fn an_identity_that_a_node_keeps_and_need_not_know_is_noticed() {
+    let broken = broken(&Scenario::find("reconnect-storm").unwrap(), Sabotage::ToldForgotten);
+    assert!(broken.contains(&Invariant::OneState), "{broken:?}");
+}
+
 #[test]
 fn a_look_at_an_old_copy_is_noticed() {
     let broken = broken(&Scenario::find("partition").unwrap(), Sabotage::CopyRead);

@@ -10,8 +10,8 @@ mod numbers;
 mod writing;
 
 pub use messages::{
-    Ask, Change, Contents, Effect, Event, Fault, Limits, Operation, RequestId, Stored, Ticket,
-    Trouble, Verdict,
+    Ask, Change, Contents, Effect, Event, Fault, Limits, NO_NUMBER, Operation, RequestId, Stored,
+    Ticket, Trouble, Verdict,
 };
 
 use crate::{ClusterState, CommandV1, adoption, retirement::Retirement};

@@ -107,13 +107,33 @@ fn a_label_set_has_one_number_from_then_on() {
 #[test]
 fn a_number_has_one_label_set() {
     holds(&[number("a", 0, 1, "s", 7), number("b", 0, 1, "t", 8)]);
-    fails(&[number("a", 0, 1, "s", 7), number("b", 5, 6, "t", 7)], "7 stands for s and for t");
+    fails(&[number("a", 0, 1, "s", 7), number("b", 5, 6, "t", 7)], "number 7 held s");
 }
 
 #[test]
-fn objects_and_label_sets_of_one_name_are_two_registers() {
+fn until_it_is_free() {
+    let free = |call, end, labels: &str| {
+        let what = Action::Free { labels: labels.to_owned(), number: 7 };
+        operation("group", call, end, what, Outcome::Done)
+    };
+    let history = |from, until| {
+        let before = [number("a", 0, 1, "s", 7), free(from, until, "s")];
+        [&before[..], &[number("b", 10, 11, "t", 7), number("b", 12, 13, "s", 8)]].concat()
+    };
+    holds(&history(5, 6));
+    holds(&history(5, 20));
+    fails(&history(12, 20), "number 7 held s");
+    fails(&[history(5, 6), vec![number("c", 14, 15, "s", 7)]].concat(), "the number of s held 8");
+    let gone = [free(1, 2, "s"), number("b", 5, 6, "s", 0)];
+    holds(&gone);
+    holds(&[&[number("a", 0, 1, "s", 7)], &gone[..]].concat());
+    fails(&[&gone[..1], &[number("c", 3, 4, "s", 7)], &gone[1..]].concat(), "held 7");
+}
+
+#[test]
+fn objects_label_sets_and_numbers_are_registers_of_their_own() {
     let checked = check(&[put("a", 0, 1, "1"), number("a", 2, 3, "x", 7), read("a", 4, 5, "1")]);
-    assert_eq!((checked.operations, checked.registers, checked.faults.len()), (3, 2, 0));
+    assert_eq!((checked.operations, checked.registers, checked.faults.len()), (3, 3, 0));
 }
 
 /// What one register that is worked on one operation after another answers, with times that are wider than it took.

@@ -83,7 +83,7 @@ impl Load {
         let mut history: Vec<Operation> = ended.flatten().collect();
         let written = history.iter().filter_map(|operation| match &operation.operation {
             Action::Write(objects) => Some(objects.keys().cloned()),
-            Action::Read(_) | Action::Allocate(_) | Action::Number(_) => None,
+            Action::Read(_) | Action::Allocate(_) | Action::Number(_) | Action::Free { .. } => None,
         });
         let keys: BTreeSet<String> = written.flatten().collect();
         let mut last = Reader { name: "last".to_owned(), operations: Vec::new() };

@@ -10,8 +10,13 @@ use crate::{
     operator::{Question, Running, revision},
     sabotage::Sabotage,
     time::Micros,
+    told::FEW,
 };
-use std::{collections::BTreeMap, ops::Bound, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    rc::Rc,
+};
 use weft_raft::{Input, MemberId, Proposal};
 use weft_state::{CommandV1, EntryV1, Stamp, Word, encode_entry};
 use weft_types::Revision;
@@ -27,6 +32,8 @@ const STORM: u32 = 20;
 /// Agents of a large world share so many ways to operators, as those of a rack do: what they are told at once comes to
 /// them at once.
 const WAYS: usize = 64;
+/// Of so many answers one is compared with all that is published: what is wrong in one stays so.
+const LOOKED_AT: u64 = 4;
 /// Between two looks at who has waited that long.
 const LOOK: Micros = Micros::millis(250);
 
@@ -46,7 +53,7 @@ impl World {
 
     /// Agents ask their operators what is new, and say what they plugged.
     pub(super) fn poll(&mut self, agents: impl IntoIterator<Item = usize>) {
-        let now = self.now;
+        let (now, few) = (self.now, self.agents.len() <= FEW);
         let mut asking: BTreeMap<MemberId, Vec<Asking>> = BTreeMap::new();
         for agent in agents {
             let Some(who) = self.agents.get_mut(agent) else { continue };
@@ -64,8 +71,12 @@ impl World {
                 self.invariants.violated(Invariant::NoStorm, now, seen);
             }
             let Agent { held, release, operator, session, .. } = *who;
+            if who.cut_until > now {
+                continue;
+            }
             let (says, all) = (who.says.clone(), Rc::clone(&who.all));
-            let question = Asking { agent, number, held, session, all, says, release };
+            let told = few.then(|| who.kept.identities());
+            let question = Asking { agent, number, held, session, all, says, release, told };
             asking.entry(operator).or_default().push(question);
         }
         for (operator, asking) in asking {
@@ -76,23 +87,33 @@ impl World {
 
     pub(super) fn polled(&mut self, member: MemberId, asking: Vec<Asking>) {
         let since = self.now;
+        let careless = self.sabotage == Sabotage::OldSnapshotGiven;
+        let forgetful = self.sabotage == Sabotage::ToldForgotten;
         let Some(operator) = self.operators.get_mut(&member) else { return };
         let (release, Some(running)) = (operator.release, operator.running.as_mut()) else {
             if !operator.dark {
-                let waiting = asking.iter().map(|asking| (asking.agent, asking.number)).collect();
+                let waiting = asking.iter().map(|it| Waiting::new(it.agent, it.number)).collect();
                 let delay = self.delay();
                 self.after(delay, Event::Told(waiting, Told::Gone));
             }
             return;
         };
-        let (mut proposals, mut refused) = (Vec::new(), Vec::new());
-        for Asking { agent, number, held, session, all, says, release: of } in asking {
+        let scope = release.scope();
+        let (mut proposals, mut refused, mut behind) = (Vec::new(), Vec::new(), Vec::new());
+        for Asking { agent, number, held, session, all, says, release: of, told } in asking {
             if of != release {
-                refused.push((agent, number));
+                refused.push(Waiting::new(agent, number));
+                continue;
+            }
+            let Some(node) = self.agents.get(agent).map(|agent| &agent.node) else { continue };
+            let newest = revision(running.index);
+            let told = told.map(|told| (if forgetful { BTreeSet::new() } else { told }, scope));
+            let joined = running.sessions.hear(since, (agent, node), session, (newest, told));
+            if joined.is_err() || (held > Some(newest) && !careless) {
+                behind.push(Waiting::new(agent, number));
                 continue;
             }
             running.questions.insert(agent, Question { number, held, since });
-            let Some(node) = self.agents.get(agent).map(|agent| &agent.node) else { continue };
             // A session's first word is all that there is; so is its last, for who was relabelled.
             let begun = running.state.heard(node).is_some_and(|heard| heard.session >= session);
             let all = || vec![Word::Are(all.to_vec())];
@@ -103,14 +124,19 @@ impl World {
             };
             let new = says.into_iter().zip(0..).map(command);
             let new: Vec<CommandV1> = new.filter(|it| running.state.would_change(it)).collect();
+            if new.is_empty() {
+                running.sessions.acknowledge(agent, held);
+            }
             proposals.extend(new.into_iter().map(|command| proposal(running, command)));
         }
         if !proposals.is_empty() {
             self.feed(member, Input::Propose(proposals));
         }
-        if !refused.is_empty() {
-            let delay = self.delay();
-            self.after(delay, Event::Told(refused, Told::OtherRelease));
+        for (agents, told) in [(refused, Told::OtherRelease), (behind, Told::Behind)] {
+            if !agents.is_empty() {
+                let delay = self.delay();
+                self.after(delay, Event::Told(agents, told));
+            }
         }
     }
 
@@ -140,9 +166,15 @@ impl World {
             waits
         });
         running.questions = questions;
-        let mut answers: BTreeMap<(usize, Option<Revision>), Vec<Waiting>> = BTreeMap::new();
+        let mut waiting = Vec::new();
         for (agent, Question { number, held, .. }) in answered {
-            answers.entry((self.way(agent), held)).or_default().push((agent, number));
+            let follows = |held: &Revision| !careless || *held <= revision(running.index);
+            let part = running.part(agent, held.filter(follows));
+            waiting.push((held, Waiting { agent, number, part }));
+        }
+        let mut answers: BTreeMap<(usize, Option<Revision>), Vec<Waiting>> = BTreeMap::new();
+        for (held, waiting) in waiting {
+            answers.entry((self.way(waiting.agent), held)).or_default().push(waiting);
         }
         for ((_, held), agents) in answers {
             let Some(answer) = told.get(&held).cloned() else { continue };
@@ -151,26 +183,32 @@ impl World {
         }
     }
 
-    pub(super) fn told(&mut self, mut agents: Vec<Waiting>, told: &Told) {
-        agents.retain(|(agent, number)| {
-            let asked = |asked: Option<(u64, Micros)>| asked.is_some_and(|(it, _)| it == *number);
-            let who = self.agents.get_mut(*agent).filter(|who| asked(who.asked));
-            let Some(who) = who else { return false };
+    pub(super) fn told(&mut self, agents: Vec<Waiting>, told: &Told) {
+        let mut taken = Vec::new();
+        for Waiting { agent, number, part } in agents {
+            let asked = |asked: Option<(u64, Micros)>| asked.is_some_and(|(it, _)| it == number);
+            let who = self.agents.get_mut(agent).filter(|who| asked(who.asked));
+            let who = who.filter(|who| who.cut_until <= self.now);
+            let Some(who) = who else { continue };
+            taken.push(agent);
             who.asked = None;
             if matches!(told, Told::News(_) | Told::Nothing) {
                 who.is_taken();
             }
-            if let Some((invariant, seen)) = who.take(told, &mut self.views, self.now) {
+            let found = [
+                who.take(told, &mut self.views, self.now),
+                part.and_then(|part| who.keep(part, number.is_multiple_of(LOOKED_AT))),
+                self.agents.get(agent).and_then(|who| self.old_number(who)),
+            ];
+            for (invariant, seen) in found.into_iter().flatten() {
                 self.invariants.violated(invariant, self.now, seen);
             }
-            true
-        });
-        let agents = agents.into_iter().map(|(agent, _)| agent);
+        }
         match told {
             Told::Behind | Told::OtherRelease | Told::Gone => {
-                agents.for_each(|agent| self.reconnect(agent));
+                taken.into_iter().for_each(|agent| self.reconnect(agent));
             }
-            Told::News(_) | Told::Nothing => self.poll(agents),
+            Told::News(_) | Told::Nothing => self.poll(taken),
         }
     }
 

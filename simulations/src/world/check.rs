@@ -12,6 +12,9 @@ use std::{collections::BTreeMap, rc::Rc};
 use weft_store::Store;
 use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
 
+/// In so long nodes agree that a number is freed, when all is well.
+const AGREE: Micros = Micros::seconds(6);
+
 impl World {
     /// Whoever is not as everybody else is named.
     pub(super) fn check_all(&mut self) {
@@ -61,6 +64,12 @@ impl World {
         if identities != known {
             let (store, log) = (identities.len(), known.len());
             differs(format!("the store has {store} identities, the log {log}"));
+        }
+        let references = model.state.references();
+        let left = references.idle().len() + references.retiring().len();
+        // There was time for it: both graces, and for nodes to agree.
+        if left > 0 && Micros::millis(2 * self.scenario.grace) + AGREE <= QUIET {
+            differs(format!("{left} numbers are not free that nobody refers to"));
         }
         let by_key = |objects: Vec<Object>| -> BTreeMap<ObjectKey, Object> {
             objects.into_iter().map(|object| (object.key(), object)).collect()

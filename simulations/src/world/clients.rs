@@ -9,7 +9,7 @@ use crate::{
     trace::Trace,
 };
 use weft_raft::MemberId;
-use weft_state::leadership::{Change, Event as Happened, RequestId, Verdict};
+use weft_state::leadership::{Change, Event as Happened, NO_NUMBER, RequestId, Verdict};
 use weft_types::{Object, codec};
 
 impl World {
@@ -87,6 +87,8 @@ impl World {
                 let pause = self.scenario.pause.draw(&mut self.rng);
                 self.after(pause, Event::Wish(client));
             }
+            // Until some are free.
+            Verdict::Invalid(problem) if problem == NO_NUMBER => self.ask_soon(client),
             Verdict::Invalid(problem) => {
                 let seen = format!("a change that is right is refused: {problem}");
                 self.invariants.violated(Invariant::NothingLost, self.now, seen);

@@ -5,7 +5,9 @@ use crate::{
     operator::{Look, Seen},
     release::Release,
     time::Micros,
+    told::Part,
 };
+use weft_operator::progress::Rows;
 use weft_raft::{Envelope, MemberId};
 use weft_state::leadership::{Ask, Change, Operation, RequestId, Stored, Trouble, Verdict};
 use weft_types::Revision;
@@ -32,6 +34,8 @@ pub(super) enum Event {
     Tire,
     /// Agents' questions are at an operator.
     Polled(MemberId, Vec<Asking>),
+    /// A member tells another of its agents.
+    Rows(MemberId, MemberId, Rows),
     /// Agents are answered, each the question of a number.
     Told(Vec<Waiting>, Told),
     /// Somebody looks at something, unless this look was answered.
@@ -63,6 +67,7 @@ impl Event {
             | Self::FromStore(member, ..)
             | Self::Asked(member, ..)
             | Self::LookAt(member, _)
+            | Self::Rows(_, member, _)
             | Self::Polled(member, ..) => Some(*member),
             Self::Arrive(envelope) => Some(envelope.to),
             // Its disk goes on, its word that it did waits.
@@ -97,5 +102,17 @@ pub(super) type Way = (MemberId, MemberId);
 /// Ways that are cut by one fault.
 pub(super) type Cut = Vec<Way>;
 
-/// An agent, and the number of its question.
-pub(super) type Waiting = (usize, u64);
+/// An agent that is answered.
+pub(super) struct Waiting {
+    pub(super) agent: usize,
+    /// Of its question.
+    pub(super) number: u64,
+    /// What it is told for its own.
+    pub(super) part: Option<Part>,
+}
+
+impl Waiting {
+    pub(super) fn new(agent: usize, number: u64) -> Self {
+        Self { agent, number, part: None }
+    }
+}

@@ -173,7 +173,7 @@ impl World {
             self.after(delay, Event::HungUp(client, request));
         }
         let waiting: Vec<Waiting> =
-            questions.into_iter().map(|(agent, question)| (agent, question.number)).collect();
+            questions.into_iter().map(|(agent, it)| Waiting::new(agent, it.number)).collect();
         let delay = self.delay();
         self.after(delay, Event::Told(waiting, Told::Gone));
     }
@@ -210,6 +210,7 @@ impl World {
                     who.go_down(until);
                     self.after(lasts, Event::Poll(vec![agent]));
                 }
+                (Kind::CutOff, Some(who)) => who.cut_until = until,
                 (Kind::Upgrade, Some(who)) => {
                     who.release = who.release.other();
                     self.reconnect(agent);
@@ -272,7 +273,9 @@ impl World {
                 struck.until = struck.until.min(now);
             }
         }
-        self.agents.iter_mut().for_each(|agent| agent.release = Release::Now);
+        for agent in &mut self.agents {
+            (agent.release, agent.cut_until) = (Release::Now, now);
+        }
         let before = self.operators.values().filter(|o| o.release == Release::Before);
         let before: Vec<MemberId> = before.map(|o| o.member).collect();
         for (member, number) in before.into_iter().zip(0..) {

@@ -1,6 +1,6 @@
 //! What operators do: the shells around their cores.
 
-use super::{CLUSTER, Event, GroupChange, TICK, World};
+use super::{Event, GroupChange, TICK, World, numbers::Numbered};
 use crate::{
     invariant::Invariant,
     operator::{Running, revision},
@@ -14,7 +14,7 @@ use weft_operator::sequencer;
 use weft_raft::{
     Applied, Committed, Envelope, Input, MemberId, MemberRole, Output, PeerMessage, Role,
 };
-use weft_state::{ClusterState, decode_entry, leadership::Event as Happened};
+use weft_state::{ClusterState, decode_entry, leadership::Event as Happened, retirement::Grace};
 
 /// How much longer a slow disk takes.
 const SLOW: u64 = 50;
@@ -26,11 +26,17 @@ const AGAIN: Micros = Micros::millis(500);
 impl World {
     pub(super) fn start(&mut self, member: MemberId) {
         let seed = self.seed;
+        let cluster = self.cluster();
+        let ticks = u32::try_from(self.scenario.grace * 1000 / TICK.0).unwrap_or(u32::MAX);
+        // A leader looks about as often, beside the grace, as a shipped one does.
+        let pause = (ticks / 60).max(1);
+        let grace = Grace { numbers: ticks, nodes: ticks, pause, ..Grace::default() };
         let Some(operator) = self.operators.get_mut(&member) else { return };
         if operator.running.is_some() {
             return;
         }
-        if let Err(problem) = operator.start(CLUSTER, seed ^ (member.0 << 32), &self.views) {
+        let seed = seed ^ (member.0 << 32);
+        if let Err(problem) = operator.start((cluster, grace), seed, &self.views) {
             let seen = format!("member {member} does not begin: {problem}");
             return self.invariants.violated(Invariant::NobodyFails, self.now, seen);
         }
@@ -58,6 +64,7 @@ impl World {
         self.tick_once(member);
         self.write_again(member);
         self.beat(member);
+        self.tell_of_agents(member);
     }
 
     /// What a full disk did not take is tried again; when it does not take it at all the process ends, as the shipped one
@@ -225,18 +232,19 @@ impl World {
         }
         let seen = (index, term, hash.hash());
         self.trace.add(seen.2);
-        self.invariants.applied(now, member, seen, &entry.command, &self.store.contents);
+        let is_first =
+            self.invariants.applied(now, member, seen, &entry.command, &self.store.contents);
         let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
             return;
         };
+        let numbers = is_first.then(|| Numbered::before(&running.state, &entry.command));
         let deltas = running.state.apply(&entry.command);
-        for delta in &deltas {
-            if let weft_types::Delta::IdentityUpsert(number, labels) = delta {
-                self.invariants.numbered(now, *number, labels);
-            }
-        }
+        let numbers = numbers.map(|numbers| numbers.and(&deltas));
         running.advance(index, deltas, command.len(), self.views.at(revision(index)));
         self.knows(member);
+        if let Some(numbers) = numbers {
+            self.number(revision(index), numbers);
+        }
         match ticket {
             Some(ticket) if !ticket.is_multiple_of(2) => {
                 self.lead(member, Happened::Ordered(ticket / 2, revision(index)));

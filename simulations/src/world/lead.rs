@@ -1,6 +1,6 @@
 //! What a leader does with the store, and what clients are answered.
 
-use super::{CLUSTER, Event, World};
+use super::{Event, World};
 use crate::{
     operator::Running,
     sabotage::Sabotage,
@@ -81,7 +81,8 @@ impl World {
             }
             return;
         }
-        let answer = self.store.carry_out(self.now, CLUSTER, ask, &mut self.invariants);
+        let cluster = self.cluster();
+        let answer = self.store.carry_out(self.now, &cluster, ask, &mut self.invariants);
         if self.rng.u16(0..1000) >= self.scenario.ambiguous {
             let delay = self.scenario.store.draw(&mut self.rng);
             self.after(delay, Event::FromStore(member, life, operation, answer));

@@ -11,6 +11,8 @@ use weft_types::{
 
 /// What a request is answered by.
 pub type RequestId = u64;
+/// Why a change is invalid that needs a number when none is free.
+pub const NO_NUMBER: &str = "every number of the cluster is taken";
 /// What an answer of the store is known by.
 pub type Operation = u64;
 /// What a proposal is known by; counts up in a life of the process.

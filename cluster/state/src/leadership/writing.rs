@@ -1,7 +1,7 @@
 //! How what waits is put together and written: many requests share a transaction.
 
 use super::{
-    Ask, Change, Effect, Leadership, Phase, RequestId, Under, Verdict, Wish,
+    Ask, Change, Effect, Leadership, NO_NUMBER, Phase, RequestId, Under, Verdict, Wish,
     beside::{Claim, UnderWay},
 };
 use crate::{ClusterState, CommandV1, Conflict};
@@ -165,7 +165,7 @@ impl Leadership {
                 if requests.is_empty() {
                     return None;
                 }
-                let none = Verdict::Invalid("every number of the cluster is taken".to_owned());
+                let none = Verdict::Invalid(NO_NUMBER.to_owned());
                 for (request, _) in requests {
                     self.begun.remove(&request);
                     effects.push(Effect::Answer(request, none.clone()));
