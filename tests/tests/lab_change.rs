@@ -13,7 +13,7 @@ use std::{
     net::TcpStream,
     os::unix::process::ExitStatusExt,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use weft_api::{
     operator::{Answer, Request},
@@ -281,4 +281,25 @@ fn root_a_lab_filters_labels_as_it_is_told_and_told_anew() {
     assert!(!has_app(), "an operator that comes back has the lab's filter");
     lab.does(&["apply", "--labels", "", "-f", &shop]);
     assert_eq!((has_app(), reaches_db()), (true, Some(true)));
+
+    // Operators say of each number who refers to it: the six pods have the new ones, and the old ones nobody has.
+    let listed = |more: &[&str]| -> Vec<Value> {
+        let command = [&["identity", "list", "--lab", &lab.name, "-o", "json"], more].concat();
+        let rows: Value = serde_json::from_slice(&weft(&command).stdout).unwrap();
+        rows.as_array().unwrap().clone()
+    };
+    let is_so = || {
+        let (used, others): (Vec<Value>, Vec<Value>) =
+            listed(&[]).into_iter().partition(|row| row["state"] == "used");
+        let sum = |of: &str| used.iter().filter_map(|row| row[of].as_u64()).sum::<u64>();
+        (sum("pods"), sum("endpoints"), others.is_empty()) == (6, 6, false)
+    };
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", listed(&[]));
+        thread::sleep(Duration::from_millis(100));
+    }
+    // An agent knows the number and its labels alone.
+    let known = listed(&["--node", "node1"]);
+    assert!(!known.is_empty() && known.iter().all(|row| row.get("state").is_none()), "{known:?}");
 }

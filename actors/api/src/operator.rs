@@ -214,6 +214,17 @@ pub enum IdentityState {
     Retiring,
 }
 
+impl IdentityState {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Used => "used",
+            Self::Unused => "unused",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
 /// Numbers that are not given again yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBack {
@@ -221,6 +232,9 @@ pub struct HeldBack {
     pub numbers: usize,
     /// The nodes that may have one of them still: away, or slow. Deleting the Node of one that never returns gives its numbers free.
     pub by: Vec<String>,
+    /// The operators that may still tell agents of one of them, for they have not heard that it is retired: away, or cut off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<u64>,
 }
 
 /// A member of the operators' group.

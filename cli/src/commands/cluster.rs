@@ -193,11 +193,22 @@ fn agents(knowing: &Cluster) -> Result<()> {
 /// What is said of identities whose numbers are not free for nodes' sake.
 fn held_back(leader: Option<&Cluster>) -> Option<String> {
     let held = leader?.held_back.as_ref().filter(|held| held.numbers > 0)?;
-    Some(format!(
-        "{} unused identities are not free: {} may have them still, and say otherwise when their agents return; delete the Node of one that never will",
-        held.numbers,
-        held.by.join(", ")
-    ))
+    let mut said = format!("{} unused identities are not free:", held.numbers);
+    if !held.operators.is_empty() {
+        let operators: Vec<String> = held.operators.iter().map(u64::to_string).collect();
+        said += &format!(
+            " operators {} have not heard that they are retired; remove one that never returns (weft cluster member remove)",
+            operators.join(", ")
+        );
+    }
+    if !held.by.is_empty() {
+        said += if held.operators.is_empty() { "" } else { ";" };
+        said += &format!(
+            " {} may have them still, and say otherwise when their agents return; delete the Node of one that never will",
+            held.by.join(", ")
+        );
+    }
+    Some(said)
 }
 
 /// Why operators are not of one group, if so.
@@ -316,6 +327,7 @@ fn as_leader(target: &Target) -> Result<Cluster> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weft_api::operator::HeldBack;
     use weft_types::Revision;
 
     fn of(generation: u16, index: u64) -> Cluster {
@@ -334,6 +346,22 @@ mod tests {
             agents: vec![],
             members: vec![],
         }
+    }
+
+    #[test]
+    fn who_holds_numbers_back_is_named_with_what_to_do() {
+        let said = |by: &[&str], operators: &[u64]| {
+            let by = by.iter().map(|&node| node.to_owned()).collect();
+            let held = HeldBack { numbers: 7, by, operators: operators.to_vec() };
+            held_back(Some(&Cluster { held_back: Some(held), ..of(1, 1) })).unwrap_or_default()
+        };
+        let nodes = " node4, node9 may have them still, and say otherwise when their agents return; delete the Node of one that never will";
+        let operators = " operators 2, 3 have not heard that they are retired; remove one that never returns (weft cluster member remove)";
+        let begun = "7 unused identities are not free:";
+        assert_eq!(said(&["node4", "node9"], &[]), format!("{begun}{nodes}"));
+        assert_eq!(said(&[], &[2, 3]), format!("{begun}{operators}"));
+        assert_eq!(said(&["node4", "node9"], &[2, 3]), format!("{begun}{operators};{nodes}"));
+        assert_eq!(held_back(Some(&of(1, 1))), None);
     }
 
     #[test]

@@ -53,24 +53,22 @@ pub(crate) fn run(command: Command) -> Result<Outcome> {
             Ok::<_, anyhow::Error>(rows)
         })?,
     };
+    // Agents know nobody's references but their own.
+    if rows.iter().all(|row| row.references.is_none()) {
+        return listing.print(["IDENTITY", "LABELS"], &rows, |row| {
+            [row.identity.to_string(), row.labels.join(" ")]
+        });
+    }
     listing.print(["IDENTITY", "STATE", "PODS", "ENDPOINTS", "LABELS"], &rows, |row| {
         let of = |cell: fn(&References) -> String| row.references.as_ref().map(cell);
         [
             row.identity.to_string(),
-            of(|it| word(it.state).to_owned()).unwrap_or_default(),
+            of(|it| it.state.as_str().to_owned()).unwrap_or_default(),
             of(|it| it.pods.to_string()).unwrap_or_default(),
             of(|it| it.endpoints.to_string()).unwrap_or_default(),
             row.labels.join(" "),
         ]
     })
-}
-
-const fn word(state: IdentityState) -> &'static str {
-    match state {
-        IdentityState::Used => "used",
-        IdentityState::Unused => "unused",
-        IdentityState::Retiring => "retiring",
-    }
 }
 
 fn of_operators(listing: &Listing) -> Result<Vec<Row>> {

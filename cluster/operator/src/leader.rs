@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Span, field::Empty};
 use weft_api::{
     Failure, FailureKind,
-    operator::{Answer, Waited},
+    operator::{Answer, IdentityState, Waited},
 };
 use weft_process::trace;
 use weft_raft::{Refusal, Role, Term};
@@ -364,7 +364,11 @@ impl Leader {
         let references = self.state.references();
         let (unused, retiring) = (references.idle().len(), references.retiring().len());
         let used = self.state.identities().len().saturating_sub(unused + retiring);
-        self.metrics.identities([("used", used), ("unused", unused), ("retiring", retiring)]);
+        self.metrics.identities([
+            (IdentityState::Used, used),
+            (IdentityState::Unused, unused),
+            (IdentityState::Retiring, retiring),
+        ]);
     }
 }
 
@@ -380,7 +384,8 @@ impl Actor for Leader {
             for (node, seen) in leader.progress.news() {
                 leader.lead(Event::Node(node, seen));
             }
-            leader.lead(Event::Tick);
+            let everywhere = leader.group.borrow().everywhere();
+            leader.lead(Event::Tick { everywhere });
             leader.read();
             leader.count_group();
         });

@@ -11,6 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::time::Instant;
+use weft_api::operator::IdentityState;
 
 /// Why a session is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelValue)]
@@ -141,10 +142,10 @@ impl Default for Metrics {
 
 impl Metrics {
     /// How many identities are in each state of their lives.
-    pub fn identities(&self, of: [(&'static str, usize); 3]) {
+    pub fn identities(&self, of: [(IdentityState, usize); 3]) {
         for (state, count) in of {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.identities.get_or_create(&State { state }).set(count);
+            self.identities.get_or_create(&State { state: state.as_str() }).set(count);
         }
     }
 

@@ -174,11 +174,6 @@ impl<A> Progress<A> {
         self.nodes.values().filter(of).count()
     }
 
-    /// Agents that are connected here.
-    pub fn sessions(&self) -> usize {
-        self.sessions_of(self.member)
-    }
-
     fn is_connected(&self, known: &Known) -> bool {
         let by = known.by == self.member || self.members.contains(&known.by);
         known.row.is_connected() && (by || self.members.is_empty())
@@ -329,9 +324,15 @@ impl<A> Progress<A> {
         }
     }
 
-    /// Whether a node's agent is connected to some operator.
-    pub fn connects(&self, node: &NodeName) -> bool {
-        self.nodes.get(node).is_some_and(|known| self.is_connected(known))
+    /// Nodes whose agents are connected to some operator, and those whose are not.
+    pub fn apart(
+        &self,
+        nodes: impl IntoIterator<Item = NodeName>,
+    ) -> (BTreeSet<NodeName>, Vec<NodeName>) {
+        let is_there =
+            |node: &NodeName| self.nodes.get(node).is_some_and(|known| self.is_connected(known));
+        let (there, away): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_there);
+        (there.into_iter().collect(), away)
     }
 
     /// What a node holds.

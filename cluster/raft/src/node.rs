@@ -162,6 +162,14 @@ pub struct Status {
     pub matched: BTreeMap<MemberId, Index>,
 }
 
+impl Status {
+    /// The last entry that every member of the group is known to have; 0 where this one does not lead.
+    pub fn everywhere(&self) -> Index {
+        let of = |member| self.matched.get(member).copied().unwrap_or_default();
+        self.group.members.keys().map(of).min().unwrap_or_default()
+    }
+}
+
 /// A member of the group.
 pub struct Node {
     config: Config,

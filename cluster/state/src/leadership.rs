@@ -121,9 +121,14 @@ impl Leadership {
         leads.then(|| self.retirement.holders(state, number)).into_iter().flatten()
     }
 
-    /// Numbers that would be free, were it not for nodes that hold them back.
+    /// Numbers that would be free, were it not for nodes that hold them back, or operators that have not heard.
     pub fn held_back<'a>(&'a self, state: &'a ClusterState) -> impl Iterator<Item = Identity> {
         self.retirement.held_back(state)
+    }
+
+    /// The last entry that retires a number which would be free, were it not for operators that do not have that entry.
+    pub fn unheard(&self) -> Option<Revision> {
+        self.retirement.unheard()
     }
 
     /// Whose change is on its way to the store or the log.
@@ -189,7 +194,10 @@ impl Leadership {
             Event::Ordered(ticket, at) => self.ordered(state, ticket, at, &mut effects),
             Event::Refused(ticket) => self.refused(ticket),
             Event::Node(node, seen) => self.retirement.see(state, node, seen),
-            Event::Tick => self.tick(&mut effects),
+            Event::Tick { everywhere } => {
+                self.retirement.tick(everywhere);
+                self.tick(&mut effects);
+            }
         }
         self.write(state, &mut effects);
         effects
@@ -404,7 +412,6 @@ impl Leadership {
     }
 
     fn tick(&mut self, effects: &mut Vec<Effect>) {
-        self.retirement.tick();
         match &mut self.phase {
             Phase::Pausing(0) => self.read(effects),
             Phase::Pausing(left) => *left -= 1,

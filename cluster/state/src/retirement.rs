@@ -3,8 +3,8 @@
 //! | for the grace a number was | and | then it is to be |
 //! |---|---|---|
 //! | live, and referred to by nobody | | retired: agents forget it |
-//! | retiring | every node agrees that is registered or has a session | freed: it may be given again |
-//! | retiring | some node does not agree yet | held back: that is what quarantine is |
+//! | retiring | every operator has that in its log, and every node agrees that is registered or has a session | freed: it may be given again |
+//! | retiring | some operator has it not, or some node does not agree yet | held back: that is what quarantine is |
 //!
 //! Whoever is referred to again begins anew.
 //!
@@ -14,6 +14,9 @@
 //! | what was given after its session was over | it has had none since for the grace: nobody told it |
 //!
 //! In a session a node says what it has before it says what its kernel holds, so it refers to a number before it agrees, or never.
+//! An operator that is cut off takes sessions that its leader does not hear of, and tells them what it knew when it was cut off: so
+//! no number is freed that one of them may tell as what it was. Who had heard of the retirement tells it, and no number after it.
+//!
 //! A leader waits for nodes that it never heard of as if their sessions were over when it looked first. What it finds retiring it
 //! retires once more, for the sake of a revision that it knows.
 
@@ -64,6 +67,8 @@ struct Node {
 pub(crate) struct Retirement {
     grace: Grace,
     now: u64,
+    /// The last entry of the log that every operator has.
+    everywhere: u64,
     /// When it is looked again.
     next: u64,
     /// Since which tick nobody refers to them.
@@ -76,7 +81,8 @@ pub(crate) struct Retirement {
 impl Retirement {
     pub(crate) fn new(grace: Grace) -> Self {
         let (idle, retiring) = (BTreeMap::new(), BTreeMap::new());
-        Self { grace, now: 0, next: 0, idle, retiring, nodes: BTreeMap::new() }
+        let nodes = BTreeMap::new();
+        Self { grace, now: 0, everywhere: 0, next: 0, idle, retiring, nodes }
     }
 
     /// Another life as a leader begins.
@@ -104,8 +110,10 @@ impl Retirement {
         self.retiring.extend(numbers.iter().map(|number| (*number, at)));
     }
 
-    pub(crate) fn tick(&mut self) {
+    /// Time passed, and every operator has the log up to an entry.
+    pub(crate) fn tick(&mut self, everywhere: u64) {
         self.now += 1;
+        self.everywhere = everywhere;
     }
 
     /// What is to be done now; `given` is the number that was given last.
@@ -116,9 +124,8 @@ impl Retirement {
         self.next = self.now + u64::from(self.grace.pause);
         self.follow(state);
         let most = self.grace.most;
-        let due = self.retiring.iter().filter(|(_, (_, since))| self.is_over(*since));
-        let agreed = due.filter(|(number, _)| self.holders(state, **number).next().is_none());
-        let free: Vec<Identity> = agreed.map(|(number, _)| *number).take(most).collect();
+        let agreed = self.due().filter(|(number, retired)| !self.is_held(state, *number, *retired));
+        let free: Vec<Identity> = agreed.map(|(number, _)| number).take(most).collect();
         let due = self.idle.iter().filter(|(_, since)| self.is_over(**since));
         let retiring = state.references().retiring().iter();
         let unknown = retiring.filter(|number| !self.retiring.contains_key(number));
@@ -134,14 +141,30 @@ impl Retirement {
         commands
     }
 
-    /// Numbers that would be free, were it not for nodes that do not agree.
+    /// Those that are retiring for the grace, and when they were retired.
+    fn due(&self) -> impl Iterator<Item = (Identity, Revision)> + '_ {
+        let due = self.retiring.iter().filter(|(_, (_, since))| self.is_over(*since));
+        due.map(|(number, (retired, _))| (*number, *retired))
+    }
+
+    fn is_held(&self, state: &ClusterState, number: Identity, retired: Revision) -> bool {
+        retired.index() > self.everywhere || self.holders(state, number).next().is_some()
+    }
+
+    /// Numbers that would be free, were it not for operators that have not heard or nodes that do not agree.
     pub(crate) fn held_back<'a>(
         &'a self,
         state: &'a ClusterState,
     ) -> impl Iterator<Item = Identity> + 'a {
-        let due = self.retiring.iter().filter(|(_, (_, since))| self.is_over(*since));
-        due.map(|(number, _)| *number)
-            .filter(|number| self.holders(state, *number).next().is_some())
+        self.due()
+            .filter(|(number, retired)| self.is_held(state, *number, *retired))
+            .map(|(number, _)| number)
+    }
+
+    /// When the last of those was retired of which some operator has not heard.
+    pub(crate) fn unheard(&self) -> Option<Revision> {
+        let retired = self.due().map(|(_, retired)| retired);
+        retired.filter(|retired| retired.index() > self.everywhere).max()
     }
 
     /// Nodes that do not agree that a number is freed, of those that are registered or have a session.

@@ -49,6 +49,9 @@ fn stored(identities: Vec<(Identity, LabelSet)>, objects: Vec<Object>) -> Stored
     Stored::Contents(Contents { identities, given: None, objects })
 }
 
+/// Time passes; every operator has all of the log.
+const TICK: Event = Event::Tick { everywhere: u64::MAX };
+
 /// A leader, its state, and what of its effects was not looked at.
 struct World {
     leader: Leadership,
@@ -296,7 +299,7 @@ fn trouble_of_one_command_puts_all_of_them_back_in_their_order() {
             world.step(Event::Stored(operation, Err(Trouble::Ambiguous)));
         }
         assert!(!world.leader.is_serving());
-        (0..2).for_each(|_| world.step(Event::Tick));
+        (0..2).for_each(|_| world.step(TICK));
         world.fenced(Some(fence(1, 0)), fence(1, 1));
         if !refused {
             // It comes while the store is asked: nobody is answered by it, for nobody waits in it.
@@ -378,8 +381,8 @@ fn what_became_of_a_write_is_not_guessed() {
         let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
         world.step(Event::Stored(operation, Err(trouble)));
         assert!(world.effects.is_empty() && !world.leader.is_serving());
-        world.step(Event::Tick);
-        world.step(Event::Tick);
+        world.step(TICK);
+        world.step(TICK);
         // With the next round nothing of it can arrive any more; here it had.
         world.fenced(Some(fence(1, 0)), fence(1, 1));
         let contents = stored(batch.identities.clone(), batch.put.clone());
@@ -397,7 +400,7 @@ fn a_store_that_says_nothing_is_asked_again_and_its_late_answer_is_nobodys() {
     world.serve(1, None, vec![], vec![]);
     world.step(Event::Asked(1, put(&[pod("a", "web")])));
     let (late, _) = world.ask();
-    (0..7).for_each(|_| world.step(Event::Tick));
+    (0..7).for_each(|_| world.step(TICK));
     let (operation, ask) = world.ask();
     assert_eq!(ask, Ask::Founded);
     world.step(Event::Stored(late, Ok(Stored::Done)));
@@ -416,7 +419,7 @@ fn what_the_log_refused_is_adopted_from_the_store() {
     world.step(Event::Stored(operation, Ok(Stored::Done)));
     let (ticket, ..) = world.proposal();
     world.step(Event::Refused(ticket));
-    (0..2).for_each(|_| world.step(Event::Tick));
+    (0..2).for_each(|_| world.step(TICK));
     world.fenced(Some(fence(1, 0)), fence(1, 1));
     world.answer(&Ask::List, Ok(stored(batch.identities, batch.put)));
     let proposal = world.proposal();
@@ -434,7 +437,7 @@ fn who_leads_no_more_asks_and_answers_nothing() {
     world.step(Event::Deposed);
     assert_eq!(world.answers(), [(1, Verdict::Unknown), (2, Verdict::NotLeading)]);
     world.step(Event::Stored(operation, Ok(Stored::Done)));
-    (0..20).for_each(|_| world.step(Event::Tick));
+    (0..20).for_each(|_| world.step(TICK));
     assert!(world.effects.is_empty());
     // One that finds a newer leader's fence is that too.
     world.step(Event::Led(2));

@@ -99,6 +99,8 @@ struct World {
     log: Vec<Vec<Delta>>,
     store: Store,
     agents: BTreeMap<u8, Agent>,
+    /// How much of the log an operator has that is cut off.
+    everywhere: Option<u64>,
     /// What the store is asked to forget is not done: the leader is to die before it.
     lose_forgetting: bool,
     /// Numbers in the order in which they were given.
@@ -117,6 +119,7 @@ impl World {
             log: Vec::new(),
             store: Store::default(),
             agents: BTreeMap::new(),
+            everywhere: None,
             lose_forgetting: false,
             given: Vec::new(),
             requests: 0,
@@ -216,7 +219,10 @@ impl World {
     }
 
     fn ticks(&mut self, ticks: u32) {
-        (0..ticks).for_each(|_| self.step(Event::Tick));
+        for _ in 0..ticks {
+            let everywhere = self.everywhere.unwrap_or(self.log.len() as u64);
+            self.step(Event::Tick { everywhere });
+        }
     }
 
     /// A session begins: the agent says all that it has.
@@ -402,6 +408,23 @@ fn a_number_that_nobody_refers_to_is_retired_and_freed_after_the_grace_each() {
     world.elect();
     world.change(vec![pod(8, 2, 1)], vec![]);
     assert_eq!(world.given.last(), Some(&Identity(258)));
+}
+
+#[test]
+fn no_number_is_freed_while_an_operator_may_tell_agents_what_it_was() {
+    let mut world = unreferenced();
+    world.everywhere = Some(world.log.len() as u64);
+    world.ticks(GRACE.numbers + 1);
+    world.settle();
+    world.ticks(2 * GRACE.numbers);
+    assert_eq!(world.phase(256), Some(Phase::Retiring), "an operator has not heard");
+    let held: Vec<Identity> = world.leader.held_back(&world.state).collect();
+    assert_eq!(held, [Identity(256)]);
+    assert!(world.leader.unheard().is_some_and(|retired| Some(retired.index()) > world.everywhere));
+    assert_eq!(world.leader.holders(&world.state, Identity(256)).count(), 0, "no node holds it");
+    world.everywhere = None;
+    world.ticks(1);
+    assert_eq!((world.phase(256), world.leader.unheard()), (None, None));
 }
 
 #[test]

@@ -85,7 +85,9 @@ impl World {
 
     pub(super) fn tick_once(&mut self, member: MemberId) {
         self.feed(member, Input::Tick);
-        self.lead(member, Happened::Tick);
+        let everywhere = |running: &mut Running| running.node.status().everywhere();
+        let everywhere = self.any_life(member).map_or(0, everywhere);
+        self.lead(member, Happened::Tick { everywhere });
     }
 
     pub(super) fn arrive(&mut self, envelope: Envelope) {

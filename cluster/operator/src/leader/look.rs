@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use weft_api::operator::{
     Answer, Cluster, HeldBack, IdentityRow, IdentityState, MemberRow, Status,
 };
-use weft_raft::{MemberRole, Role};
+use weft_raft::{MemberId, MemberRole, Role};
 use weft_state::{Numbered, Phase};
-use weft_types::{Identity, NodeName};
+use weft_types::{Identity, NodeName, Revision};
 
 impl Leader {
     fn status(&self) -> Status {
@@ -32,7 +32,11 @@ impl Leader {
         let by = numbers.iter().flat_map(|number| core.holders(&self.state, *number));
         let by: BTreeSet<&NodeName> = by.collect();
         let by = by.into_iter().map(|node| node.0.clone()).collect();
-        core.is_serving().then_some(HeldBack { numbers: numbers.len(), by })
+        let unheard = core.unheard().map_or(0, Revision::index);
+        let group = self.group.borrow();
+        let lacks = |member: &&MemberId| group.matched.get(member).is_none_or(|has| *has < unheard);
+        let operators = group.group.members.keys().filter(lacks).map(|member| member.0).collect();
+        core.is_serving().then_some(HeldBack { numbers: numbers.len(), by, operators })
     }
 
     fn cluster(&self) -> Cluster {

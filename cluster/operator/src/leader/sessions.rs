@@ -14,7 +14,7 @@ use actix::{
     prelude::{Handler, MessageResult, ResponseFuture},
     spawn,
 };
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use weft_api::{Failure, FailureKind};
 use weft_process::trace;
@@ -152,10 +152,9 @@ impl Handler<AwaitSpread> for Leader {
         let AwaitSpread { revision, identity, node, timeout, answer } = wait;
         let others = self.interests.nodes_that_know(identity).into_iter();
         let others = others.filter(|other| *other != node);
-        let (there, away): (BTreeSet<_>, BTreeSet<_>) =
-            others.partition(|other| self.progress.connects(other));
+        let (there, away) = self.progress.apart(others);
         self.wait(revision, Some(there), (timeout, answer), ctx);
-        MessageResult(away.into_iter().collect())
+        MessageResult(away)
     }
 }
 

@@ -100,7 +100,8 @@ async fn speak(
     loop {
         let mut nothing = [0];
         let first = tokio::select! {
-            say = queue.recv() => say,
+            // Agents first: who has taken an entry has told what sessions it had then.
+            biased;
             Ok(()) = speaking.agents.changed() => {
                 speaking.agents.borrow_and_update();
                 let Ok((rows, change)) = speaking.leader.send(OwnAgents { since: told }).await else {
@@ -109,6 +110,7 @@ async fn speak(
                 told = Some(change);
                 Some(Say::Agents(rows))
             }
+            say = queue.recv() => say,
             // It says nothing here, so what comes is its end.
             ended = stream.read(&mut nothing) => {
                 ended?;

@@ -268,10 +268,13 @@ fn the_agents_of_who_is_taken_out_of_the_group_are_not_connected() {
     progress.news();
     progress.members_are(&BTreeSet::from([MemberId(1)]));
     assert!(!connected(&progress) && progress.sessions_of(MemberId(2)) == 0);
+    let apart = |progress: &Progress<u8>| progress.apart(["a", "b"].map(name));
+    assert_eq!(apart(&progress), (BTreeSet::new(), ["a", "b"].map(name).to_vec()));
     let seen = Seen { session: 3, holds: Some(R(5)), connected: false };
     assert_eq!(progress.news(), [(name("a"), seen)], "who counts references hears of it");
     assert_eq!(progress.of(&name("a")).acknowledged, Some(R(5)), "what it holds it holds");
     // A group that is known late changes nothing for good.
     progress.members_are(&BTreeSet::from([MemberId(1), MemberId(2)]));
     assert!(connected(&progress));
+    assert_eq!(apart(&progress), (BTreeSet::from([name("a")]), vec![name("b")]));
 }

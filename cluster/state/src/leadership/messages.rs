@@ -73,7 +73,10 @@ pub enum Event {
     /// What is known of a node has changed; said whether this operator leads or not.
     Node(NodeName, Seen),
     /// A tick's time passed.
-    Tick,
+    Tick {
+        /// The last entry of the log that every member of the group is known to have; 0 where nobody leads here.
+        everywhere: u64,
+    },
 }
 
 /// What the store is asked.

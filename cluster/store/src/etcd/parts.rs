@@ -55,16 +55,32 @@ impl Write {
 
 /// Writes of different keys by as few transactions; without any it is one, which compares the fence.
 pub(super) fn parts(writes: Vec<Write>) -> Vec<Vec<Write>> {
-    let (mut parts, mut last, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for write in writes {
-        let size = write.size();
-        if last.len() == MOST || (bytes + size > FULL && !last.is_empty()) {
-            parts.push(std::mem::take(&mut last));
-            bytes = 0;
-        }
-        bytes += size;
-        last.push(write);
+    let sized = writes.into_iter().map(|write| (write.size(), write));
+    let mut parts = groups(sized, MOST, FULL);
+    if parts.is_empty() {
+        parts.push(Vec::new());
     }
-    parts.push(last);
     parts
+}
+
+/// Things in their order, so many in a group at most, and so many bytes in one that has several. No group is empty.
+pub(super) fn groups<T>(
+    sized: impl IntoIterator<Item = (usize, T)>,
+    most: usize,
+    full: usize,
+) -> Vec<Vec<T>> {
+    let (mut groups, mut bytes) = (Vec::<Vec<T>>::new(), 0);
+    for (size, thing) in sized {
+        match groups.last_mut() {
+            Some(group) if group.len() < most && bytes + size <= full => {
+                group.push(thing);
+                bytes += size;
+            }
+            _ => {
+                groups.push(vec![thing]);
+                bytes = size;
+            }
+        }
+    }
+    groups
 }

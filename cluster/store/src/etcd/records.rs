@@ -1,5 +1,6 @@
 //! Identities in etcd: numbers that were given together share a record, since a key costs etcd more than its bytes.
 
+use super::parts::groups;
 use crate::{
     StoreError,
     keys::record_key,
@@ -147,22 +148,13 @@ impl Records {
 
 /// New numbers, as they share records.
 fn together(pairs: Vec<(Identity, LabelSet)>) -> Result<Vec<Pairs>, StoreError> {
-    let mut records = Vec::new();
-    let (mut last, mut bytes) = (Pairs::new(), 0);
-    for (number, labels) in pairs {
+    let sized = pairs.into_iter().map(|(number, labels)| {
         let size = codec::encoded_size(&labels);
         let size = size.map_err(|error| unreadable(format!("identity {number}"), error.0))?;
-        if last.len() == MOST || (bytes + size > FULL && !last.is_empty()) {
-            records.push(std::mem::take(&mut last));
-            bytes = 0;
-        }
-        bytes += size;
-        last.insert(number, labels);
-    }
-    if !last.is_empty() {
-        records.push(last);
-    }
-    Ok(records)
+        Ok((size, (number, labels)))
+    });
+    let sized = sized.collect::<Result<Vec<_>, _>>()?;
+    Ok(groups(sized, MOST, FULL).into_iter().map(Pairs::from_iter).collect())
 }
 
 #[cfg(test)]
