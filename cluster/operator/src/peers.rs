@@ -221,12 +221,15 @@ impl Router {
                     self.introduced.insert(member, address);
                     self.arrange(&status.borrow());
                 }
-                Some(errand) = self.errands.recv() => self.go(errand),
+                Some(errand) = self.errands.recv() => if self.go(errand) {
+                    self.arrange(&status.borrow());
+                },
             }
         }
     }
 
-    fn go(&mut self, errand: Errand) {
+    /// Whether somebody is not spoken to any more.
+    fn go(&mut self, errand: Errand) -> bool {
         match errand {
             Errand::Ask(member, call, answer) => {
                 // Some waited no longer.
@@ -247,18 +250,30 @@ impl Router {
                     drop(answer.send(asked(told)));
                 }
             }
-            // Without its answer, a question is lost with the connection.
             Errand::Answer(member, number, answer) => {
-                self.send(member, Say::Answer { number, answer });
+                return !self.answer(member, Say::Answer { number, answer });
             }
             Errand::Lost(member) => self.asked.retain(|_, (asked, _)| *asked != member),
         }
+        false
     }
 
     /// Whether it is on its way.
     fn send(&self, member: MemberId, say: Say) -> bool {
         let connected = self.peers.get(&member).filter(|peer| peer.connected.get());
         connected.is_some_and(|peer| peer.queue.try_send(say).is_ok())
+    }
+
+    /// It waits for the connection, too: whoever asked has one with this member, and knows of no other that could end.
+    /// Without room the connection ends, and the next is another: so it hears that nobody knows.
+    fn answer(&mut self, member: MemberId, answer: Say) -> bool {
+        let queued =
+            self.peers.get(&member).is_some_and(|peer| peer.queue.try_send(answer).is_ok());
+        if !queued {
+            self.peers.remove(&member);
+            self.asked.retain(|_, (asked, _)| *asked != member);
+        }
+        queued
     }
 
     /// Speaks to those of the group, where they are now, and while there is none to whoever came.
@@ -330,12 +345,20 @@ fn ended(error: &std::io::Error) -> String {
     }
 }
 
-/// Writes a length (u32, big endian) and bytes.
-async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), PeerError> {
+/// Adds a length (u32, big endian) and bytes to what is written.
+fn add_frame(bytes: &[u8], to: &mut Vec<u8>) -> Result<(), PeerError> {
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= FRAME_MAX);
     let length = length.ok_or(PeerError::TooLong(bytes.len()))?;
-    // At once: each write is a record of TLS, a packet, and somebody woken at the other end.
-    Ok(to.write_all(&[length.to_be_bytes().as_slice(), bytes].concat()).await?)
+    to.extend_from_slice(&length.to_be_bytes());
+    to.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Writes a frame, at once.
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), PeerError> {
+    let mut frame = Vec::with_capacity(bytes.len() + size_of::<u32>());
+    add_frame(bytes, &mut frame)?;
+    Ok(to.write_all(&frame).await?)
 }
 
 /// Reads as many bytes as their length says, grown as they come.

@@ -18,13 +18,21 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{Authority, PATIENCE, Running, World, ask_within, block_on, node, pod};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream as ToMember;
 use weft_api::{
-    Failure, FailureKind,
+    API_VERSION, Call, Failure, FailureKind, Reply,
     operator::{Answer, Cluster, MemberChange, Request},
 };
-use weft_operator::{config::Config, operator::Operator};
-use weft_raft::{Answer as PeerAnswer, Hello, MemberId, PEER_VERSION};
+use weft_operator::{
+    config::Config,
+    operator::Operator,
+    peers::message::{Say, Told},
+};
+use weft_raft::{Answer as PeerAnswer, Hello, MemberId, PEER_VERSION, decode, encode};
 use weft_store::{Batch, Comparing, Fence, FileDisk, MemoryStore, Store, StoreError};
 use weft_types::{Cluster as Identified, Identity, LabelSet, Object, Revision, codec};
 use weft_wire::tls;
@@ -419,33 +427,88 @@ fn a_founder_that_lost_its_disk_founds_nothing_while_others_may_live() {
 
 /// What a member answers to whoever has this certificate and says this; none when it ends the connection.
 fn greeted(group: &Group, identity: &tls::Identity, hello: &Hello) -> Option<PeerAnswer> {
-    let place = group.place(1).to_string();
     block_on(async {
-        let connector = identity.connector().unwrap();
-        let mut stream = tls::connect_to_member(&place, 1, &connector).await.ok()?;
-        let mut bytes = Vec::new();
-        codec::encode_into(hello, &mut bytes).unwrap();
-        stream.write_u32(bytes.len().try_into().unwrap()).await.ok()?;
-        stream.write_all(&bytes).await.ok()?;
-        stream.flush().await.ok()?;
-        let length = stream.read_u32().await.ok()?;
-        let mut answer = vec![0; length.try_into().unwrap()];
-        stream.read_exact(&mut answer).await.ok()?;
-        Some(codec::decode(&answer).unwrap())
+        let mut stream = connected(group, identity).await?;
+        said(&mut stream, &bytes_of(hello)).await.ok()?;
+        Some(codec::decode(&heard(&mut stream).await.ok()?).unwrap())
     })
+}
+
+/// A connection to the first member.
+async fn connected(group: &Group, identity: &tls::Identity) -> Option<ToMember<TcpStream>> {
+    let connector = identity.connector().unwrap();
+    tls::connect_to_member(&group.place(1).to_string(), 1, &connector).await.ok()
+}
+
+fn bytes_of(message: &impl serde::Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_into(message, &mut bytes).unwrap();
+    bytes
+}
+
+/// Says a frame.
+async fn said(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    to.write_u32(bytes.len().try_into().unwrap()).await?;
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
+/// The next frame.
+async fn heard(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    let mut bytes = vec![0; length.try_into().unwrap()];
+    from.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// The second member's greeting of the first.
+fn hello_of_2(address: String) -> Hello {
+    let (from, to) = (MemberId(2), MemberId(1));
+    let cluster = "blue".to_owned();
+    Hello { version: PEER_VERSION, cluster, generation: 1, from, to, address }
+}
+
+/// Members connect to each other in their own time, and one may ask before it can be answered.
+#[test]
+fn an_answer_waits_for_the_connection_to_who_asked() {
+    let group = Group::founded(2);
+    let place = group.place(2);
+    group.change(MemberChange::Add { member: 2, address: place.to_string() });
+    let second = group.world.authority.identity("2.member.weft");
+    block_on(async {
+        let mut asks = connected(&group, &second).await.unwrap();
+        said(&mut asks, &bytes_of(&hello_of_2(place.to_string()))).await.unwrap();
+        heard(&mut asks).await.unwrap();
+        let version = API_VERSION;
+        let request = Request::Status;
+        let call = Call { version, traceparent: None, caller: None, deadline_ms: None, request };
+        let call = serde_json::to_vec(&call).unwrap();
+        said(&mut asks, &encode(&Say::Ask { number: 7, call }).unwrap()).await.unwrap();
+        // It is answered meanwhile, most likely.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let listener = tokio::net::TcpListener::bind(place).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut hears = second.acceptor().unwrap().accept(stream).await.unwrap();
+        heard(&mut hears).await.unwrap();
+        said(&mut hears, &bytes_of(&PeerAnswer::Welcome(PEER_VERSION))).await.unwrap();
+        let answered = async {
+            loop {
+                match decode(&heard(&mut hears).await.unwrap()).unwrap() {
+                    Say::Answer { number: 7, answer: Told::Reply(json) } => return json,
+                    other => assert!(!matches!(other, Say::Answer { .. }), "{other:?}"),
+                }
+            }
+        };
+        let json = tokio::time::timeout(PATIENCE, answered).await.expect("an answer");
+        let reply: Reply<Answer> = serde_json::from_slice(&json).unwrap();
+        assert!(matches!(reply, Reply::Ok(Answer::Status(_))), "{reply:?}");
+    });
 }
 
 #[test]
 fn nobody_speaks_as_another_member() {
     let group = Group::founded(1);
-    let hello = Hello {
-        version: PEER_VERSION,
-        cluster: "blue".to_owned(),
-        generation: 1,
-        from: MemberId(2),
-        to: MemberId(1),
-        address: String::new(),
-    };
+    let hello = hello_of_2(String::new());
     let authority = &group.world.authority;
     let member = authority.identity("2.member.weft");
     assert_eq!(greeted(&group, &member, &hello), Some(PeerAnswer::Welcome(PEER_VERSION)));

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use weft_api::operator::{
     Answer, Cluster, HeldBack, IdentityRow, IdentityState, MemberRow, Status,
 };
-use weft_raft::{MemberId, MemberRole, Role};
+use weft_raft::{MemberId, MemberRole, Role, Status as Group};
 use weft_state::{Numbered, Phase};
 use weft_types::{Identity, NodeName, Revision};
 
@@ -26,20 +26,20 @@ impl Leader {
     }
 
     /// Which numbers nodes hold back, and which nodes; none where this operator does not lead.
-    fn held_back(&self) -> Option<HeldBack> {
+    fn held_back(&self, group: &Group) -> Option<HeldBack> {
         let core = self.leading.core();
         let numbers: Vec<Identity> = core.held_back(&self.state).collect();
         let by = numbers.iter().flat_map(|number| core.holders(&self.state, *number));
         let by: BTreeSet<&NodeName> = by.collect();
         let by = by.into_iter().map(|node| node.0.clone()).collect();
         let unheard = core.unheard().map_or(0, Revision::index);
-        let group = self.group.borrow();
         let lacks = |member: &&MemberId| group.matched.get(member).is_none_or(|has| *has < unheard);
         let operators = group.group.members.keys().filter(lacks).map(|member| member.0).collect();
         core.is_serving().then_some(HeldBack { numbers: numbers.len(), by, operators })
     }
 
     fn cluster(&self) -> Cluster {
+        // Once: who looks twice at the same time waits for a writer in between, who waits for the first look's end.
         let group = self.group.borrow();
         let role = match group.role {
             Role::Leader => "leader",
@@ -65,7 +65,7 @@ impl Leader {
             committed: group.committed,
             serving: self.leading.is_serving(),
             store_problem: self.leading.trouble().map(ToString::to_string),
-            held_back: self.held_back(),
+            held_back: self.held_back(&group),
             agents: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
             members: members.collect(),
         }
