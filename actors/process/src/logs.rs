@@ -2,7 +2,7 @@
 
 use crate::{
     otlp::{self, Service},
-    trace::{Ids, SpanIds},
+    trace::{Ids, LEAVES, SpanIds},
 };
 use std::{fmt, io, panic, path::PathBuf};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -69,12 +69,14 @@ pub fn level(text: &str) -> Result<String, String> {
 /// that a trace never breaks here.
 pub fn start(config: &Config, service: Service<'_>) {
     let levels = EnvFilter::new(&config.log_level);
-    let ids = SpanIds.with_filter(FilterFn::new(is_our_span as fn(&Metadata<'_>) -> bool));
     let lines = layer().with_writer(io::stderr).with_ansi(false).with_span_events(FmtSpan::CLOSE);
     let (spans, failed) = match otlp::start(service, config.otlp_netns.as_deref()) {
         Ok(spans) => (spans, None),
         Err(error) => (None, Some(error)),
     };
+    let told = spans.is_some() || levels.max_level_hint().is_none_or(|most| most >= Level::DEBUG);
+    let needs_ids = move |span: &Metadata<'_>| is_our_span(span) && (told || !is_leaf(span));
+    let ids = SpanIds.with_filter(FilterFn::new(needs_ids));
     let spans =
         spans.map(|spans| spans.with_filter(FilterFn::new(is_told as fn(&Metadata<'_>) -> bool)));
     let registry = tracing_subscriber::registry().with(ids).with(spans);
@@ -104,6 +106,11 @@ pub fn start(config: &Config, service: Service<'_>) {
 
 fn is_our_span(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && *metadata.level() <= Level::DEBUG && metadata.target().starts_with("weft")
+}
+
+/// Where neither a log nor a collector is told of them, these need no ids, and are not made.
+fn is_leaf(span: &Metadata<'_>) -> bool {
+    LEAVES.contains(&span.name())
 }
 
 /// A collector is told of our spans, and of what went wrong in them.

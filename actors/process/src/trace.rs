@@ -15,6 +15,8 @@ use tracing_subscriber::{
 };
 use weft_types::TraceContext;
 
+/// Spans that are never another's parent, one for each node and revision.
+pub(crate) const LEAVES: [&str; 2] = ["push", "acknowledge"];
 /// W3C flag: somebody records this trace.
 const SAMPLED: u8 = 1;
 

@@ -52,7 +52,7 @@ pub struct Admin {
 impl Admin {
     /// Answers one request.
     pub async fn answer(self, call: Call<Request>) -> Result<Answer, Failure> {
-        let span = trace::adopt(span(&call.request), call.traceparent);
+        let span = trace::adopt(span(&call), call.traceparent);
         let cause = trace::of(&span).or(call.traceparent);
         let call = Call { traceparent: cause, ..call };
         async move {
@@ -64,7 +64,7 @@ impl Admin {
 
     /// Answers what another operator passed on; nothing when that is the leader's and this one does not lead.
     pub async fn answer_here(&self, call: Call<Request>) -> Option<Reply<Answer>> {
-        let span = trace::adopt(span(&call.request), call.traceparent);
+        let span = trace::adopt(span(&call), call.traceparent);
         let cause = trace::of(&span).or(call.traceparent);
         if call.request.is_look() {
             let call = Call { traceparent: cause, ..call };
@@ -134,7 +134,9 @@ impl Admin {
         left: Option<Duration>,
     ) -> Result<Answer, Undone> {
         let deadline_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        let json = serde_json::to_vec(&Call { deadline_ms, ..call.clone() }).map_err(|error| {
+        let Call { version, traceparent, caller, ref request, .. } = *call;
+        let passed = Call { version, traceparent, caller, deadline_ms, request };
+        let json = serde_json::to_vec(&passed).map_err(|error| {
             let message = format!("{}, asked of member {member}: {error}", call.request.name());
             failure(FailureKind::Internal, message)
         })?;
@@ -324,9 +326,11 @@ fn failure(kind: FailureKind, message: String) -> Failure {
 }
 
 /// What is asked, as a span: a change is worth a line, a look is not.
-fn span(request: &Request) -> Span {
+fn span(Call { request, traceparent, .. }: &Call<Request>) -> Span {
     let request_name = request.name();
     match request {
+        // These come by the thousand.
+        Request::Number { .. } if traceparent.is_none() => Span::none(),
         Request::Apply { objects } | Request::Delete { objects } => {
             tracing::info_span!("admin", request = request_name, objects = objects.len())
         }

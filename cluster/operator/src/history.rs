@@ -136,10 +136,26 @@ fn size(changes: &[Change]) -> usize {
     FRAME_MIN + changes.iter().map(encoded).sum::<usize>()
 }
 
-/// A frame of changes to a revision; none when they have more than [`PUSH_MAX`] bytes, and are sent as a snapshot is.
-pub fn push(revision: Revision, deltas: Vec<Delta>, trace: Option<TraceContext>) -> Option<Frame> {
-    let frame = encode(&ToAgent::Deltas { revision, deltas, trace }).ok()?;
-    (frame.len() <= PUSH_MAX).then(|| frame.into())
+/// Frames of changes. Of what many sessions are told there is one frame, as long as nobody is told anything else in between.
+#[derive(Debug, Default)]
+pub struct Pushes(Option<(ToAgent, Frame)>);
+
+impl Pushes {
+    /// A frame of changes to a revision; none when they have more than [`PUSH_MAX`] bytes, and are sent as a snapshot is.
+    pub fn frame(
+        &mut self,
+        revision: Revision,
+        deltas: Vec<Delta>,
+        trace: Option<TraceContext>,
+    ) -> Option<Frame> {
+        let message = ToAgent::Deltas { revision, deltas, trace };
+        if let Some((_, frame)) = self.0.as_ref().filter(|(last, _)| *last == message) {
+            return Some(Arc::clone(frame));
+        }
+        let frame: Frame = encode(&message).ok().filter(|frame| frame.len() <= PUSH_MAX)?.into();
+        self.0 = Some((message, Arc::clone(&frame)));
+        Some(frame)
+    }
 }
 
 impl Snapshot {
@@ -251,11 +267,25 @@ mod tests {
     #[test]
     fn what_no_message_should_hold_is_no_push() {
         let many = |count| (0..count).map(|number| identity(256 + number, 1 << 20)).collect();
-        assert!(push(R(1), many(20), None).is_none());
-        let frame = push(R(1), many(2), None).expect("short enough");
+        let mut pushes = Pushes::default();
+        assert!(pushes.frame(R(1), many(20), None).is_none());
+        let frame = pushes.frame(R(1), many(2), None).expect("short enough");
         assert_eq!(deltas(&frame), many(2));
         let counted = size(&[change(256, 1 << 20), change(257, 1 << 20)]);
         assert!(frame.len().abs_diff(counted) < 64, "{} and {counted}", frame.len());
+    }
+
+    #[test]
+    fn what_is_told_again_is_the_same_frame_and_nothing_else_is() {
+        let told = |number| vec![identity(number, 10)];
+        let mut pushes = Pushes::default();
+        let first = pushes.frame(R(1), told(256), None).expect("short enough");
+        let again = pushes.frame(R(1), told(256), None).expect("short enough");
+        assert!(Arc::ptr_eq(&first, &again));
+        let later = pushes.frame(R(2), told(256), None).expect("short enough");
+        assert_ne!(first, later, "the revision counts");
+        let other = pushes.frame(R(2), told(257), None).expect("short enough");
+        assert_eq!(deltas(&other), told(257));
     }
 
     #[test]

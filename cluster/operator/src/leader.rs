@@ -9,7 +9,7 @@ mod sessions;
 
 use crate::{
     founding::Founded,
-    history::History,
+    history::{History, Pushes},
     leading::{Accepted, Leading, Order},
     messages::{
         Applied, Aside, AwaitRevision, CatchUp, Desire, Number, StoreTold, Trouble, Undone,
@@ -121,6 +121,7 @@ pub struct Leader {
     state: ClusterState,
     interests: Interests,
     history: History,
+    pushes: Pushes,
     tip: watch::Sender<Tip>,
     agents: watch::Sender<u64>,
     readers: Readers,
@@ -167,6 +168,7 @@ impl Leader {
             state: founded.state,
             interests: founded.interests,
             history,
+            pushes: Pushes::default(),
             tip,
             agents,
             readers: Readers::default(),

@@ -175,15 +175,16 @@ impl Writer {
         work.iter().for_each(|work| self.begin(work));
         let mut turn = self.member.take(work)?;
         loop {
-            if let Some(outbox) = &self.outbox {
-                turn.messages.into_iter().for_each(|m| drop(outbox.messages.try_send(m)));
-            }
             if !turn.told.is_empty() {
                 self.show();
             }
             for told in turn.told {
                 self.end(&told);
                 tell(told);
+            }
+            // After it: that an entry is committed is told to whoever waits for it before it is told to all peers.
+            if let Some(outbox) = &self.outbox {
+                turn.messages.into_iter().for_each(|m| drop(outbox.messages.try_send(m)));
             }
             let Some(last) = turn.writes.last().map(|write| write.number) else { return Ok(()) };
             self.write(&turn.writes)?;

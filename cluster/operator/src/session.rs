@@ -11,7 +11,7 @@ use crate::{
     metrics::{Metrics, Refusal},
     progress::{NotJoined, SessionId},
 };
-use actix::Addr;
+use actix::{Addr, MailboxError, prelude::SendError};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
@@ -102,8 +102,8 @@ impl From<FrameError> for End {
     }
 }
 
-impl From<actix::MailboxError> for End {
-    fn from(_: actix::MailboxError) -> Self {
+impl From<MailboxError> for End {
+    fn from(_: MailboxError) -> Self {
         Self::Over("the operator is stopping".to_owned())
     }
 }
@@ -243,26 +243,32 @@ impl Sessions {
             // Seen before it is asked for: what comes in between is another change.
             tip.borrow_and_update();
             let pull = Pull { node: node.clone(), session, sent };
-            match self.leader.send(pull).await? {
+            let is_newest = match self.leader.send(pull).await? {
                 None => return Err(End::Over("it is superseded".to_owned())),
                 Some(Pulled::Snapshot(snapshot)) => {
                     if self.tell_all(&mut to, &tip, &snapshot).await? {
                         sent = Some(snapshot.revision);
                     }
+                    false
                 }
                 Some(Pulled::Push(frame, revision)) => {
                     self.write(&mut to, &frame).await?;
                     self.metrics.pushes.inc();
                     self.metrics.pushed_bytes.inc_by(frame.len() as u64);
                     sent = Some(revision);
+                    // That there is nothing more need not be asked then.
+                    tip.borrow_and_update().newest == revision
                 }
-                Some(Pulled::Nothing) => tokio::select! {
+                Some(Pulled::Nothing) => true,
+            };
+            if is_newest {
+                tokio::select! {
                     changed = tip.changed() => if changed.is_err() {
                         return Err(End::Over("the operator is stopping".to_owned()));
                     },
                     Some(aside) = asides.recv() => self.say(&mut to, aside).await?,
                     () = sleep(PING) => self.write(&mut to, &encode(&ToAgent::Ping)?).await?,
-                },
+                }
             }
         }
     }
@@ -334,8 +340,16 @@ impl Sessions {
                         return Err(End::Refused(Refusal::Protocol, why));
                     }
                 };
+            let mut heard = Heard { node: node.clone(), session, said };
+            // Nothing comes of what its kernel holds that would have to be waited for, but room.
+            if matches!(heard.said, Said::Holds(..) | Said::Behind(..)) {
+                match self.leader.try_send(heard) {
+                    Err(SendError::Full(back)) => heard = back,
+                    Ok(()) => continue,
+                    Err(SendError::Closed(_)) => return Err(MailboxError::Closed.into()),
+                }
+            }
             // What was not recorded is told again with the next session.
-            let heard = Heard { node: node.clone(), session, said };
             self.leader.send(heard).await?.map_err(|failure| End::Over(failure.message))?;
         }
     }

@@ -20,7 +20,7 @@ pub enum Body {
     /// A leader's first, which commits what was before it.
     Noop,
     /// A command of the replicated state, encoded by the proposer.
-    Command(Origin, Vec<u8>),
+    Command(Origin, #[serde(with = "serde_bytes")] Vec<u8>),
     /// A change of the group.
     Change(Origin, Change),
 }

@@ -62,6 +62,7 @@ pub struct Chunk {
     /// Where these are.
     pub offset: u64,
     /// They.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -114,6 +115,7 @@ pub struct RaftMessage {
     /// Asks for a snapshot of at least this index.
     pub request_snapshot: Index,
     /// Given back with the answer.
+    #[serde(with = "serde_bytes")]
     pub context: Vec<u8>,
     /// Entries, from `index` + 1 on.
     pub entries: Vec<Entry>,

@@ -2,7 +2,7 @@
 
 use super::{Leader, Pending, Session, Verdict};
 use crate::{
-    history::{Next, Run, Snapshot, push},
+    history::{Next, Run, Snapshot},
     messages::{
         Aside, AwaitSpread, Heard, Join, Joined, OthersAgents, OwnAgents, Pull, Pulled, Said,
     },
@@ -107,7 +107,7 @@ impl Leader {
                 return Some(Pulled::Nothing);
             }
             let span = trace::adopt(tracing::debug_span!("push", %node, %revision), cause);
-            if let Some(frame) = push(revision, deltas, cause) {
+            if let Some(frame) = self.pushes.frame(revision, deltas, cause) {
                 span.in_scope(|| tracing::debug!(bytes = frame.len(), "pushed"));
                 return Some(Pulled::Push(frame, revision));
             }

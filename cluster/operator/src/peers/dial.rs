@@ -1,6 +1,6 @@
 //! The connection to one peer: made, greeted and made again, for what is to be said to it.
 
-use super::{Errand, PATIENCE, PeerError, Speaking, Who, message::Say, read, write};
+use super::{Errand, PATIENCE, PeerError, Speaking, Who, add_frame, message::Say, read, write};
 use crate::{member::Work, messages::OwnAgents};
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::{
@@ -18,6 +18,8 @@ use weft_wire::tls::connect_to_member;
 const FIRST: Duration = Duration::from_millis(50);
 /// Shorter than an election takes.
 const LONGEST: Duration = Duration::from_millis(400);
+/// Bytes of frames that wait and share a write: each write is a record of TLS, a packet, and somebody woken at the other end.
+const SHARED: usize = 64 << 10;
 /// Bytes of an answer to a greeting.
 const ANSWER_MAX: usize = 4096;
 
@@ -119,10 +121,14 @@ async fn speak(
         };
         let Some(first) = first else { return Ok(()) };
         let said = async {
-            let mut next = Some(first);
+            let (mut next, mut frames) = (Some(first), Vec::new());
             while let Some(say) = next {
-                write(&mut stream, &encode(&say)?).await?;
+                add_frame(&encode(&say)?, &mut frames)?;
                 next = queue.try_recv().ok();
+                if next.is_none() || frames.len() >= SHARED {
+                    stream.write_all(&frames).await?;
+                    frames.clear();
+                }
             }
             Ok::<(), PeerError>(stream.flush().await?)
         };

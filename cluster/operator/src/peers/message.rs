@@ -16,6 +16,7 @@ pub enum Say {
         /// What its answer is known by.
         number: u64,
         /// The call, as JSON.
+        #[serde(with = "serde_bytes")]
         call: Vec<u8>,
     },
     /// The answer to an [`Say::Ask`].
@@ -33,5 +34,5 @@ pub enum Told {
     /// Nothing was done, since who was asked does not lead.
     NotLeading,
     /// What its admin socket would have answered, as JSON.
-    Reply(Vec<u8>),
+    Reply(#[serde(with = "serde_bytes")] Vec<u8>),
 }
