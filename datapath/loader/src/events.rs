@@ -9,17 +9,9 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    time::Duration,
 };
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::sleep,
-};
+use tokio::io::{Interest, unix::AsyncFd};
 use weft_abi::event::{EVENT_ALLOWED, EVENT_DROP, EVENT_VERSION, EVENTS, Event};
-
-/// How long records are left to gather. One that finds others before it wakes nobody, and to wake this process costs the packet
-/// that does it more than all its look-ups. The ring has room for 6 million events a second at that.
-const GATHER: Duration = Duration::from_millis(5);
 
 /// The ring buffer of this node. How far it was read is kept in the kernel, so that who opens it next goes on there.
 pub struct RealEvents {
@@ -69,12 +61,11 @@ impl Readiness {
         Ok(Self(registered.map_err(|error| failed(error.into()))?))
     }
 
-    /// Calls `take` whenever records came, soon, for ever. It has to take all: the kernel wakes nobody who left some.
+    /// Calls `take` whenever records came, for ever. It has to take all: the kernel wakes nobody who left some.
     pub async fn whenever(self, mut take: impl AsyncFnMut()) -> io::Error {
         loop {
             match self.0.readable().await {
                 Ok(mut readable) => {
-                    sleep(GATHER).await;
                     take().await;
                     readable.clear_ready();
                 }
