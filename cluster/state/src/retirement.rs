@@ -62,6 +62,31 @@ struct Node {
     gone: Option<(u64, u64)>,
 }
 
+impl Node {
+    /// The newest revision whose retirements it agrees to: its kernel holds that, and the state has what it said before.
+    fn agreed(&self, state: &ClusterState, name: &NodeName) -> Option<Revision> {
+        let said = state.heard(name).is_some_and(|heard| heard.session >= self.seen.session);
+        self.seen.holds.filter(|_| said)
+    }
+}
+
+/// What all nodes agree to.
+struct Agreed {
+    /// What was retired up to here, where nobody is away; none where somebody agrees to nothing.
+    up_to: Option<Revision>,
+    /// Those that are away: what they agreed to, and how many numbers were given when they went.
+    away: Vec<(Option<Revision>, u64)>,
+}
+
+impl Agreed {
+    fn to(&self, retired: Revision, place: u64) -> bool {
+        let one = |(agreed, places): &(Option<Revision>, u64)| {
+            *agreed >= Some(retired) || place > *places
+        };
+        self.up_to >= Some(retired) && self.away.iter().all(one)
+    }
+}
+
 /// The core.
 #[derive(Clone, Debug)]
 pub(crate) struct Retirement {
@@ -124,8 +149,9 @@ impl Retirement {
         self.next = self.now + u64::from(self.grace.pause);
         self.follow(state);
         let most = self.grace.most;
-        let agreed = self.due().filter(|(number, retired)| !self.is_held(state, *number, *retired));
-        let free: Vec<Identity> = agreed.map(|(number, _)| number).take(most).collect();
+        let agreed = self.agreed(state);
+        let due = self.due().filter(|due| self.is_free(state, &agreed, *due));
+        let free: Vec<Identity> = due.map(|(number, _)| number).take(most).collect();
         let due = self.idle.iter().filter(|(_, since)| self.is_over(**since));
         let retiring = state.references().retiring().iter();
         let unknown = retiring.filter(|number| !self.retiring.contains_key(number));
@@ -147,8 +173,37 @@ impl Retirement {
         due.map(|(number, (retired, _))| (*number, *retired))
     }
 
-    fn is_held(&self, state: &ClusterState, number: Identity, retired: Revision) -> bool {
-        retired.index() > self.everywhere || self.holders(state, number).next().is_some()
+    fn is_free(
+        &self,
+        state: &ClusterState,
+        agreed: &Agreed,
+        (number, retired): (Identity, Revision),
+    ) -> bool {
+        retired.index() <= self.everywhere && agreed.to(retired, place(state, number))
+    }
+
+    /// What every node agrees to that is registered or has a session: looked at once for all numbers.
+    fn agreed(&self, state: &ClusterState) -> Agreed {
+        let (mut up_to, mut away) = (Some(Revision(u64::MAX)), Vec::new());
+        for name in self.asked(state) {
+            let node = self.nodes.get(name);
+            let agreed = node.and_then(|node| node.agreed(state, name));
+            match node.and_then(|node| node.gone).filter(|(since, _)| self.is_away(*since)) {
+                Some((_, places)) => away.push((agreed, places)),
+                None => up_to = up_to.min(agreed),
+            }
+        }
+        Agreed { up_to, away }
+    }
+
+    /// Nodes that have to agree.
+    fn asked<'a>(&'a self, state: &'a ClusterState) -> impl Iterator<Item = &'a NodeName> + 'a {
+        let registered = state.nodes();
+        let others = self
+            .nodes
+            .iter()
+            .filter(|(name, node)| node.seen.connected && !registered.contains_key(*name));
+        registered.keys().chain(others.map(|(name, _)| name))
     }
 
     /// Numbers that would be free, were it not for operators that have not heard or nodes that do not agree.
@@ -156,9 +211,9 @@ impl Retirement {
         &'a self,
         state: &'a ClusterState,
     ) -> impl Iterator<Item = Identity> + 'a {
-        self.due()
-            .filter(|(number, retired)| self.is_held(state, *number, *retired))
-            .map(|(number, _)| number)
+        let agreed = self.agreed(state);
+        let held = self.due().filter(move |due| !self.is_free(state, &agreed, *due));
+        held.map(|(number, _)| number)
     }
 
     /// When the last of those was retired of which some operator has not heard.
@@ -173,20 +228,15 @@ impl Retirement {
         state: &'a ClusterState,
         number: Identity,
     ) -> impl Iterator<Item = &'a NodeName> + 'a {
-        let place = state.references().get(number).map_or(0, |numbered| numbered.place);
+        let place = place(state, number);
         let retired = self.retiring.get(&number).map(|(revision, _)| *revision);
         let agrees = move |name: &NodeName, node: &Node| {
-            let said = state.heard(name).is_some_and(|heard| heard.session >= node.seen.session);
-            let holds = said && retired.is_some_and(|retired| node.seen.holds >= Some(retired));
+            let holds = retired.is_some_and(|retired| node.agreed(state, name) >= Some(retired));
             let knows_not = |(since, places)| self.is_away(since) && place > places;
             holds || node.gone.is_some_and(knows_not)
         };
-        let (registered, others) = (state.nodes(), self.nodes.iter());
-        let others = others
-            .filter(|(name, node)| node.seen.connected && !registered.contains_key(*name))
-            .map(|(name, _)| name);
-        let all = registered.keys().chain(others);
-        all.filter(move |name| !self.nodes.get(*name).is_some_and(|node| agrees(name, node)))
+        let asked = self.asked(state);
+        asked.filter(move |name| !self.nodes.get(*name).is_some_and(|node| agrees(name, node)))
     }
 
     fn is_away(&self, since: u64) -> bool {
@@ -218,4 +268,9 @@ impl Retirement {
         let new: Vec<NodeName> = new.collect();
         self.nodes.extend(new.into_iter().map(|name| (name, unheard)));
     }
+}
+
+/// How many numbers had been given when this one was.
+fn place(state: &ClusterState, number: Identity) -> u64 {
+    state.references().get(number).map_or(0, |numbered| numbered.place)
 }

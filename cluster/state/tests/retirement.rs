@@ -222,6 +222,21 @@ impl World {
         for _ in 0..ticks {
             let everywhere = self.everywhere.unwrap_or(self.log.len() as u64);
             self.step(Event::Tick { everywhere });
+            self.who_holds_back_is_named(everywhere);
+        }
+    }
+
+    /// What is found for all nodes at once, and for one number after another, is the same.
+    fn who_holds_back_is_named(&self, everywhere: u64) {
+        let unheard = self.leader.unheard().is_some_and(|at| at.index() > everywhere);
+        // What somebody refers to again is looked at with the next look.
+        let retiring = self.state.references().retiring();
+        for number in self.leader.held_back(&self.state).filter(|n| retiring.contains(n)) {
+            let held = self.leader.holders(&self.state, number).next().is_some();
+            assert!(
+                held || unheard || !self.leader.is_serving(),
+                "{number} is held back by nobody"
+            );
         }
     }
 
