@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use weft_abi::{
     endpoint::ENDPOINTS,
-    ipcache::{ADDRESSES4, PREFIXES4, Prefix4, PrefixEntry},
+    ipcache::{ADDRESSES4, AddressEntry, PREFIXES4, Prefix4, PrefixEntry},
 };
 use weft_datapath::{RealKernel, kernel::Maps};
 use weft_tests::lab::Lab;
@@ -15,6 +15,26 @@ pub(crate) struct Tables {
     endpoints: BTreeSet<(Vec<u8>, Vec<u8>)>,
     prefixes: BTreeSet<String>,
     classes: BTreeMap<u32, BTreeSet<String>>,
+}
+
+impl Tables {
+    /// Without the pods of another node that were asked for, since a flow was theirs: who begins anew has asked for nobody. Each of
+    /// them has the identity there that it has here.
+    #[track_caller]
+    pub(crate) fn without_strangers(mut self, anew: &Self, other: &Self) -> Self {
+        let identity = |row: &[u8]| AddressEntry::from_bytes(row).unwrap().identity;
+        let there: BTreeMap<&[u8], u32> =
+            other.addresses.iter().map(|(at, row)| (at.as_slice(), identity(row))).collect();
+        self.addresses.retain(|(address, row)| {
+            let is_known = anew.addresses.iter().any(|(at, _)| at == address);
+            if !is_known {
+                let their = there.get(address.as_slice()).copied();
+                assert_eq!(their, Some(identity(row)), "{address:?} was asked for");
+            }
+            is_known
+        });
+        self
+    }
 }
 
 /// Those of a node.
