@@ -160,12 +160,14 @@ pub struct Status {
     pub group: Group,
     /// At the leader: what each member is known to have.
     pub matched: BTreeMap<MemberId, Index>,
+    /// At the leader: what each member is known to know to be committed.
+    pub heard: BTreeMap<MemberId, Index>,
 }
 
 impl Status {
-    /// The last entry that every member of the group is known to have; 0 where this one does not lead.
+    /// The last entry that every member of the group knows to be committed, and so goes by; 0 where this one does not lead.
     pub fn everywhere(&self) -> Index {
-        let of = |member| self.matched.get(member).copied().unwrap_or_default();
+        let of = |member| self.heard.get(member).copied().unwrap_or_default();
         self.group.members.keys().map(of).min().unwrap_or_default()
     }
 }
@@ -508,8 +510,9 @@ impl Node {
     /// For people and programs that look.
     pub fn status(&self) -> Status {
         let raft = &self.raw.raft;
-        let known = |id: &MemberId| Some((*id, raft.prs().get(id.0)?.matched));
         let leads = raft.state == StateRole::Leader;
+        let members = self.group.members.keys().filter(|_| leads);
+        let known = members.filter_map(|id| Some((*id, raft.prs().get(id.0)?)));
         Status {
             member: self.config.member,
             term: raft.term,
@@ -520,7 +523,8 @@ impl Node {
             applied: self.applied,
             snapshot: self.raw.store().snapshot_index(),
             group: self.group.clone(),
-            matched: self.group.members.keys().filter(|_| leads).filter_map(known).collect(),
+            matched: known.clone().map(|(id, peer)| (id, peer.matched)).collect(),
+            heard: known.map(|(id, peer)| (id, peer.committed_index)).collect(),
         }
     }
 }

@@ -300,6 +300,31 @@ fn a_read_sees_what_was_committed_before_it() {
     assert!(three.peer(leader).reads.contains(&6), "it is asked again");
 }
 
+/// It goes by what it knew before the entry, and may be cut off so for as long as it likes.
+#[test]
+fn who_has_an_entry_and_not_the_word_that_it_is_committed_is_waited_for() {
+    let mut three = Network::of(3);
+    let leader = three.elect();
+    three.run(5);
+    let follower = (1..=3).map(id).find(|m| *m != leader).unwrap();
+    let entry = three.peer(leader).node.status().last + 1;
+    three.loses = Box::new(move |envelope| match &envelope.message {
+        PeerMessage::Raft(message) => envelope.to == follower && message.commit >= entry,
+        PeerMessage::Propose { .. } | PeerMessage::Chunk(_) | PeerMessage::ChunkTaken { .. } => {
+            false
+        }
+    });
+    three.propose(leader, 1, "a");
+    three.deliver();
+    let status = three.peer(leader).node.status();
+    assert!(status.committed >= entry && status.matched[&follower] >= entry, "{status:?}");
+    assert!(status.everywhere() < entry, "{status:?}");
+    three.heal();
+    three.run(5);
+    assert!(three.peer(leader).node.status().everywhere() >= entry);
+    assert_eq!(three.peer(follower).node.status().everywhere(), 0, "it does not lead");
+}
+
 #[test]
 fn leadership_is_handed_over() {
     let mut three = Network::of(3);

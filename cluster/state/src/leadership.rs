@@ -126,7 +126,7 @@ impl Leadership {
         self.retirement.held_back(state)
     }
 
-    /// The last entry that retires a number which would be free, were it not for operators that do not have that entry.
+    /// The last entry that retires a number which would be free, were it not for operators that do not know of it.
     pub fn unheard(&self) -> Option<Revision> {
         self.retirement.unheard()
     }

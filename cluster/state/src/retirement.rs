@@ -3,8 +3,8 @@
 //! | for the grace a number was | and | then it is to be |
 //! |---|---|---|
 //! | live, and referred to by nobody | | retired: agents forget it |
-//! | retiring | every operator has that in its log, and every node agrees that is registered or has a session | freed: it may be given again |
-//! | retiring | some operator has it not, or some node does not agree yet | held back: that is what quarantine is |
+//! | retiring | every operator knows of that, and every node agrees that is registered or has a session | freed: it may be given again |
+//! | retiring | some operator does not, or some node does not agree yet | held back: that is what quarantine is |
 //!
 //! Whoever is referred to again begins anew.
 //!
@@ -92,7 +92,7 @@ impl Agreed {
 pub(crate) struct Retirement {
     grace: Grace,
     now: u64,
-    /// The last entry of the log that every operator has.
+    /// The last entry of the log that every operator knows to be committed.
     everywhere: u64,
     /// When it is looked again.
     next: u64,
@@ -135,7 +135,7 @@ impl Retirement {
         self.retiring.extend(numbers.iter().map(|number| (*number, at)));
     }
 
-    /// Time passed, and every operator has the log up to an entry.
+    /// Time passed, and every operator knows the log to be committed up to an entry.
     pub(crate) fn tick(&mut self, everywhere: u64) {
         self.now += 1;
         self.everywhere = everywhere;

@@ -33,7 +33,8 @@ impl Leader {
         let by: BTreeSet<&NodeName> = by.collect();
         let by = by.into_iter().map(|node| node.0.clone()).collect();
         let unheard = core.unheard().map_or(0, Revision::index);
-        let lacks = |member: &&MemberId| group.matched.get(member).is_none_or(|has| *has < unheard);
+        let heard = |member: &MemberId| group.heard.get(member).copied().unwrap_or_default();
+        let lacks = |member: &&MemberId| heard(member) < unheard;
         let operators = group.group.members.keys().filter(lacks).map(|member| member.0).collect();
         core.is_serving().then_some(HeldBack { numbers: numbers.len(), by, operators })
     }

@@ -91,6 +91,11 @@ async fn greet(
     timeout(PATIENCE, greeted).await?
 }
 
+/// Whether they are to be told next; not when nobody can change them any more.
+fn agents_changed(speaking: &Speaking) -> bool {
+    speaking.agents.has_changed().unwrap_or_default()
+}
+
 /// Says what comes; an error when the peer is not there any more, nothing when nobody can say more.
 async fn speak(
     mut stream: TlsStream<TcpStream>,
@@ -102,7 +107,7 @@ async fn speak(
     loop {
         let mut nothing = [0];
         let first = tokio::select! {
-            // Agents first: who has taken an entry has told what sessions it had then.
+            // Agents first: what vouches for an entry comes after the sessions that there were before it.
             biased;
             Ok(()) = speaking.agents.changed() => {
                 speaking.agents.borrow_and_update();
@@ -124,7 +129,7 @@ async fn speak(
             let (mut next, mut frames) = (Some(first), Vec::new());
             while let Some(say) = next {
                 add_frame(&encode(&say)?, &mut frames)?;
-                next = queue.try_recv().ok();
+                next = if agents_changed(speaking) { None } else { queue.try_recv().ok() };
                 if next.is_none() || frames.len() >= SHARED {
                     stream.write_all(&frames).await?;
                     frames.clear();

@@ -74,7 +74,7 @@ pub enum Event {
     Node(NodeName, Seen),
     /// A tick's time passed.
     Tick {
-        /// The last entry of the log that every member of the group is known to have; 0 where nobody leads here.
+        /// The last entry of the log that every member of the group is known to know to be committed; 0 where nobody leads here.
         everywhere: u64,
     },
 }
