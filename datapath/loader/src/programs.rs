@@ -8,7 +8,7 @@ use crate::{
 };
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{SchedClassifier, TcAttachType},
+    programs::{ProgramError, SchedClassifier, TcAttachType},
 };
 use std::{
     collections::BTreeSet,
@@ -16,6 +16,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 use weft_abi::map::{ALL, MapSpec};
 
@@ -98,7 +99,23 @@ fn load_object(name: &str, bytes: &[u8], loading: &Loading<'_>) -> Result<Ebpf, 
 }
 
 fn load_program(object: &mut Ebpf, name: &str) -> Result<(), KernelError> {
-    classifier(object, name)?.load().map_err(|e| unusable(format!("load {name}"), &e))
+    load(classifier(object, name)?).map_err(|e| unusable(format!("load {name}"), &e))
+}
+
+/// How long a program whose verification is interrupted is loaded again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Loads a program. The kernel stops verifying it and says EAGAIN when a signal comes, also to who has no handler: a process that
+/// is stopped, frozen or traced gets one.
+pub fn load(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    let begun = Instant::now();
+    loop {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) && begun.elapsed() < PATIENCE => {}
+            done => return done,
+        }
+    }
 }
 
 fn classifier<'o>(

@@ -16,7 +16,7 @@ use weft_datapath::{
     RealKernel,
     kernel::{Maps, RawEntry},
     maps::pin_name,
-    objects,
+    objects, programs,
 };
 
 /// The interface that test runs see: the loopback device's.
@@ -110,9 +110,9 @@ impl Datapath {
         let mut pod = loader.load(objects::POD).unwrap();
         let mut net = loader.load(objects::NET).unwrap();
         for name in ["from_pod", "to_pod"] {
-            classifier(&mut pod, name).load().unwrap();
+            programs::load(classifier(&mut pod, name)).unwrap();
         }
-        classifier(&mut net, "from_net").load().unwrap();
+        programs::load(classifier(&mut net, "from_net")).unwrap();
         let maps = RealKernel::open(bpffs.path(), IFINDEX).expect("open").maps;
         Self { maps, pod, net, bpffs }
     }
