@@ -193,18 +193,17 @@ fn agents(knowing: &Cluster) -> Result<()> {
 /// What is said of identities whose numbers are not free for nodes' sake.
 fn held_back(leader: Option<&Cluster>) -> Option<String> {
     let held = leader?.held_back.as_ref().filter(|held| held.numbers > 0)?;
-    let mut said = format!("{} unused identities are not free:", held.numbers);
+    let mut said = format!("unused identities that are not free: {}", held.numbers);
     if !held.operators.is_empty() {
         let operators: Vec<String> = held.operators.iter().map(u64::to_string).collect();
         said += &format!(
-            " operators {} have not heard that they are retired; remove one that never returns (weft cluster member remove)",
+            "\n  operators that have not heard of it: {} (remove one that never returns: weft cluster member remove)",
             operators.join(", ")
         );
     }
     if !held.by.is_empty() {
-        said += if held.operators.is_empty() { "" } else { ";" };
         said += &format!(
-            " {} may have them still, and say otherwise when their agents return; delete the Node of one that never will",
+            "\n  nodes that may have them still: {} (they say when their agents return; delete the Node of one that never will)",
             held.by.join(", ")
         );
     }
@@ -355,12 +354,12 @@ mod tests {
             let held = HeldBack { numbers: 7, by, operators: operators.to_vec() };
             held_back(Some(&Cluster { held_back: Some(held), ..of(1, 1) })).unwrap_or_default()
         };
-        let nodes = " node4, node9 may have them still, and say otherwise when their agents return; delete the Node of one that never will";
-        let operators = " operators 2, 3 have not heard that they are retired; remove one that never returns (weft cluster member remove)";
-        let begun = "7 unused identities are not free:";
+        let begun = "unused identities that are not free: 7";
+        let nodes = "\n  nodes that may have them still: node4, node9 (they say when their agents return; delete the Node of one that never will)";
+        let operators = "\n  operators that have not heard of it: 2, 3 (remove one that never returns: weft cluster member remove)";
         assert_eq!(said(&["node4", "node9"], &[]), format!("{begun}{nodes}"));
         assert_eq!(said(&[], &[2, 3]), format!("{begun}{operators}"));
-        assert_eq!(said(&["node4", "node9"], &[2, 3]), format!("{begun}{operators};{nodes}"));
+        assert_eq!(said(&["node4", "node9"], &[2, 3]), format!("{begun}{operators}{nodes}"));
         assert_eq!(held_back(Some(&of(1, 1))), None);
     }
 

@@ -45,21 +45,27 @@ struct References {
 /// Runs one.
 pub(crate) fn run(command: Command) -> Result<Outcome> {
     let Command::List(listing) = command;
-    let rows = match listing.target().node() {
-        Some(_) => of_agents(&listing)?,
-        None => of_operators(&listing).or_else(|why| {
-            let rows = of_agents(&listing)?;
-            note!("weft: warning: {why:#}; these are the identities that agents know");
-            Ok::<_, anyhow::Error>(rows)
-        })?,
-    };
-    // Agents know nobody's references but their own.
-    if rows.iter().all(|row| row.references.is_none()) {
-        return listing.print(["IDENTITY", "LABELS"], &rows, |row| {
-            [row.identity.to_string(), row.labels.join(" ")]
-        });
+    match listing.target().node() {
+        Some(_) => print_of_agents(&listing, &of_agents(&listing)?),
+        None => match of_operators(&listing) {
+            Ok(rows) => print_of_operators(&listing, &rows),
+            Err(why) => {
+                let rows = of_agents(&listing)?;
+                note!("weft: warning: {why:#}; these are the identities that agents know");
+                print_of_agents(&listing, &rows)
+            }
+        },
     }
-    listing.print(["IDENTITY", "STATE", "PODS", "ENDPOINTS", "LABELS"], &rows, |row| {
+}
+
+/// Agents know nobody's references but their own.
+fn print_of_agents(listing: &Listing, rows: &[Row]) -> Result<Outcome> {
+    listing
+        .print(["IDENTITY", "LABELS"], rows, |row| [row.identity.to_string(), row.labels.join(" ")])
+}
+
+fn print_of_operators(listing: &Listing, rows: &[Row]) -> Result<Outcome> {
+    listing.print(["IDENTITY", "STATE", "PODS", "ENDPOINTS", "LABELS"], rows, |row| {
         let of = |cell: fn(&References) -> String| row.references.as_ref().map(cell);
         [
             row.identity.to_string(),
