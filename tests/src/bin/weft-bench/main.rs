@@ -19,6 +19,7 @@ mod rounds;
 mod row;
 mod stats;
 mod stream;
+mod town;
 mod world;
 
 use anyhow::{Context, Result};

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod cni;
 pub(crate) mod fanout;
+pub(crate) mod filtering;
 pub(crate) mod identities;
 pub(crate) mod lab;
 pub(crate) mod maps;
@@ -85,7 +86,7 @@ pub(crate) struct Measurement {
 }
 
 /// All of them: those of the lab first, and first of these the one that wants it idle.
-pub(crate) const ALL: [Measurement; 10] = [
+pub(crate) const ALL: [Measurement; 11] = [
     agent::MEASUREMENT,
     transport::MEASUREMENT,
     cni::MEASUREMENT,
@@ -95,6 +96,7 @@ pub(crate) const ALL: [Measurement; 10] = [
     identities::MEASUREMENT,
     fanout::MEASUREMENT,
     propagation::MEASUREMENT,
+    filtering::MEASUREMENT,
     simulator::MEASUREMENT,
 ];
 
