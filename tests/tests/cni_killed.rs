@@ -27,6 +27,21 @@ use std::{
 };
 use weft_tests::{lab::is_root, seed::Chance};
 
+/// A pod of node2 that lets this test's pods in: node2 has to know them.
+const PEER: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: peer, namespace: t, labels: {app: peer}}
+spec: {nodeName: node2, containers: [{name: c, image: c}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: peer, namespace: t}
+spec:
+  podSelector: {matchLabels: {app: peer}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
+";
+
 const PODS: usize = 8;
 /// When something is killed, in milliseconds: a call takes some 10, with others beside it more.
 const MOMENT: Range<u64> = 0..60;
@@ -127,11 +142,13 @@ fn settles(node: &Node, pods: &[Sandbox], chance: &mut Chance) {
     assert_eq!(there, expected);
     assert_eq!(node.links().len(), expected.len());
     node.becomes("nothing is left over", |node| node.problems().is_empty());
+    node.becomes("node2 knows these and nobody else", |node| node.known_at("node2") == expected);
 }
 
 fn trial(test: &str, rounds: usize) {
     let mut chance = Chance::of(test);
     let node = Node::up(test);
+    node.lab.change("apply", PEER);
     let names: Vec<String> = (0..PODS).map(|number| format!("p{number}")).collect();
     node.schedule(&names.iter().map(|name| (name.as_str(), "web")).collect::<Vec<_>>());
     let pods: Vec<Sandbox> = names.iter().map(|name| node.sandbox(name)).collect();

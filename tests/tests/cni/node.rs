@@ -10,7 +10,7 @@
 
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -97,7 +97,11 @@ impl Node {
     }
 
     pub fn ask(&self, request: agent::Request) -> Result<agent::Answer, String> {
-        let socket = self.lab.dir().join("node1/agent.sock");
+        self.ask_at("node1", request)
+    }
+
+    fn ask_at(&self, node: &str, request: agent::Request) -> Result<agent::Answer, String> {
+        let socket = self.lab.dir().join(node).join("agent.sock");
         let mut client = Client::connect(&socket, PATIENCE).map_err(|e| e.to_string())?;
         client.call(request, Options::within(PATIENCE)).map_err(|e| e.to_string())
     }
@@ -110,10 +114,21 @@ impl Node {
     }
 
     pub fn rows(&self, map: &str) -> Vec<MapEntry> {
-        match self.ask(agent::Request::MapDump { name: map.to_owned() }).unwrap() {
+        self.rows_at("node1", map)
+    }
+
+    fn rows_at(&self, node: &str, map: &str) -> Vec<MapEntry> {
+        match self.ask_at(node, agent::Request::MapDump { name: map.to_owned() }).unwrap() {
             agent::Answer::MapDump(rows) => rows,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Addresses of this node's pods that a node's kernel has.
+    pub fn known_at(&self, node: &str) -> BTreeSet<Ipv4Addr> {
+        let rows = self.rows_at(node, "addresses4").into_iter();
+        let addresses = rows.map(|row| row.key.parse::<Ipv4Addr>().unwrap());
+        addresses.filter(|address| address.octets()[..3] == [10, 244, 1]).collect()
     }
 
     /// A folder or file of node1's agent.
@@ -140,7 +155,7 @@ impl Node {
         names.filter(|name| name.starts_with("wl")).map(str::to_owned).collect()
     }
 
-    /// Nothing of any pod is left, in the kernel, on the disk, or by what the agent says.
+    /// Nothing of any pod is left, in this node's kernel and the other's, on the disk, or by what the agent says.
     #[track_caller]
     pub fn has_nothing(&self) {
         assert_eq!(self.endpoints(), []);
@@ -153,9 +168,9 @@ impl Node {
         let of_pods = pins.iter().filter(|pin| pin.to_string_lossy().contains("_pod_"));
         assert_eq!(of_pods.count(), 0, "{pins:?}");
         assert_eq!(self.rows("endpoints"), []);
-        let mut addresses = self.rows("addresses4");
-        addresses.retain(|row| row.key.contains("10.244.1."));
-        assert_eq!(addresses, []);
+        assert_eq!(self.known_at("node1"), BTreeSet::new());
+        // The other node hears of it by way of the operator.
+        self.becomes("node2 knows none of them", |node| node.known_at("node2").is_empty());
         self.becomes("nothing is left over", |node| node.problems().is_empty());
     }
 

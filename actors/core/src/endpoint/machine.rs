@@ -12,6 +12,8 @@ use weft_types::{Identity, NamespacedName};
 struct Waiting {
     adders: Vec<Caller>,
     deleters: Vec<Caller>,
+    /// Whether one of the adders came when the link was made already.
+    joined: bool,
     /// Why the link was not made.
     failure: Option<Failure>,
     /// The version of the tables that must be settled.
@@ -192,11 +194,17 @@ impl<K: Ord + Clone> Endpoints<K> {
                 }
                 phase @ (Phase::Plugging | Phase::Settling | Phase::Opening | Phase::Ready) => {
                     let endpoint = endpoint.clone();
-                    self.waiting.entry(key.clone()).or_default().adders.push(caller);
+                    let waiting = self.waiting.entry(key.clone()).or_default();
+                    waiting.adders.push(caller);
+                    waiting.joined |= phase != Phase::Plugging;
                     let find = (phase == Phase::Ready).then_some(Effect::Find { key, endpoint });
                     find.into_iter().collect()
                 }
             };
+        }
+        if self.waiting.contains_key(&key) {
+            let why = format!("what is left of pod {pod} is still being removed");
+            return fail(Failure::Passing(why));
         }
         let Some(identity) = self.workloads.get(&pod).copied() else {
             return fail(Failure::Passing(format!("pod {pod} is not known on this node yet")));
@@ -217,7 +225,8 @@ impl<K: Ord + Clone> Endpoints<K> {
         let waiting = self.waiting.entry(key.clone()).or_default();
         waiting.deleters.push(caller);
         match self.endpoints.get_mut(&key) {
-            // A link may be there that no file tells of.
+            // A link may be there that no file tells of. It is removed once, and until then nobody is plugged under its name.
+            None if waiting.deleters.len() > 1 => Vec::new(),
             None => vec![Effect::Unplug { key }],
             Some(endpoint) => match endpoint.phase {
                 // Seen when the link is made, or gone.
@@ -316,7 +325,12 @@ impl<K: Ord + Clone> Endpoints<K> {
             return effects;
         }
         endpoint.phase = Phase::Ready;
-        let mut effects = self.answer_adders(key);
+        let joined = self.waiting.get(key).is_some_and(|waiting| waiting.joined);
+        let mut effects = match joined {
+            // The network namespace may be another than the one that the link was made in.
+            true => vec![Effect::Find { key: key.clone(), endpoint: endpoint.clone() }],
+            false => self.answer_adders(key),
+        };
         // Relabelled while it was being remembered: once more, now that nobody else writes its file.
         effects.extend(self.relabelled.contains(key).then_some(Effect::Settle));
         effects

@@ -72,6 +72,39 @@ fn a_repeated_add_is_one_endpoint_with_two_answers() {
 }
 
 #[test]
+fn a_repeated_add_that_comes_after_the_link_was_made_has_it_looked_for() {
+    for (presence, is_there) in [(Presence::There, true), (Presence::Gone, false)] {
+        let mut endpoints = endpoints();
+        endpoints.step(add("a", 1));
+        endpoints.step(Event::Linked { key: "a", wire: Ok(WIRE) });
+        assert_eq!(endpoints.step(add("a", 2)), []);
+        settle(&mut endpoints);
+        let opened = endpoints.step(Event::Opened { key: "a", result: Ok(()) });
+        assert!(matches!(opened[..], [Effect::Find { key: "a", .. }]), "{opened:?}");
+        let found = endpoints.step(Event::Found { key: "a", result: Ok(presence) });
+        let answered =
+            matches!(found[..], [Effect::Added { caller: 1, .. }, Effect::Added { caller: 2, .. }]);
+        assert_eq!(answered, is_there, "{found:?}");
+    }
+}
+
+#[test]
+fn nobody_is_plugged_while_what_no_file_tells_of_is_removed() {
+    let mut endpoints = endpoints();
+    let delete = |caller| Event::Delete { key: "a", caller };
+    assert_eq!(endpoints.step(delete(1)), [Effect::Unplug { key: "a" }]);
+    assert_eq!(endpoints.step(delete(2)), [], "once for both");
+    let refused = endpoints.step(add("a", 3));
+    assert!(
+        matches!(refused[..], [Effect::Failed { caller: 3, why: Failure::Passing(_) }]),
+        "{refused:?}"
+    );
+    let gone = endpoints.step(Event::Unplugged { key: "a", result: Ok(()) });
+    assert_eq!(gone, [Effect::Deleted { caller: 1 }, Effect::Deleted { caller: 2 }]);
+    plugged(&mut endpoints, "a");
+}
+
+#[test]
 fn a_repeated_add_whose_link_went_makes_it_anew() {
     let mut endpoints = endpoints();
     plugged(&mut endpoints, "a");
