@@ -1,5 +1,5 @@
-//! The `Conntrack` actor: forgets flows and fragments that are over. The kernel's programs write their tables; this is the
-//! one other hand on them, and it only takes away.
+//! The `Conntrack` actor: forgets flows, fragments and told drops that are over. The kernel's programs write their tables; this is
+//! the one other hand on them, and it only takes away.
 
 use crate::{
     gated::Gated,
@@ -9,6 +9,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use weft_abi::{
     conntrack::{FLOWS4, Flow, FlowKey4, PENDING4},
+    event::{MUTED4, Muted},
     fragment::{FRAGMENTS4, Fragmented},
     map::MapSpec,
     metrics::NOTICE_FLOWS_FULL,
@@ -37,7 +38,7 @@ enum Overflow {
 }
 
 /// What is swept.
-const TABLES: [(&MapSpec, IsOver, Overflow); 3] = [
+const TABLES: [(&MapSpec, IsOver, Overflow); 4] = [
     (&FLOWS4, is_over, Overflow::Counted),
     (&PENDING4, is_over, Overflow::PushesOut("start the node with a larger --pending-entries")),
     (
@@ -45,7 +46,17 @@ const TABLES: [(&MapSpec, IsOver, Overflow); 3] = [
         is_reassembled,
         Overflow::PushesOut("many datagrams come in pieces, each remembered for 30 s"),
     ),
+    (
+        &MUTED4,
+        is_told_again,
+        Overflow::PushesOut(
+            "packets of more flows are dropped in a second, and told more than once",
+        ),
+    ),
 ];
+
+/// How long it is kept how many drops of a flow were not told: the next one that is says it.
+const HELD_BACK: u32 = 60;
 
 /// Sweeps the flow tables.
 pub struct Conntrack {
@@ -138,10 +149,32 @@ fn is_reassembled(entry: &RawEntry, now: u32) -> bool {
     Fragmented::from_bytes(&entry.value).is_some_and(|first| fragment::is_over(&first, now))
 }
 
+/// Whether the next drop of a flow is told whether or not it is known that one was, and nothing else is to be told of it.
+fn is_told_again(entry: &RawEntry, now: u32) -> bool {
+    Muted::from_bytes(&entry.value).is_some_and(|muted| {
+        let least = if muted.suppressed == 0 { 1 } else { HELD_BACK };
+        // One that came after `now` was read makes the difference negative.
+        now.wrapping_sub(muted.second) as i32 >= least as i32
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use weft_abi::conntrack::SENT;
+
+    #[test]
+    fn a_told_drop_is_kept_for_its_second_and_what_was_not_told_for_a_minute() {
+        let entry = |suppressed| {
+            let muted = Muted { second: 100, suppressed };
+            RawEntry { key: vec![], value: muted.to_bytes().into() }
+        };
+        for (suppressed, now, over) in
+            [(0, 99, false), (0, 100, false), (0, 101, true), (3, 159, false), (3, 160, true)]
+        {
+            assert_eq!(is_told_again(&entry(suppressed), now), over, "{suppressed} at {now}");
+        }
+    }
 
     #[test]
     fn an_entry_is_over_after_its_lifetime_and_never_when_it_cannot_be_read() {

@@ -24,7 +24,10 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use weft_abi::{event::Event, metrics::NOTICE_EVENTS_LOST};
+use weft_abi::{
+    event::{EVENTS, Event},
+    metrics::NOTICE_EVENTS_LOST,
+};
 use weft_core::{
     directory::{Directory, LocalName},
     first::{Ended, Firsts},
@@ -226,7 +229,13 @@ impl Observer {
         self.asked = Some(Instant::now());
         match (self.setting.lost)() {
             Ok(0) => {}
-            Ok(lost) => self.recent.push(Told::Lost(lost)),
+            Ok(lost) => {
+                let what = format!(
+                    "the ring of events was full: {lost} events of flows were not told, all packets were judged"
+                );
+                self.setting.counts.notices().tell(Instant::now().into(), EVENTS.name, what);
+                self.recent.push(Told::Lost(lost));
+            }
             Err(error) => tracing::warn!(%error, "what the ring of events lost cannot be read"),
         }
     }

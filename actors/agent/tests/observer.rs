@@ -302,6 +302,9 @@ async fn what_found_the_ring_full_is_told_between_the_flows_and_once() {
         assert!(begun.elapsed() < PATIENCE, "{told:?}");
     }
     assert_eq!(told.iter().filter(|told| told.is_err()).count(), 1);
+    // So is who looks at the agent's status.
+    let noticed = world.counts.notices().recent(Instant::now());
+    assert!(noticed.len() == 1 && noticed[0].contains(": 7 events of flows"), "{noticed:?}");
     // Who comes later is told too.
     let mut later = world.reader(99, Follow::Off);
     let mut lost = 0;

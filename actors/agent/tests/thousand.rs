@@ -56,6 +56,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Memory that a pod may take of the agent, over all of its actors: this holds some 20 KB for a map's rows, its label
 /// set's class and what waits for it.
 const MEMORY_A_POD: u64 = 40 << 10;
+/// Less than any record of it takes, over what the allocator keeps.
+const LEFT_A_POD: u64 = 2 << 10;
 
 struct World {
     maps: Arc<dyn Maps>,
@@ -243,6 +245,15 @@ async fn live(maps: Arc<dyn Maps>, what: &str) {
         (grown / u64::from(PODS)) >> 10
     );
     assert!(grown < u64::from(PODS) * MEMORY_A_POD, "{grown} bytes for {PODS} pods");
+    // Whoever comes and goes leaves nothing: what is left of them would be more each time.
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        join_all((0..PODS).map(|number| world.add(number))).await;
+        join_all((0..PODS).map(|number| world.delete(number))).await;
+        left.push(resident());
+    }
+    let more = left.windows(2).map(|two| two[1].saturating_sub(two[0])).min().unwrap();
+    assert!(more < u64::from(PODS) * LEFT_A_POD, "{left:?} bytes after {PODS} pods went each time");
 }
 
 #[actix::test]
