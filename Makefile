@@ -34,10 +34,10 @@ test: setup ## Run every test
 	@CARGO="$(CARGO)" .ci/test
 
 test-long: setup ## Run what is too long for `make test`
-	@.ci/setup etcd-server
+	@.ci/setup etcd-server chromium
 	@$(CARGO) build --locked --workspace
 	@echo "1/8: every test, those of properties with 16384 cases each (2048 where a case is a process)"
-	@PROPTEST_CASES=16384 CARGO="$(CARGO)" .ci/test
+	@PROPTEST_CASES=16384 WEFT_BROWSER=required CARGO="$(CARGO)" .ci/test
 	@echo "2/8: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
 	@CARGO="$(CARGO)" .ci/test --test agent_killed -- --ignored --nocapture
 	@echo "3/8: every actor of an agent blocks its thread for 8 s in turn under load"
@@ -66,7 +66,7 @@ fuzz: ## Give each reader of strangers' bytes anything, for TIME=60 seconds (TAR
 	@TIME="$(TIME)" TARGETS="$(TARGETS)" SMALL="$(SMALL)" .ci/fuzz
 
 bench: build ## Print the benchmark table, and write it to target/bench.json (BENCH="--only rr": a part)
-	@$(CARGO) build --release --locked --bin weft-bench -p weft-tests
+	@$(CARGO) build --release --locked --bin weft-bench --bin weft-sim -p weft-tests -p weft-sim
 	@mkdir -p target
 	@$(SUDO) $(BIN)/weft-bench --json target/bench.json $(BENCH)
 

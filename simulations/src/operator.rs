@@ -63,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) role: (Role, Term),
     /// Who asked what.
     pub(crate) requests: BTreeMap<RequestId, usize>,
+    /// How often what agents said may have changed.
+    pub(crate) words: u64,
     /// Bytes of commands since the newest snapshot.
     log_bytes: usize,
     /// Bytes of that.
@@ -155,6 +157,7 @@ impl Operator {
             view,
             role: (Role::Follower(None), 0),
             requests: BTreeMap::new(),
+            words: 0,
             log_bytes: 0,
             snapshot_bytes: snapshot.state.len(),
             sessions: Sessions::new(self.member),
@@ -202,6 +205,7 @@ impl Running {
         self.view = views.of_all(revision(index), state.snapshot());
         self.interests = Interests::new(state.snapshot());
         (self.index, self.state) = (index, state);
+        self.words += 1;
         (self.log_bytes, self.snapshot_bytes) = (0, bytes);
     }
 

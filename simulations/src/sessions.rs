@@ -1,7 +1,10 @@
 //! Agents' sessions with an operator: the shipped core of which node has which, and what its kernel holds.
 
-use crate::{sabotage::Sabotage, time::Micros};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{agent::Endpoints, sabotage::Sabotage, time::Micros};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 use weft_operator::progress::{NotJoined, Progress, Rows, SessionId};
 use weft_raft::MemberId;
 use weft_state::{
@@ -25,6 +28,8 @@ struct Heard {
     session: u64,
     /// What its kernel holds, since all that it had to say before is in the log.
     holds: Option<Revision>,
+    /// All that it had, when that was no news after so many words of whomever.
+    said: Option<(Endpoints, u64)>,
     /// What it is told, where agents are few.
     view: Option<(View, Scope)>,
     /// When it asked last.
@@ -52,7 +57,7 @@ impl Sessions {
         self.progress.join(node, SessionId(session), None, newest)?;
         let view = told.map(|(told, scope)| (View::new(node.clone(), scope, told), scope));
         let node = node.clone();
-        self.heard.insert(agent, Heard { node, session, holds: None, view, at: now });
+        self.heard.insert(agent, Heard { node, session, holds: None, said: None, view, at: now });
         Ok(())
     }
 
@@ -66,6 +71,19 @@ impl Sessions {
         if let Some(heard) = self.heard.get_mut(&agent) {
             heard.holds = holds;
         }
+    }
+
+    /// What an agent has is no news, after so many words of whomever.
+    pub(crate) fn is_said(&mut self, agent: usize, all: Endpoints, words: u64) {
+        if let Some(heard) = self.heard.get_mut(&agent) {
+            heard.said = Some((all, words));
+        }
+    }
+
+    /// Whether it was so after as many: then it is.
+    pub(crate) fn was_said(&self, agent: usize, all: &Endpoints, words: u64) -> bool {
+        let said = self.heard.get(&agent).and_then(|heard| heard.said.as_ref());
+        said.is_some_and(|(said, after)| Rc::ptr_eq(said, all) && *after == words)
     }
 
     /// What other operators are told now, those that are members.

@@ -1,5 +1,6 @@
 //! The world: what happens next happens now, one thing at a time.
 
+mod agenda;
 mod agents;
 mod check;
 mod clients;
@@ -17,6 +18,7 @@ use crate::{
     invariant::Invariants, operator::Operator, release::Release, report::Counts, sabotage::Reused,
     store::SimStore, story::Story, time::Micros, trace::Trace, view::Views,
 };
+use agenda::Agenda;
 use event::{Cut, Event, Way};
 use numbers::Reuses;
 use readers::Readers;
@@ -49,7 +51,7 @@ struct World {
     rng: fastrand::Rng,
     now: Micros,
     order: u64,
-    agenda: BTreeMap<(Micros, u64), Event>,
+    agenda: Agenda,
     operators: BTreeMap<MemberId, Operator>,
     store: SimStore,
     clients: Vec<Client>,
@@ -116,7 +118,7 @@ impl World {
             rng,
             now: Micros(0),
             order: 0,
-            agenda: BTreeMap::new(),
+            agenda: Agenda::default(),
             operators: founded(&members, release),
             store: SimStore::new(sabotage),
             clients,
@@ -164,15 +166,12 @@ impl World {
     /// Something will happen after a time.
     fn after(&mut self, time: Micros, event: Event) {
         self.order += 1;
-        self.agenda.insert((self.now + time, self.order), event);
+        self.agenda.add((self.now + time, self.order), event);
     }
 
     fn run_until(&mut self, end: Micros) {
-        while let Some(entry) = self.agenda.first_entry() {
-            if entry.key().0 > end || self.invariants.is_hopeless() {
-                break;
-            }
-            let ((now, order), event) = entry.remove_entry();
+        while !self.invariants.is_hopeless() {
+            let Some(((now, order), event)) = self.agenda.next_until(end) else { break };
             self.now = now;
             self.trace.add(now.0);
             self.trace.add(order);
@@ -185,7 +184,7 @@ impl World {
         if let Some(until) = event.whom().and_then(|member| self.pause_of(member)) {
             // It waits in front of who stands still.
             self.order += 1;
-            self.agenda.insert((until, self.order), event);
+            self.agenda.add((until, self.order), event);
             return;
         }
         match event {

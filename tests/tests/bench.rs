@@ -12,6 +12,54 @@ use weft_tests::lab::is_root;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_weft-bench");
 
+/// Every row that there is, by name: one that comes or goes is written here, too.
+const ROWS: [&str; 44] = [
+    "agent-idle-cpu",
+    "agent-rss",
+    "change-bytes",
+    "cni-add-p50",
+    "cni-add-p99",
+    "identity-lone-p50",
+    "identity-lone-p99",
+    "identity-rate",
+    "lab-up",
+    "map-sync",
+    "new-pod-rate",
+    "packet-answer",
+    "packet-denied",
+    "packet-denied-once",
+    "packet-denied-rotating",
+    "packet-first",
+    "packet-in",
+    "packet-node",
+    "packet-node-64k",
+    "packet-node-single",
+    "packet-out",
+    "policy-p50",
+    "policy-p99",
+    "push",
+    "push-over-tls",
+    "session-rss",
+    "simulator-speed",
+    "snapshot-bytes",
+    "tcp-crr-across",
+    "tcp-crr-across-redirects",
+    "tcp-crr-node",
+    "tcp-crr-node-redirects",
+    "tcp-rr-across",
+    "tcp-rr-across-redirects",
+    "tcp-rr-node",
+    "tcp-rr-node-redirects",
+    "tcp-stream-across",
+    "tcp-stream-across-redirects",
+    "tcp-stream-node",
+    "tcp-stream-node-redirects",
+    "udp-rr-across",
+    "udp-rr-across-redirects",
+    "udp-rr-node",
+    "udp-rr-node-redirects",
+];
+
 fn bench(arguments: &[&str]) -> Output {
     Command::new(BENCH).args(arguments).output().expect("run weft-bench")
 }
@@ -52,7 +100,9 @@ fn root_every_row_is_measured_and_works() {
     let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     assert_eq!((&report["schema"], &report["trial"]), (&1.into(), &true.into()));
     let rows = report["rows"].as_array().unwrap();
-    assert!(rows.len() >= 20, "{table}");
+    let mut names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ROWS, "{table}");
     for row in rows {
         let name = row["name"].as_str().unwrap();
         assert_eq!(row["function"]["ok"], true, "{name}: {row}");

@@ -115,9 +115,13 @@ impl World {
             }
             running.questions.insert(agent, Question { number, held, since });
             // A session's first word is all that there is; so is its last, for who was relabelled.
+            if says.is_empty() && running.sessions.was_said(agent, &all, running.words) {
+                running.sessions.acknowledge(agent, held);
+                continue;
+            }
             let begun = running.state.heard(node).is_some_and(|heard| heard.session >= session);
-            let all = || vec![Word::Are(all.to_vec())];
-            let says = if begun && !says.is_empty() { says } else { all() };
+            let is_all = !begun || says.is_empty();
+            let says = if is_all { vec![Word::Are(all.to_vec())] } else { says };
             let command = |(word, place)| {
                 let stamp = Stamp { session, sequence: (number << 16) + place };
                 CommandV1::Said(node.clone(), stamp, word)
@@ -126,6 +130,9 @@ impl World {
             let new: Vec<CommandV1> = new.filter(|it| running.state.would_change(it)).collect();
             if new.is_empty() {
                 running.sessions.acknowledge(agent, held);
+                if begun && is_all {
+                    running.sessions.is_said(agent, all, running.words);
+                }
             }
             proposals.extend(new.into_iter().map(|command| proposal(running, command)));
         }

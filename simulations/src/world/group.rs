@@ -14,7 +14,9 @@ use weft_operator::sequencer;
 use weft_raft::{
     Applied, Committed, Envelope, Input, MemberId, MemberRole, Output, PeerMessage, Role,
 };
-use weft_state::{ClusterState, decode_entry, leadership::Event as Happened, retirement::Grace};
+use weft_state::{
+    ClusterState, CommandV1, decode_entry, leadership::Event as Happened, retirement::Grace,
+};
 
 /// How much longer a slow disk takes.
 const SLOW: u64 = 50;
@@ -241,6 +243,7 @@ impl World {
         };
         let numbers = is_first.then(|| Numbered::before(&running.state, &entry.command));
         let deltas = running.state.apply(&entry.command);
+        running.words += u64::from(matches!(entry.command, CommandV1::Said(..)));
         let numbers = numbers.map(|numbers| numbers.and(&deltas));
         running.advance(index, deltas, command.len(), self.views.at(revision(index)));
         self.knows(member);

@@ -14,6 +14,7 @@ pub mod api;
 pub mod bytes;
 pub mod cni;
 pub mod manifests;
+pub mod peers;
 pub mod state;
 pub mod verdict;
 pub mod wire;
@@ -23,10 +24,11 @@ pub mod words;
 pub type Target = fn(&[u8]);
 
 /// All of them, by their names.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("api", api::run),
     ("cni", cni::run),
     ("manifests", manifests::run),
+    ("peers", peers::run),
     ("state", state::run),
     ("verdict", verdict::run),
     ("wire", wire::run),

@@ -144,7 +144,7 @@ impl Town {
     fn desire(&mut self, put: Vec<Object>, remove: Vec<Object>) -> Vec<Delta> {
         let new = self.state.unnumbered(&put, &remove);
         let identities = (self.identities..).map(Identity).zip(new).collect::<Vec<_>>();
-        self.identities += identities.len() as u32;
+        self.identities = identities.last().map_or(self.identities, |(last, _)| last.0 + 1);
         self.state.apply(&CommandV1::Desire { put, remove, identities })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! *Hot*: one flow, over and over in one call. *Once a call*: the same flow, but the kernel's way into and
 //! out of the call has used the near caches meanwhile. *First* and *rotating*: so too, and another flow
-//! each time, so that its entry is cold as well. The empty program is called alike.
+//! each time, so that its entry is cold as well. A *denied* flow has no entry; what is rotated there is when it
+//! was told last: each one is told, and takes the place of another. The empty program is called alike.
 
 use super::{Measurement, Settings, Work, compare, of};
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::cell::Cell;
-use weft_abi::event::{EVENTS, Event};
+use weft_abi::event::{EVENTS, Event, MUTED4};
 use weft_datapath::run::{Ran, Runnable, Trial};
 
 /// Its place in the table.
@@ -27,9 +28,11 @@ pub(crate) const MEASUREMENT: Measurement = Measurement {
         cost("packet-in", "established, from another node, hot", None),
         cost("packet-denied", "denied, hot", None),
         cost("packet-node-single", "established, same node, once a call", None),
+        cost("packet-denied-once", "denied, once a call", None),
         cost("packet-first", "first packet, same node", None),
         cost("packet-answer", "first answer, same node", None),
         cost("packet-node-64k", "established, same node, rotating", None),
+        cost("packet-denied-rotating", "denied, rotating", None),
     ],
     work: Work::Alone(measure),
 };
@@ -46,8 +49,12 @@ const HOT: [u16; 2] = [1024, 16_000];
 const CLOSED: [u16; 2] = [1024, 80];
 /// Bytes before each event in the ring (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER: usize = 8;
+/// Events that a ring has room for when nobody reads it, and some to spare.
+const ROOM: usize = EVENTS.capacity as usize / (size_of::<Event>() + RING_HEADER) * 9 / 10;
 /// Arms that open flows.
 const OPENING_ARMS: usize = 2;
+/// Flows of which the kernel knows when they were told as denied.
+const MUTED: usize = MUTED4.capacity as usize;
 /// Source ports that are used in turn.
 const SOURCES: usize = 60_000;
 
@@ -56,13 +63,15 @@ fn measure(settings: &Settings) -> Result<Vec<Row>> {
         world::make_devices()?;
         let rules = settings.size.rules;
         let (hot, many) = (World::make("hot", rules)?, World::make("many", rules)?);
+        let refusing = World::make("refusing", rules)?;
         for to in [NEAR, FAR] {
             hot.connect(CLIENT, to, HOT)?;
         }
         for flow in 0..settings.flows {
             many.connect(CLIENT, NEAR, flow_ports(flow))?;
         }
-        let bench = Bench::new(settings, hot, many)?;
+        let bench = Bench::new(settings, [hot, many, refusing])?;
+        bench.deny_many()?;
         let figures = bench.run()?;
         let (figures, conditions) = figures;
         let check = bench.check()?;
@@ -76,9 +85,18 @@ fn measure(settings: &Settings) -> Result<Vec<Row>> {
 }
 
 /// The n-th flow's ports.
-#[expect(clippy::cast_possible_truncation, reason = "the world has as many flows as fit")]
 fn flow_ports(flow: usize) -> [u16; 2] {
-    let (source, destination) = (1024 + flow % SOURCES, usize::from(OPEN_PORT) + flow / SOURCES);
+    ports_from(OPEN_PORT, flow)
+}
+
+/// The same of those that no rule allows.
+fn denied_ports(flow: usize) -> [u16; 2] {
+    ports_from(CLOSED[1], flow)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the world has as many flows as fit")]
+fn ports_from(first: u16, flow: usize) -> [u16; 2] {
+    let (source, destination) = (1024 + flow % SOURCES, usize::from(first) + flow / SOURCES);
     [source as u16, destination as u16]
 }
 
@@ -86,21 +104,25 @@ struct Bench<'a> {
     settings: &'a Settings,
     hot: World,
     many: World,
+    /// Of denied flows: its ring is theirs alone.
+    refusing: World,
     empty: Runnable,
-    /// Flows opened so far, and packets run.
+    /// Flows opened so far, those whose turn is next, and packets run.
     opened: Cell<usize>,
     rotated: Cell<usize>,
+    denied: Cell<usize>,
     packets: Cell<u64>,
 }
 
 impl<'a> Bench<'a> {
     /// The arm that each row's figures are taken over: empty in repetition, or empty once a call.
-    const BASELINES: [usize; 8] = [8, 8, 8, 8, 9, 9, 9, 9];
+    const BASELINES: [usize; 10] = [10, 10, 10, 10, 11, 11, 11, 11, 11, 11];
 
-    fn new(settings: &'a Settings, hot: World, many: World) -> Result<Self> {
+    fn new(settings: &'a Settings, [hot, many, refusing]: [World; 3]) -> Result<Self> {
         let empty = Runnable::empty()?;
-        let (opened, rotated, packets) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Ok(Self { settings, hot, many, empty, opened, rotated, packets })
+        let (opened, rotated, denied) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let packets = Cell::new(0);
+        Ok(Self { settings, hot, many, refusing, empty, opened, rotated, denied, packets })
     }
 
     fn run(&self) -> Result<(Vec<Vec<f64>>, crate::row::Conditions)> {
@@ -115,15 +137,12 @@ impl<'a> Bench<'a> {
             Arm::new("to another node", || self.repeated(out)),
             Arm::new("from another node", || self.repeated(inward)),
             Arm::new("denied", || self.repeated(denied)),
-            Arm::new("same node, once a call", || {
-                self.typical(self.settings.runs, |_| {
-                    self.packets.set(self.packets.get() + 1);
-                    expect(self.hot.run(CLIENT, &data(CLIENT, NEAR, HOT), 1)?, REDIRECTED)
-                })
-            }),
+            Arm::new("same node, once a call", || self.once(node)),
+            Arm::new("denied, once a call", || self.once(denied)),
             Arm::new("first packet", || self.first()),
             Arm::new("first answer", || self.answer()),
             Arm::new("rotating flows", || self.rotating()),
+            Arm::new("rotating denied flows", || self.rotating_denied()),
             Arm::new("empty program, repeated", || {
                 let packet = data(CLIENT, NEAR, HOT);
                 self.typical(self.settings.runs, |_| self.nothing(&packet, REPEAT))
@@ -153,6 +172,13 @@ impl<'a> Bench<'a> {
         })
     }
 
+    fn once(&self, (from, to, ports, action): (Place, Place, [u16; 2], u32)) -> Result<f64> {
+        self.typical(self.settings.runs, |_| {
+            self.packets.set(self.packets.get() + 1);
+            expect(self.hot.run(from, &data(from, to, ports), 1)?, action)
+        })
+    }
+
     /// First packets of flows that were never seen.
     fn first(&self) -> Result<f64> {
         self.typical(self.openings(), |_| self.open().map(|(ran, _)| ran))
@@ -178,20 +204,45 @@ impl<'a> Bench<'a> {
 
     /// Flows that an arm may open in a round. Nobody reads this bed's ring of events, so all of them have to fit.
     fn openings(&self) -> usize {
-        let room = EVENTS.capacity as usize / (size_of::<Event>() + RING_HEADER) * 9 / 10;
-        let share = room / OPENING_ARMS / self.settings.rounds.max(1);
-        self.settings.runs.min(share).max(1)
+        self.calls_within(ROOM / OPENING_ARMS)
+    }
+
+    /// Calls of a round, if all rounds together may have so many events.
+    fn calls_within(&self, events: usize) -> usize {
+        self.settings.runs.min(events / self.settings.rounds.max(1)).max(1)
     }
 
     /// The next ones of all flows, far from each other in the table.
     fn rotating(&self) -> Result<f64> {
         self.typical(self.settings.runs, |_| {
-            // A prime step visits every flow before one comes again.
-            let flow = self.rotated.replace((self.rotated.get() + 7919) % self.settings.flows);
+            let flow = self.turn(&self.rotated);
             self.packets.set(self.packets.get() + 1);
             let packet = data(CLIENT, NEAR, flow_ports(flow));
             expect(self.many.run(CLIENT, &packet, 1)?, REDIRECTED)
         })
+    }
+
+    /// The next ones of all flows that are denied. Each is an event, and these have to fit, too.
+    fn rotating_denied(&self) -> Result<f64> {
+        self.typical(self.calls_within(ROOM - MUTED), |_| self.deny())
+    }
+
+    /// As many denied flows as the kernel remembers, so that it has to forget one for each that comes.
+    fn deny_many(&self) -> Result<()> {
+        (0..MUTED).try_for_each(|_| self.deny().map(drop))
+    }
+
+    /// The next denied flow's packet.
+    fn deny(&self) -> Result<Ran> {
+        let flow = self.turn(&self.denied);
+        self.packets.set(self.packets.get() + 1);
+        let packet = data(CLIENT, NEAR, denied_ports(flow));
+        expect(self.refusing.run(CLIENT, &packet, 1)?, DROPPED)
+    }
+
+    /// Whose turn it is. A prime step visits every flow before one comes again.
+    fn turn(&self, next: &Cell<usize>) -> usize {
+        next.replace((next.get() + 7919) % self.settings.flows)
     }
 
     fn nothing(&self, packet: &[u8], repeat: u32) -> Result<Ran> {
@@ -234,6 +285,13 @@ mod tests {
         assert_eq!(all.len(), 1 << 16);
         assert!(all.iter().all(|[s, d]| *s >= 1024 && (8192..16_384).contains(d)));
         assert!(!all.contains(&HOT));
+    }
+
+    #[test]
+    fn every_denied_flow_has_ports_of_its_own_and_closed_ones() {
+        let all: BTreeSet<[u16; 2]> = (0..1 << 16).map(denied_ports).collect();
+        assert_eq!(all.len(), 1 << 16);
+        assert!(all.iter().all(|[s, d]| *s >= 1024 && *d < OPEN_PORT));
     }
 
     #[test]

@@ -2,13 +2,19 @@
 
 use super::{Measurement, Settings, Work, compare};
 use crate::{
+    program::ours,
     rounds::Arm,
     row::{Check, Plan, Relation, Row, Target, Unit},
 };
-use anyhow::Result;
-use nix::time::{ClockId, clock_gettime};
-use std::{cell::RefCell, time::Duration};
-use weft_sim::{Sabotage, Scenario, run};
+use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use serde::Deserialize;
+use std::{
+    cell::RefCell,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
 
 /// Its place in the table.
 pub(crate) const MEASUREMENT: Measurement = Measurement {
@@ -30,26 +36,36 @@ const SPEED: Plan = Plan {
 /// The agents' part in the largest measurement.
 const SHARE: usize = 5;
 
+/// What of a run's JSON is looked at.
+#[derive(Deserialize)]
+struct Ran {
+    /// Simulated; its beginning and its healing are not counted.
+    seconds: f64,
+    violations: Vec<serde_json::Value>,
+}
+
 fn measure(settings: &Settings) -> Result<Vec<Row>> {
     // A scenario costs the same each time: what swings is from one to another.
     let once = Settings { rounds: 1, ..*settings };
-    let agents = settings.agents / SHARE;
-    let failed = RefCell::new(Vec::new());
-    let arm = |name: &'static str| {
-        let failed = &failed;
+    let agents = (settings.agents / SHARE).to_string();
+    let (program, failed) = (ours("weft-sim")?, RefCell::new(Vec::new()));
+    let names = scenarios(&program)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (program, failed, agents) = (&program, &failed, &agents);
+    let arm = |name| {
         Arm::new(name, move || {
-            let scenario = Scenario::find(name)?.with_agents(agents);
-            let begun = computed()?;
-            let report = run(&scenario, 1, Sabotage::None);
-            let took = computed()?.saturating_sub(begun);
-            if !report.violations.is_empty() {
-                failed.borrow_mut().push(report.replay());
+            let before = computed()?;
+            let run = ["run", name, "--nodes", agents, "--output", "json"];
+            let Output { stdout, .. } = Command::new(program).args(run).output()?;
+            let took = computed()?.saturating_sub(before);
+            let mut lines = serde_json::Deserializer::from_slice(&stdout).into_iter();
+            let ran: Ran = lines.next().context("it said nothing")??;
+            if !ran.violations.is_empty() {
+                failed.borrow_mut().push(format!("weft-sim {}", run.join(" ")));
             }
-            // Its beginning and its healing are not counted.
-            Ok(report.seconds as f64 / took.as_secs_f64())
+            Ok(ran.seconds / took.as_secs_f64())
         })
     };
-    let names: Vec<&'static str> = Scenario::names().collect();
     let mut arms: Vec<Arm<'_>> = names.iter().copied().map(arm).collect();
     let (figures, conditions) = compare(&once, "simulator", &mut arms)?;
     drop(arms);
@@ -57,7 +73,7 @@ fn measure(settings: &Settings) -> Result<Vec<Row>> {
     let mut each: Vec<(f64, &str)> = speeds.iter().copied().zip(names).collect();
     each.sort_by(|a, b| a.0.total_cmp(&b.0));
     let each: Vec<String> = each.iter().map(|(speed, name)| format!("{name} {speed:.0}")).collect();
-    let failed = failed.into_inner();
+    let failed = failed.take();
     let check = match failed.is_empty() {
         true => Check::passed(format!("no invariant was violated; {}", each.join(", "))),
         false => Check::failed(failed.join("; ")),
@@ -65,7 +81,19 @@ fn measure(settings: &Settings) -> Result<Vec<Row>> {
     Ok(vec![SPEED.row(&speeds, &[], check, conditions)])
 }
 
-/// How long this thread has run: a simulator waits for nothing, so a second of it is one of a machine that does nothing else.
+fn scenarios(program: &Path) -> Result<Vec<String>> {
+    let list = Command::new(program).arg("list").output().context("weft-sim list")?;
+    let list = String::from_utf8(list.stdout)?;
+    Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// How long programs that ended have run: a simulator waits for nothing, so a second of it is one of a machine that does nothing
+/// else.
 fn computed() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let of = |time: nix::sys::time::TimeVal| {
+        Duration::from_secs(time.tv_sec().cast_unsigned())
+            + Duration::from_micros(time.tv_usec().cast_unsigned())
+    };
+    Ok(of(usage.user_time()) + of(usage.system_time()))
 }
