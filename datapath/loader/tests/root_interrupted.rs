@@ -1,6 +1,6 @@
 //! Programs are loaded by a process that is stopped again and again, as debuggers, freezers and snapshots of machines do.
 //! Alone in this process: whatever else is in it stands still as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
 

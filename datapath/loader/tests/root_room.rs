@@ -1,5 +1,5 @@
-//! Maps that the agent writes fill up while packets are judged by them: every first packet gets the verdict it would get
-//! otherwise, and what one map has no room for is refused with its name.
+//! Maps that the agent writes grow while packets are judged by them: every first packet gets the verdict it would get
+//! otherwise. What one map has no room for is refused with its name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
 mod support;
@@ -25,6 +25,8 @@ const DENIED: u16 = 81;
 /// More than the map was ever made for at once; the second kind is a trie, whose look-ups grow dear.
 const ADDRESSES: u32 = 300_000;
 const PREFIXES: u32 = 20_000;
+const ENDPOINTS_MORE: u32 = 10_000;
+const CLASSES_MORE: u32 = 2_000;
 const CHUNK: u32 = 5_000;
 
 fn put(maps: &dyn Maps, map: &MapSpec, key: &[u8], value: &[u8]) {
@@ -70,6 +72,25 @@ fn prefix(number: u32) -> RawEntry {
     RawEntry { key: key.to_bytes().into(), value: entry.to_bytes().into() }
 }
 
+fn endpoint(number: u32) -> RawEntry {
+    let ifindex = IFINDEX + 1 + number;
+    let [_, _, c, d] = number.to_be_bytes();
+    let addr4 = Addr4::new([13, 0, c, d]);
+    let row = Endpoint { ifindex, identity: 2000, class: 2000, addr4, ..Endpoint::zeroed() };
+    RawEntry { key: ifindex.to_ne_bytes().into(), value: row.to_bytes().into() }
+}
+
+/// Classes in the tens, as plugged pods bring them; each denies everything.
+fn add_classes(maps: &dyn Maps, count: u32) {
+    let key = PolicyKey { direction: EGRESS, ..PolicyKey::zeroed() };
+    let entry = PolicyEntry { precedence: 1, flags: DENY, ..PolicyEntry::zeroed() };
+    let class = |number| (number, vec![(PolicyPrefix { length: PREFIX_ANY, key }, entry)]);
+    for begin in (CLASS + 1..=CLASS + count).step_by(50) {
+        let classes: Vec<_> = (begin..=CLASS + count).take(50).map(class).collect();
+        maps.class_replace(&classes).unwrap();
+    }
+}
+
 /// Writes so many in pieces, as they come.
 fn grow(maps: &dyn Maps, map: &MapSpec, count: u32, row: fn(u32) -> RawEntry) {
     for begin in (0..count).step_by(CHUNK as usize) {
@@ -91,6 +112,8 @@ fn root_maps_grow_under_packets_and_no_verdict_is_wrong() {
         scope.spawn(|| {
             grow(&*maps, &ADDRESSES4, ADDRESSES, address);
             grow(&*maps, &PREFIXES4, PREFIXES, prefix);
+            grow(&*maps, &ENDPOINTS, ENDPOINTS_MORE, endpoint);
+            add_classes(&*maps, CLASSES_MORE);
             grown.store(true, Ordering::SeqCst);
         });
         let mut judged = 0_u16;
@@ -108,6 +131,8 @@ fn root_maps_grow_under_packets_and_no_verdict_is_wrong() {
     assert!(judged >= 1000);
     assert_eq!(datapath.entries(&ADDRESSES4).len(), ADDRESSES as usize + 2);
     assert_eq!(datapath.entries(&PREFIXES4).len(), PREFIXES as usize);
+    assert_eq!(datapath.entries(&ENDPOINTS).len(), ENDPOINTS_MORE as usize + 1);
+    assert_eq!(datapath.maps.classes().unwrap().len(), CLASSES_MORE as usize + 1);
 }
 
 #[test]

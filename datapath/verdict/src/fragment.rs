@@ -1,7 +1,7 @@
 //! Which flow a fragment belongs to. Only the first of a datagram carries ports; the others are of its flow.
 //!
 //! One that comes before its first is taken for a piece of the flow that last sent a first fragment between the same
-//! two ends, and judged as such. So whoever reorders all fragments costs a flow one datagram, not each. It lets
+//! two ends, and judged as such. So whoever reorders all fragments costs a flow one datagram in 30 s, not each. It lets
 //! nobody do more: only who may send fragments from here to there anyway has such a flow, and without a first
 //! fragment of its own, which is judged by its own ports, no datagram is ever put together.
 

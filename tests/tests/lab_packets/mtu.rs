@@ -1,6 +1,10 @@
 //! What is too long for the node's device: senders are told and adapt, and new pods get what there is.
 
 use crate::{PATIENCE, address, comes, datagram, pods};
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt::SetStruct},
+};
 use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
@@ -10,6 +14,17 @@ use std::{
 use weft_tests::lab::{Lab, is_root};
 
 const SMALL: &str = "1300";
+
+/// Whether a socket's packets may be cut (`IP_MTU_DISCOVER`, ip(7)).
+#[derive(Clone, Copy)]
+struct MtuDiscover;
+nix::setsockopt_impl!(
+    MtuDiscover,
+    libc::IPPROTO_IP,
+    libc::IP_MTU_DISCOVER,
+    libc::c_int,
+    SetStruct<libc::c_int>
+);
 
 /// The MTU of the pod's device, as the pod sees it.
 fn mtu(lab: &Lab, pod: &str) -> String {
@@ -63,6 +78,16 @@ fn root_who_sends_too_long_packets_is_told_and_new_pods_send_none() {
     stream.read_exact(&mut back).unwrap();
     writes.join().unwrap();
     assert!(back == bytes, "a stream of {} bytes", bytes.len());
+    // The node's own stack refuses what must not be cut and is too long for the route, with headers of 28 bytes.
+    let sends = lab.on_node("node1", move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        setsockopt(&socket, MtuDiscover, &libc::IP_PMTUDISC_DO).unwrap();
+        socket.connect((to, 53)).unwrap();
+        [1_272, 1_273, 1_400]
+            .map(|length| socket.send(&vec![0; length]).map_err(|error| error.raw_os_error()))
+    });
+    let too_long = Err(Some(libc::EMSGSIZE));
+    assert_eq!(sends, [Ok(1_272), too_long, too_long]);
 
     // An agent that is started now sees what there is; pods that are there are as they should be.
     lab.does(&["agent", "kill", "--node", "node1"]);

@@ -24,13 +24,21 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct Broken {
     agents: u32,
     operators: u32,
-    actors: u32,
+    /// Actors that crashed.
+    crashes: u32,
+    /// Actors that slept until their thread was replaced.
+    stalls: u32,
 }
+
+/// One of so many failures of actors is a stall; of ten times as many there is one, or something that makes them does not work.
+const STALL: u64 = 8;
 
 impl Broken {
     /// Whether each kind did.
     pub(crate) fn is_everything(&self) -> bool {
-        [self.agents, self.operators, self.actors].iter().all(|often| *often > 0)
+        let few = u64::from(self.crashes) < 10 * STALL;
+        [self.agents, self.operators, self.crashes].iter().all(|often| *often > 0)
+            && (few || self.stalls > 0)
     }
 }
 
@@ -51,7 +59,10 @@ pub(crate) fn breaks(lab: &Lab, chance: &mut Chance, over: &AtomicBool) -> Broke
             }
             _ if crashed.is_none_or(|at| at.elapsed() > CRASH_PAUSE) => {
                 crashed = Some(Instant::now());
-                broken.actors += u32::from(actor_fails(lab, chance, node));
+                let stalls = chance.number().is_multiple_of(STALL);
+                if actor_fails(lab, chance, node, stalls) {
+                    *(if stalls { &mut broken.stalls } else { &mut broken.crashes }) += 1;
+                }
             }
             _ => {}
         }
@@ -79,13 +90,14 @@ fn away(lab: &Lab, what: &str, which: &[&str], chance: &mut Chance) {
 }
 
 /// Has one of an agent's actors crash, or sleep until its whole thread is replaced, if the agent says which it has.
-fn actor_fails(lab: &Lab, chance: &mut Chance, node: &str) -> bool {
+fn actor_fails(lab: &Lab, chance: &mut Chance, node: &str, stalls: bool) -> bool {
     let Ok(status) = agents::status(lab, node) else { return false };
     let actors: Vec<&str> = status.actors.iter().map(|actor| actor.name.as_str()).collect();
     let actor = chance.one_of(&actors).to_owned();
-    let request = match chance.number() % 8 {
-        0 => Request::Stall { actor, ms: u64::try_from(ASLEEP.as_millis()).unwrap() },
-        _ => Request::Crash { actor },
+    let request = if stalls {
+        Request::Stall { actor, ms: u64::try_from(ASLEEP.as_millis()).unwrap() }
+    } else {
+        Request::Crash { actor }
     };
     eprintln!("{node}: {request:?}");
     agents::ask(lab, node, request).is_ok()

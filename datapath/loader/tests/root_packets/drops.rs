@@ -162,8 +162,9 @@ fn root_no_bytes_get_lost_between_passed_and_dropped() {
     };
     let programs = [Program::FromPod, Program::ToPod, Program::FromNet];
     // The strategy draws, the loop judges: a datapath is not a value that a runner could share.
+    // `PROPTEST_CASES` may ask for more draws.
     let mut runner = TestRunner::new(Config { cases: 1, ..Config::default() });
-    for _ in 0..2_000 {
+    for _ in 0..Config::default().cases.max(2_000) {
         use proptest::strategy::{Strategy, ValueTree};
         let bytes = nearly_a_packet().new_tree(&mut runner).unwrap().current();
         for program in programs {

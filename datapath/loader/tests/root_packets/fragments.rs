@@ -42,6 +42,17 @@ fn unknown(datapath: &Datapath) -> u64 {
     datapath.counted(DropReason::FirstFragmentUnknown.number())
 }
 
+/// As if every first fragment had been seen long ago.
+fn age(datapath: &Datapath) {
+    let aged = |entry: RawEntry| {
+        let known = Fragmented::from_bytes(&entry.value).unwrap();
+        let old = Fragmented { seen: known.seen.wrapping_sub(LIFETIME + 3), ..known };
+        RawEntry { value: old.to_bytes().into(), ..entry }
+    };
+    let entries: Vec<_> = datapath.entries(&FRAGMENTS4).into_iter().map(aged).collect();
+    datapath.maps.update(&FRAGMENTS4, &entries).unwrap();
+}
+
 #[test]
 fn root_later_fragments_go_where_their_first_went() {
     let Some(mut datapath) = loaded() else { return };
@@ -70,13 +81,13 @@ fn root_later_fragments_go_where_their_first_went() {
 fn root_a_fragment_before_its_first_is_of_the_flow_that_sends_fragments() {
     let Some(mut datapath) = loaded() else { return };
     let packet = udp((POD, 7), (REMOTE, 53));
-    let mut send = |id: u16, offset: u16| {
+    let send = |datapath: &mut Datapath, id: u16, offset: u16| {
         datapath.run(Program::FromPod, &piece(packet, id, offset, offset == 0)).action
     };
     // The first datagram that comes backwards is lost, and counted; those after it are not.
-    assert_eq!((send(1, 185), send(1, 0)), (SHOT, REDIRECT));
+    assert_eq!([185, 0].map(|offset| send(&mut datapath, 1, offset)), [SHOT, REDIRECT]);
     for id in 2..20 {
-        assert_eq!((send(id, 370), send(id, 185), send(id, 0)), (REDIRECT, REDIRECT, REDIRECT));
+        assert_eq!([370, 185, 0].map(|offset| send(&mut datapath, id, offset)), [REDIRECT; 3]);
     }
     assert_eq!(unknown(&datapath), 1);
     // Of another protocol, for another pod, or the other way, nothing is known.
@@ -88,6 +99,11 @@ fn root_a_fragment_before_its_first_is_of_the_flow_that_sends_fragments() {
         assert_eq!(datapath.run(program, &piece(other, 2, 185, false)).action, SHOT, "{other:?}");
     }
     assert_eq!(unknown(&datapath), 4);
+    // After a pause that is longer than it is believed, the flow's next datagram is as its first.
+    age(&datapath);
+    assert_eq!([185, 0].map(|offset| send(&mut datapath, 20, offset)), [SHOT, REDIRECT]);
+    assert_eq!([185, 0].map(|offset| send(&mut datapath, 21, offset)), [REDIRECT; 2]);
+    assert_eq!(unknown(&datapath), 5);
 }
 
 #[test]
@@ -157,16 +173,13 @@ fn root_first_fragments_are_forgotten_after_their_time_and_crowd_out_only_each_o
     world(&datapath);
     let packet = udp((POD, 7), (REMOTE, 53));
     assert_eq!(datapath.run(Program::FromPod, &piece(packet, 1, 0, true)).action, REDIRECT);
-    // As if it had been long ago.
-    let aged = |entry: RawEntry| {
+    let entries = datapath.entries(&FRAGMENTS4);
+    assert_eq!(entries.len(), 2, "the datagram, and the latest");
+    for entry in entries {
         let known = Fragmented::from_bytes(&entry.value).unwrap();
         assert!(known.seen.abs_diff(clock::seconds()) <= 2, "seconds of the same clock");
-        let old = Fragmented { seen: known.seen.wrapping_sub(LIFETIME + 3), ..known };
-        RawEntry { value: old.to_bytes().into(), ..entry }
-    };
-    let entries: Vec<_> = datapath.entries(&FRAGMENTS4).into_iter().map(aged).collect();
-    assert_eq!(entries.len(), 2, "the datagram, and the latest");
-    datapath.maps.update(&FRAGMENTS4, &entries).unwrap();
+    }
+    age(&datapath);
     assert_eq!(datapath.run(Program::FromPod, &piece(packet, 1, 185, false)).action, SHOT);
     // Many more than there is room for: the last one is there, the table is as large as it was.
     for id in 2..1_000 {

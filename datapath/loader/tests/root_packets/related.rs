@@ -30,6 +30,14 @@ pub(crate) fn error((from, to): ([u8; 4], [u8; 4]), kind: u8, about: &[u8]) -> V
     bytes
 }
 
+/// "Fragmentation needed", and the MTU of the next hop (RFC 1191).
+fn too_long(ends: ([u8; 4], [u8; 4]), mtu: u16, about: &[u8]) -> Vec<u8> {
+    let mut bytes = error(ends, UNREACHABLE, about);
+    bytes[35] = 4;
+    bytes[40..42].copy_from_slice(&mtu.to_be_bytes());
+    bytes
+}
+
 /// The pod lets nobody in, and sends to all.
 fn closed(datapath: &Datapath) {
     judge_by(datapath, &[(EGRESS, 0, None, 0), (INGRESS, 0, None, DENY)]);
@@ -46,16 +54,28 @@ fn root_whoever_forwards_a_packet_may_report_it_to_a_pod_that_lets_nobody_in() {
     for sent in
         [udp((POD, 7), (REMOTE, 53)), tcp((POD, 7), (WORLD, 80), SYN), echo(POD, REMOTE, 8, 9)]
     {
-        datapath.run(Program::FromPod, &sent.bytes());
+        let about = sent.bytes();
+        datapath.run(Program::FromPod, &about);
         let flows = datapath.entries(&PENDING4);
-        for kind in [UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM] {
-            for from in [sent.to, ROUTER] {
-                let ran = datapath.run(Program::FromNet, &error((from, POD), kind, &sent.bytes()));
-                assert_eq!((ran.action, ran.packet[22]), (REDIRECT, 63), "{kind} about {sent:?}");
-                assert_eq!(checksum(&ran.packet[14..34]), 0);
-            }
-            let from_node = error((NODE, POD), kind, &sent.bytes());
-            assert_eq!(datapath.run(Program::ToPod, &from_node).action, OK, "{kind}: {sent:?}");
+        let reports = |from: [u8; 4]| {
+            let ends = (from, POD);
+            [
+                error(ends, UNREACHABLE, &about),
+                error(ends, TIME_EXCEEDED, &about),
+                error(ends, PARAMETER_PROBLEM, &about),
+                too_long(ends, 1_300, &about),
+            ]
+        };
+        for report in [sent.to, ROUTER].into_iter().flat_map(reports) {
+            let ran = datapath.run(Program::FromNet, &report);
+            let kind = &report[34..36];
+            assert_eq!((ran.action, ran.packet[22]), (REDIRECT, 63), "{kind:?} about {sent:?}");
+            assert_eq!(checksum(&ran.packet[14..34]), 0);
+            assert_eq!(ran.packet[34..], report[34..], "what it says, and what it quotes");
+        }
+        for report in reports(NODE) {
+            let kind = &report[34..36];
+            assert_eq!(datapath.run(Program::ToPod, &report).action, OK, "{kind:?}: {sent:?}");
         }
         assert_eq!(datapath.entries(&PENDING4), flows, "an error changes no flow");
     }
