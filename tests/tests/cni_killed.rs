@@ -16,7 +16,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use node::{Node, PATIENCE, Sandbox};
+use node::{Node, PATIENCE, PEER, Sandbox};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -26,21 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 use weft_tests::{lab::is_root, seed::Chance};
-
-/// A pod of node2 that lets this test's pods in: node2 has to know them.
-const PEER: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: peer, namespace: t, labels: {app: peer}}
-spec: {nodeName: node2, containers: [{name: c, image: c}]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: peer, namespace: t}
-spec:
-  podSelector: {matchLabels: {app: peer}}
-  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
-";
 
 const PODS: usize = 8;
 /// When something is killed, in milliseconds: a call takes some 10, with others beside it more.

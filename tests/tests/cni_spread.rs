@@ -8,41 +8,17 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use node::{Node, PATIENCE};
+use node::{Node, PEER};
 use std::{
     fs,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
-use weft_api::{
-    agent::{Answer, Request},
-    transport::{Client, Options},
-};
 use weft_tests::lab::is_root;
-
-/// One pod of node2, which lets those of the app `web` in and nobody else.
-const PEER: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: peer, namespace: t, labels: {app: peer}}
-spec: {nodeName: node2, containers: [{name: c, image: c}]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: peer, namespace: t}
-spec:
-  podSelector: {matchLabels: {app: peer}}
-  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
-";
 
 /// Whether node2's kernel has an address.
 fn knows(node: &Node, address: Ipv4Addr) -> bool {
-    let mut client = Client::connect(&node.lab.dir().join("node2/agent.sock"), PATIENCE).unwrap();
-    let dump = Request::MapDump { name: "addresses4".to_owned() };
-    match client.call(dump, Options::within(PATIENCE)).unwrap() {
-        Answer::MapDump(rows) => rows.iter().any(|row| row.key.contains(&address.to_string())),
-        other => panic!("{other:?}"),
-    }
+    node.known_at("node2").contains(&address)
 }
 
 #[test]

@@ -195,7 +195,8 @@ fn held_back(leader: Option<&Cluster>) -> Option<String> {
     let held = leader?.held_back.as_ref().filter(|held| held.numbers > 0)?;
     let mut said = format!("unused identities that are not free: {}", held.numbers);
     if !held.operators.is_empty() {
-        let operators: Vec<String> = held.operators.iter().map(u64::to_string).collect();
+        let operators: Vec<String> =
+            held.operators.iter().map(|member| format!("member {member}")).collect();
         said += &format!(
             "\n  operators that have not heard of it: {} (remove one that never returns: weft cluster member remove)",
             operators.join(", ")
@@ -356,7 +357,7 @@ mod tests {
         };
         let begun = "unused identities that are not free: 7";
         let nodes = "\n  nodes that may have them still: node4, node9 (they say when their agents return; delete the Node of one that never will)";
-        let operators = "\n  operators that have not heard of it: 2, 3 (remove one that never returns: weft cluster member remove)";
+        let operators = "\n  operators that have not heard of it: member 2, member 3 (remove one that never returns: weft cluster member remove)";
         assert_eq!(said(&["node4", "node9"], &[]), format!("{begun}{nodes}"));
         assert_eq!(said(&[], &[2, 3]), format!("{begun}{operators}"));
         assert_eq!(said(&["node4", "node9"], &[2, 3]), format!("{begun}{operators}{nodes}"));

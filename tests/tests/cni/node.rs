@@ -31,6 +31,21 @@ use weft_types::{NamespacedName, NodeName, Object, object::Pod};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A pod of node2, which lets those of the app `web` in and nobody else: node2 has to know them.
+pub const PEER: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: peer, namespace: t, labels: {app: peer}}
+spec: {nodeName: node2, containers: [{name: c, image: c}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: peer, namespace: t}
+spec:
+  podSelector: {matchLabels: {app: peer}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]
+";
+
 pub struct Node {
     pub lab: Lab,
     pub runtime: Runtime,

@@ -9,7 +9,11 @@ use std::{
 /// A program of Weft, beside this one.
 pub(crate) fn ours(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
-    anyhow::ensure!(path.exists(), "{} is not there: run `make build`", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "{} is not there: run `make bench`, which builds it",
+        path.display()
+    );
     Ok(path)
 }
 
