@@ -142,8 +142,8 @@ fn for_another_node() {
         // For an address of another node: not taken, and nothing else happens.
         let mut agent = world.agent(operator.address, "node1", None).await;
         // A session's first word is put in order whatever it is.
-        agent.say(ToOperator::EndpointsAre { endpoints: Vec::new() }).await;
         let revision = Revision(operator.revision().0 + 1);
+        agent.say(ToOperator::EndpointsAre { endpoints: Vec::new() }).await;
         agent.reach(revision).await;
         agent.plug("web-0", [10, 244, 2, 7].into()).await;
         let address = [10, 244, 2, 7].into();

@@ -421,15 +421,17 @@ impl Agent {
         self.say(ToOperator::EndpointPlugged { endpoint, trace: None }).await;
     }
 
-    /// The next message other than a ping.
+    /// The next message other than a ping. Pings alone are no answer: they come for ever.
     pub async fn hear(&mut self) -> Result<ToAgent, FrameError> {
-        loop {
-            let next = receive_within(&mut self.stream, LONGEST);
-            match timeout(PATIENCE, next).await.expect("nothing came")? {
-                ToAgent::Ping => self.say(ToOperator::Pong).await,
-                message => return Ok(message),
+        let heard = async {
+            loop {
+                match receive_within(&mut self.stream, LONGEST).await? {
+                    ToAgent::Ping => self.say(ToOperator::Pong).await,
+                    message => return Ok(message),
+                }
             }
-        }
+        };
+        timeout(PATIENCE, heard).await.expect("nothing came")
     }
 
     /// Takes messages until it holds a revision; what it holds is a whole revision then.
