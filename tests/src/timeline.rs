@@ -33,6 +33,10 @@ pub enum Seen {
     Passed,
     /// None, though it was asked again and again for longer than any answer takes.
     Missing,
+    /// A packet that a policy of its source kept in.
+    KeptIn,
+    /// A packet that a policy of its destination kept out.
+    KeptOut,
 }
 
 /// What was seen and no state explains.
@@ -97,6 +101,8 @@ impl<T: Ord + Copy> Timeline<T> {
         let explained = match seen {
             Seen::Passed => any(|answer| answer.egress) && any(|answer| answer.ingress),
             Seen::Missing => !said.iter().all(|answer| answer.is_some_and(Answer::allowed)),
+            Seen::KeptIn => !said.iter().all(|answer| answer.is_some_and(|answer| answer.egress)),
+            Seen::KeptOut => !said.iter().all(|answer| answer.is_some_and(|answer| answer.ingress)),
         };
         let violation = || Violation { question: question.clone(), seen, said: said.clone() };
         if explained { Ok(()) } else { Err(violation()) }
@@ -106,7 +112,7 @@ impl<T: Ord + Copy> Timeline<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Seen::{Missing, Passed};
+    use Seen::{KeptIn, KeptOut, Missing, Passed};
 
     fn question() -> Question {
         Question { from: "x/a".to_owned(), to: "x/b".to_owned(), protocol: "UDP" }
@@ -145,6 +151,12 @@ mod tests {
             (Missing, 39, 60, true),
             (Missing, 41, 60, false),
             (Passed, 41, 60, true),
+            (KeptOut, 0, 9, false),
+            (KeptOut, 9, 10, true),
+            (KeptOut, 21, 29, true),
+            (KeptOut, 40, 40, true),
+            (KeptOut, 41, 42, false),
+            (KeptIn, 21, 29, false),
         ] {
             let judged = closed_and_opened().judge(&question(), seen, (from, to));
             assert_eq!(judged.is_ok(), explained, "{seen:?} {from}..{to}: {judged:?}");

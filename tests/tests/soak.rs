@@ -1,6 +1,6 @@
 //! Random everything at once: pods come and go, policies change, one that no map has room for is refused, agents and the
 //! operator are killed, actors crash, both tables of flows are at their limits, and all the while everyone asks everyone. Never
-//! an answer that no policy state of that moment allows, nor silence that none explains; in the end the maps are those that
+//! an answer that no policy state of that moment allows, nor a denial or silence that none explains; in the end the maps are those that
 //! an agent builds from nothing, and nothing is left over.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@
 mod agents;
 #[path = "soak/cluster.rs"]
 mod cluster;
+#[path = "soak/denials.rs"]
+mod denials;
 #[path = "soak/faults.rs"]
 mod faults;
 #[path = "soak/flood.rs"]
@@ -27,6 +29,7 @@ mod tables;
 
 use agents::is_well;
 use cluster::{Change, Cluster, NODES, full, policy, too_much};
+use denials::Witnesses;
 use faults::Broken;
 use flood::Flood;
 use limits::{limited, starts};
@@ -65,6 +68,7 @@ struct Soak {
     cluster: Cluster,
     world: Arc<World>,
     probers: BTreeMap<String, Prober>,
+    witnesses: Option<Witnesses>,
     flood: Option<Flood>,
     chance: Chance,
     /// Changes by kind.
@@ -91,7 +95,8 @@ impl Soak {
         let timeline = Timeline::new(telling(&cluster), Duration::ZERO);
         let world = World::new(timeline, Instant::now());
         let (flood, probers, made) = (Some(Flood::start(&lab)), BTreeMap::new(), BTreeMap::new());
-        let mut soak = Self { lab, cluster, world, probers, flood, chance, made };
+        let witnesses = Some(Witnesses::start(&world, &lab));
+        let mut soak = Self { lab, cluster, world, probers, witnesses, flood, chance, made };
         names.iter().for_each(|name| soak.probe(name));
         soak
     }
@@ -145,6 +150,7 @@ impl Soak {
         self.begins(telling(&next));
         self.until_done(verb, text);
         self.settles();
+        self.world.acknowledged();
         self.cluster = next;
     }
 
@@ -233,12 +239,13 @@ impl Soak {
             is_well(&self.lab, node);
             limits::are_reached(&self.lab, node);
         }
-        drop(self.flood.take());
+        drop((self.flood.take(), self.witnesses.take()));
         std::mem::take(&mut self.probers).into_values().for_each(Prober::end);
         self.is_unharmed();
-        let counts = (self.world.passed.load(SeqCst), self.world.missed.load(SeqCst));
-        eprintln!("{} answers and {} silences, each explained", counts.0, counts.1);
-        assert!(counts.0 > 1000, "too few answers to say anything: {counts:?}");
+        let World { passed, missed, kept, .. } = &*self.world;
+        let [passed, missed, kept] = [passed, missed, kept].map(|count| count.load(SeqCst));
+        eprintln!("{passed} answers, {kept} denials and {missed} silences, each explained");
+        assert!(passed > 1000, "too few answers to say anything: {passed}");
         for node in NODES {
             let lived = tables::of(&self.lab, node);
             self.lab.does(&["agent", "kill", "--node", node]);
@@ -290,6 +297,7 @@ fn soak(time: Duration) {
                 ["policies applied", "policies deleted", "policies refused", "pods replaced"];
             assert!(kinds.iter().all(|kind| soak.made.contains_key(kind)), "{:?}", soak.made);
             assert!(broken.is_everything(), "{broken:?}");
+            assert!(soak.world.kept.load(SeqCst) > 0, "nothing was ever seen denied");
         }
         soak.ends();
         comes_to_be(&before, everything, "something is left over");
@@ -311,19 +319,18 @@ fn root_random_everything_at_once_for_an_hour() {
 
 /// A timeline that is told the opposite of what one pod may is found out, or the rest shows nothing.
 #[track_caller]
-fn is_noticed(telling: Telling, change: Option<Change>, wanted: Seen) {
+fn is_noticed(telling: Telling, changes: &'static [&'static str], wanted: Seen) {
     if !is_root() {
         return;
     }
     within(move || {
         let mut soak = Soak::begin(Chance::of("soak"), telling);
-        change.iter().for_each(|change| soak.change(change, telling));
+        for name in changes {
+            let nobody = serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+            soak.change(&Change::Policy((*name).to_owned(), nobody), telling);
+        }
         let begun = Instant::now();
-        loop {
-            let violations = soak.world.violations();
-            if let Some((_, violation)) = violations.first() {
-                return assert_eq!(violation.seen, wanted, "{violations:?}");
-            }
+        while !soak.world.violations().iter().any(|(_, violation)| violation.seen == wanted) {
             assert!(begun.elapsed() < PATIENCE, "not noticed");
             sleep(Duration::from_millis(20));
         }
@@ -339,17 +346,24 @@ fn root_an_answer_that_nothing_allows_would_be_noticed() {
         verdicts.get_mut(&first).unwrap().ingress = false;
         verdicts
     };
-    is_noticed(telling, None, Seen::Passed);
+    is_noticed(telling, &[], Seen::Passed);
 }
+
+/// What everybody may, which is never so while there is a policy for nobody.
+const OPEN: Telling = |cluster| {
+    let mut verdicts = cluster.verdicts();
+    verdicts.values_mut().for_each(|answer| *answer = Answer { egress: true, ingress: true });
+    verdicts
+};
 
 /// As one would that loses what it should let pass.
 #[test]
 fn root_a_silence_that_nothing_explains_would_be_noticed() {
-    let telling: Telling = |cluster| {
-        let mut verdicts = cluster.verdicts();
-        verdicts.values_mut().for_each(|answer| *answer = Answer { egress: true, ingress: true });
-        verdicts
-    };
-    let nobody = serde_json::json!({"podSelector": {}, "policyTypes": ["Ingress"]});
-    is_noticed(telling, Some(Change::Policy("nobody".to_owned(), nobody)), Seen::Missing);
+    is_noticed(OPEN, &["nobody"], Seen::Missing);
+}
+
+/// As one would that keeps out, if for a moment, whom it should let in: known to every node after two changes.
+#[test]
+fn root_a_denial_that_nothing_explains_would_be_noticed() {
+    is_noticed(OPEN, &["nobody", "nobody-at-all"], Seen::KeptOut);
 }

@@ -1,5 +1,5 @@
 //! Everyone asks everyone, all the time: datagrams of one flow, datagrams each of a flow of its own, and connections. What
-//! comes back, and what does not, is judged by the timeline.
+//! comes back, what does not, and what policies kept from passing, is judged by the timeline.
 
 use crate::cluster::{PORTS, full};
 use std::{
@@ -27,16 +27,32 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// How long a flow's answer is waited for by whoever opened it for that alone.
 const FRESH: Duration = Duration::from_secs(2);
 const DATAGRAM: &[u8] = b"echo\n";
+/// Between a packet's own time and the clock that timelines have.
+const CLOCKS: Duration = Duration::from_millis(500);
+/// Changes that every node has acknowledged, from a pod's coming on, after which every node knows it: an agent speaks of its
+/// endpoints before it acknowledges a first one, and what that brings is ordered before a second one.
+const KNOWN: u32 = 2;
+
+/// A pod that is asked.
+#[derive(Clone, Copy)]
+struct Target {
+    at: Ipv4Addr,
+    /// Changes that were acknowledged since it came.
+    changes: u32,
+    /// Since when every node knows it; to one that does not it is a stranger, which policies may keep out.
+    known: Option<Duration>,
+}
 
 /// What probers share: whom to ask, what is possible, what was wrong.
 pub(crate) struct World {
     begun: Instant,
     /// Held for reading while something is judged: who is taken off it is judged no more.
-    targets: RwLock<BTreeMap<String, Ipv4Addr>>,
+    targets: RwLock<BTreeMap<String, Target>>,
     pub(crate) timeline: Mutex<Timeline<Duration>>,
     violations: Mutex<Vec<(Duration, Violation)>>,
     pub(crate) passed: AtomicU64,
     pub(crate) missed: AtomicU64,
+    pub(crate) kept: AtomicU64,
 }
 
 impl World {
@@ -48,6 +64,7 @@ impl World {
             violations: Mutex::default(),
             passed: AtomicU64::new(0),
             missed: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
         })
     }
 
@@ -59,7 +76,18 @@ impl World {
     /// A pod is to be asked.
     pub(crate) fn ask(&self, pod: &str, address: Ipv4Addr) {
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
-        targets.insert(full(pod), address);
+        targets.insert(full(pod), Target { at: address, changes: 0, known: None });
+    }
+
+    /// Every node has acknowledged a change.
+    pub(crate) fn acknowledged(&self) {
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        for target in targets.values_mut() {
+            target.changes += 1;
+            if target.changes == KNOWN {
+                target.known = Some(self.now());
+            }
+        }
     }
 
     /// It is asked no more, and what it still answers is nobody's: its address may be another's soon.
@@ -73,25 +101,51 @@ impl World {
     }
 
     fn targets(&self) -> BTreeMap<String, Ipv4Addr> {
-        self.targets.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.iter().map(|(name, target)| (name.clone(), target.at)).collect()
     }
 
     /// Judges what was seen of a pod that is still to be asked.
     fn saw(&self, question: &Question, at: Ipv4Addr, seen: Seen, from: Duration) {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        if targets.get(&question.to) != Some(&at) {
+        if targets.get(&question.to).is_none_or(|target| target.at != at) {
             return;
         }
-        let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        let judged = timeline.judge(question, seen, (from, self.now()));
-        drop(timeline);
-        match seen {
-            Seen::Passed => self.passed.fetch_add(1, SeqCst),
-            Seen::Missing => self.missed.fetch_add(1, SeqCst),
+        self.judge(question, seen, (from, self.now()));
+    }
+
+    /// Judges what was kept from passing then between two that every node knew.
+    pub(crate) fn denied(
+        &self,
+        (from, to): (Ipv4Addr, Ipv4Addr),
+        protocol: &'static str,
+        seen: Seen,
+        then: Duration,
+    ) {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let known = |address: Ipv4Addr| {
+            let (name, target) = targets.iter().find(|(_, target)| target.at == address)?;
+            (target.known? + CLOCKS < then).then(|| name.clone())
         };
+        if let (Some(from), Some(to)) = (known(from), known(to)) {
+            let around = (then.saturating_sub(CLOCKS), then + CLOCKS);
+            self.judge(&Question { from, to, protocol }, seen, around);
+        }
+    }
+
+    fn judge(&self, question: &Question, seen: Seen, between: (Duration, Duration)) {
+        let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = timeline.judge(question, seen, between);
+        drop(timeline);
+        let counter = match seen {
+            Seen::Passed => &self.passed,
+            Seen::Missing => &self.missed,
+            Seen::KeptIn | Seen::KeptOut => &self.kept,
+        };
+        counter.fetch_add(1, SeqCst);
         if let Err(violation) = judged {
             let mut violations = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-            violations.push((from, violation));
+            violations.push((between.0, violation));
         }
     }
 }
