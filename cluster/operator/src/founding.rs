@@ -6,7 +6,7 @@ use crate::{
     peers,
     sequencer::{Committed, Sequenced, SequencerError, Writer},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 use weft_raft::{Body, Config, Group, MemberId, Role, Saved, Term};
 use weft_state::{
     ClusterState, Unreadable, adoption,
@@ -17,6 +17,10 @@ use weft_types::{Cluster, Identity, IdentitySpace, Revision};
 
 /// The term of a group's first state; its first leader has the next.
 const FOUNDING: Term = 1;
+/// Times that the store is asked what an operator begins with: a member of etcd that hangs, or that elects, is passed over.
+const ATTEMPTS: u32 = 3;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What an operator begins with.
 pub struct Founded {
@@ -144,7 +148,7 @@ pub fn begin(
     peers: &peers::Config,
     metrics: Arc<Metrics>,
 ) -> Result<(Founded, Writer), FoundingError> {
-    let before = match store.founded()? {
+    let before = match founded(store)? {
         Some((found, _)) if found.name != cluster.name => {
             let asked = cluster.name.clone();
             return Err(FoundingError::OtherCluster { asked, found: found.name });
@@ -175,6 +179,20 @@ pub fn begin(
         (before, None) => found(store, &mut *disk, (cluster, peers), before)?,
     };
     recover(disk, (&cluster.name, fence), peers.id(), metrics)
+}
+
+/// What the store says of the cluster. A read changes nothing, so it is repeated when it fails.
+fn founded(store: &dyn Store) -> Result<Option<(Cluster, Fence)>, StoreError> {
+    for attempt in 1..ATTEMPTS {
+        match store.founded() {
+            Err(error @ StoreError::Failed { .. }) => {
+                tracing::warn!(attempt, "{error}; it is tried again");
+                thread::sleep(PAUSE);
+            }
+            answer => return answer,
+        }
+    }
+    store.founded()
 }
 
 /// A new group, whose first state is what the store holds; the fence that the store has then. The store is told first:

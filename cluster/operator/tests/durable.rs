@@ -169,6 +169,19 @@ fn a_record_without_a_log_entry_is_adopted() {
 }
 
 #[test]
+fn a_store_that_does_not_answer_once_is_asked_again() {
+    let world = World::new();
+    let faults = Faults::default();
+    faults.plan(Call::StoreRead, 0, Fault::Fail);
+    let operator = Running::start_with(world.config(), faults.clone()).unwrap();
+    operator.apply(vec![node(1)]);
+    operator.stop();
+    faults.plan(Call::StoreRead, 0, Fault::FailForGood);
+    let refused = Running::start_with(world.config(), faults).err().unwrap().to_string();
+    assert!(refused.contains("do what a test forbids: a test"), "{refused}");
+}
+
+#[test]
 fn the_log_is_compacted_and_nothing_is_missed() {
     let world = World::new();
     let operator = world.start();

@@ -9,6 +9,8 @@ use weft_types::{Cluster, Identity, LabelSet, Object};
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// Of what an operator begins with.
+    StoreRead,
     StoreWrite,
     DiskWrite,
 }
@@ -107,6 +109,7 @@ struct Faulty<T> {
 
 impl<T: Store> Store for Faulty<T> {
     fn founded(&self) -> Result<Option<(Cluster, Fence)>, StoreError> {
+        self.faults.run(Call::StoreRead, || Ok(()))?;
         self.inner.founded()
     }
 
