@@ -1,6 +1,6 @@
 //! A real etcd.
 
-use super::{eventually, ports, process::Owned};
+use super::{Port, eventually, ports, process::Owned};
 use anyhow::{Context, Result};
 use etcd_client::{Client, KvClient};
 use std::path::Path;
@@ -9,12 +9,14 @@ use std::path::Path;
 pub(crate) struct Etcd {
     endpoints: Vec<String>,
     _members: Vec<Owned>,
+    _held: Vec<Port>,
 }
 
 impl Etcd {
     /// Starts its members; they answer as soon as they have elected one.
     pub(super) fn start(members: usize, folder: &Path) -> Result<Self> {
-        let mut clients = ports(2 * members)?;
+        let held = ports(2 * members)?;
+        let mut clients: Vec<_> = held.iter().map(|port| port.address).collect();
         let peers = clients.split_off(members);
         let all = peers.iter().enumerate().map(|(n, peer)| format!("etcd{n}=http://{peer}"));
         let all = all.collect::<Vec<_>>().join(",");
@@ -32,7 +34,7 @@ impl Etcd {
             running.push(Owned::start(command, &folder.join(format!("{name}.log")))?);
         }
         let endpoints = clients.iter().map(|client| format!("http://{client}")).collect();
-        let etcd = Self { endpoints, _members: running };
+        let etcd = Self { endpoints, _members: running, _held: held };
         etcd.answers().context("wait for etcd (Debian's package is etcd-server)")?;
         Ok(etcd)
     }

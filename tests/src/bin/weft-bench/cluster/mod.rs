@@ -16,12 +16,13 @@ use anyhow::{Context, Result, bail};
 use process::Owned;
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use weft_api::{
     operator::{Answer, MemberChange, Request},
     transport::{Client, Options},
@@ -62,6 +63,8 @@ pub(crate) struct Cluster {
     pub(crate) etcd: Option<Etcd>,
     /// Whose certificates all have.
     pub(crate) authority: Authority,
+    /// Addresses of theirs that nobody else is to get.
+    held: Vec<Port>,
     folder: TempDir,
 }
 
@@ -76,7 +79,9 @@ impl Cluster {
     /// Three operators, one group, over an etcd of three members.
     pub(crate) fn of_three(flags: &[&str]) -> Result<Self> {
         let mut cluster = Self::empty(Some(3))?;
-        for (member, peer) in (1..).zip(ports(3)?) {
+        cluster.held = ports(3)?;
+        let peers: Vec<SocketAddr> = cluster.held.iter().map(|port| port.address).collect();
+        for (member, peer) in (1..).zip(peers) {
             if member == 1 {
                 cluster.start(Some((member, peer)), flags)?;
                 continue;
@@ -92,7 +97,7 @@ impl Cluster {
         let folder = TempDir::with_prefix("weft-bench-").context("make a folder")?;
         let authority = Authority::new(folder.path())?;
         let etcd = etcd.map(|members| Etcd::start(members, folder.path())).transpose()?;
-        Ok(Self { operators: Vec::new(), etcd, authority, folder })
+        Ok(Self { operators: Vec::new(), etcd, authority, held: Vec::new(), folder })
     }
 
     /// Where things of this cluster may be written: on the disk that its members have theirs on.
@@ -105,7 +110,8 @@ impl Cluster {
         let name = format!("operator{member}");
         let names = ["operator.weft".to_owned(), format!("{member}.member.weft")];
         let keys = self.authority.issue(&name, &names)?;
-        let (dir, address) = (self.folder.path(), ports(1)?.remove(0));
+        let listen = ports(1)?.remove(0);
+        let (dir, address) = (self.folder.path(), listen.address);
         let socket = dir.join(format!("{name}.sock"));
         let mut command = Owned::command(&program::ours("weft-operator")?);
         command
@@ -131,15 +137,29 @@ impl Cluster {
         if let Some(etcd) = &self.etcd {
             command.args(["--etcd", &etcd.endpoints().join(",")]);
         }
-        let process = Owned::start(command, &dir.join(format!("{name}.log")))?;
-        let operator = Operator { process, socket, address };
-        let answers = eventually(|| operator.ask(Request::Status).is_ok().then_some(()));
-        if answers.is_err() {
-            let log = fs::read_to_string(dir.join(format!("{name}.log"))).unwrap_or_default();
-            bail!("{name} does not answer: {}", log.lines().last().unwrap_or("it says nothing"));
-        }
-        self.operators.push(operator);
-        Ok(())
+        let log = dir.join(format!("{name}.log"));
+        let process = Owned::start(command, &log)?;
+        let mut operator = Operator { process, socket, address };
+        let mut why = String::new();
+        let begun =
+            eventually(|| match (operator.process.ended(), operator.ask(Request::Status)) {
+                (Some(status), _) => Some(Err(status)),
+                (None, Ok(_)) => Some(Ok(())),
+                (None, Err(error)) => {
+                    why = format!("{error:#}");
+                    None
+                }
+            });
+        let what = match begun {
+            Ok(Ok(())) => {
+                self.held.push(listen);
+                self.operators.push(operator);
+                return Ok(());
+            }
+            Ok(Err(status)) => format!("it ended ({status})"),
+            Err(error) => format!("{error:#}: {why}"),
+        };
+        bail!("start {name}: {what}\n{}", last_lines(&log))
     }
 
     /// Whoever leads and takes changes.
@@ -174,9 +194,26 @@ pub(crate) fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> Result<T> {
     }
 }
 
-/// Places on the loopback that nobody has: held together, so that they differ, and free again.
-fn ports(count: usize) -> Result<Vec<SocketAddr>> {
-    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0"));
-    let held = held.collect::<Result<Vec<_>, _>>().context("find free ports")?;
-    held.iter().map(|listener| Ok(listener.local_addr()?)).collect()
+/// The end of a log.
+fn last_lines(log: &Path) -> String {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n")
+}
+
+/// A place on the loopback that the kernel gives to nobody while this is there, but to one that asks for it by number.
+pub(crate) struct Port {
+    address: SocketAddr,
+    _held: TcpSocket,
+}
+
+fn ports(count: usize) -> Result<Vec<Port>> {
+    let port = || {
+        let socket = TcpSocket::new_v4()?;
+        // Who listens there sets it, too, as tokio and Go do; this one never listens.
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        Ok(Port { address: socket.local_addr()?, _held: socket })
+    };
+    (0..count).map(|_| port()).collect::<std::io::Result<_>>().context("find free ports")
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use std::{
     fs::File,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 /// It is killed when this is dropped, and by the kernel when this process dies before that.
@@ -29,6 +29,11 @@ impl Owned {
     /// Its number.
     pub(super) fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten()
     }
 }
 
