@@ -170,6 +170,7 @@ impl Invariants {
             let seen = format!("a write of {fence:?} was taken after {:?}", self.fence);
             self.violated(Invariant::NoStaleWrite, now, seen);
         }
+        self.fence = self.fence.max(fence.after_a_write());
     }
 }
 

@@ -33,7 +33,8 @@ impl SimStore {
         let kept = Batch { identities, put: self.contents.objects()?, ..Batch::default() };
         self.contents = MemoryStore::new(Comparing::Always);
         self.contents.raise(&cluster, None, held)?;
-        self.contents.write(held, &kept)
+        self.contents.write(held, &kept)?;
+        self.contents.raise(&cluster, Some(held.after_a_write()), held)
     }
 
     /// Does what it is asked, at once and whole.

@@ -9,7 +9,7 @@ use crate::{
 use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 use weft_raft::{Body, Config, Group, MemberId, Role, Saved, Term};
 use weft_state::{
-    ClusterState, Unreadable, adoption,
+    ClusterState, EntryV1, Unreadable, adoption,
     interests::{Change, Interests},
 };
 use weft_store::{Fence, MemberDisk, Store, StoreError};
@@ -106,6 +106,17 @@ pub enum FoundingError {
         log: Term,
         /// The newest in the store; a leader's log has it first.
         store: Term,
+    },
+    /// The store lacks writes that were answered.
+    #[error(
+        "begin: the store is an older copy. It went back from {known} to {}, so it lacks what was acknowledged since. Put the newer one back; or found the cluster anew from this one, without what it lacks: stop every operator, remove raft.redb of each, start one (with --found-anew if it has --peer-listen) and have the others --join it",
+        store.map_or("nothing".to_owned(), |store| store.to_string())
+    )]
+    Behind {
+        /// The store's fence; none when it holds no cluster.
+        store: Option<Fence>,
+        /// What its fence was, as the log or this operator knows.
+        known: Fence,
     },
     /// The store lacks something that was published.
     #[error(
@@ -205,11 +216,11 @@ fn found(
 ) -> Result<Fence, FoundingError> {
     let lost = before.map_or(0, |fence| fence.generation);
     let generation = lost.checked_add(1).ok_or(FoundingError::NoGeneration(lost))?;
-    let fence = Fence { generation, term: FOUNDING, round: 0 };
+    let fence = Fence { generation, term: FOUNDING, ..Fence::default() };
     store.raise(cluster, before, fence)?;
     let mut state = ClusterState::new(&cluster.name);
     if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
-        state.apply(&command);
+        state.apply_entry(&EntryV1 { trace: None, command, fence: Some(fence) });
     }
     let group = Group::of_voters([(peers.id(), peers.address())]);
     disk.found((generation, peers.id()), &Saved::founding(group, state.encode()?.into()))?;
@@ -278,7 +289,7 @@ impl Founded {
 
     fn take(&mut self, committed: Committed) {
         let Committed { revision, size, entry, .. } = committed;
-        let deltas = entry.map(|entry| self.state.apply(&entry.command)).unwrap_or_default();
+        let deltas = entry.map(|entry| self.state.apply_entry(&entry)).unwrap_or_default();
         self.revision = revision;
         self.log_bytes += size;
         self.replayed.push((revision, self.interests.take(deltas)));

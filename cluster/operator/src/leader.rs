@@ -235,17 +235,17 @@ impl Leader {
 
     /// Puts a change in order; the event that it cannot be.
     fn order(&mut self, order: Order) -> Option<Event> {
-        let Order { ticket, term, command, cause } = order;
+        let Order { ticket, fence, command, cause } = order;
         let span = tracing::debug_span!(parent: None, "propose", revision = Empty);
         let span = trace::adopt(span, cause);
-        let entry = EntryV1 { trace: trace::of(&span).or(cause), command };
-        let queued = self.propose(entry, Some(term), Pending::Change(ticket, span));
+        let entry = EntryV1 { trace: trace::of(&span).or(cause), command, fence: Some(fence) };
+        let queued = self.propose(entry, Some(fence.term), Pending::Change(ticket, span));
         (!queued).then_some(Event::Refused(ticket))
     }
 
     fn apply(&mut self, committed: Committed) {
         let Committed { revision, ticket, size, entry } = committed;
-        let Some(EntryV1 { trace: cause, command }) = entry else {
+        let Some(entry) = entry else {
             // Agents are at a new revision, and that is nobody's doing.
             self.history.push(revision, Vec::new(), None);
             if let Some(ticket) = ticket {
@@ -253,9 +253,10 @@ impl Leader {
             }
             return;
         };
+        let cause = entry.trace;
         let span = trace::adopt(tracing::debug_span!("commit", %revision), cause);
         let inside = span.enter();
-        let deltas = self.state.apply(&command);
+        let deltas = self.state.apply_entry(&entry);
         self.ask_again(&deltas);
         tracing::info!(deltas = deltas.len(), "committed");
         let changes = self.interests.take(deltas);
@@ -437,7 +438,7 @@ impl Handler<Trouble> for Leader {
     type Result = Option<String>;
 
     fn handle(&mut self, _: Trouble, _: &mut Self::Context) -> Self::Result {
-        self.leading.trouble().map(ToString::to_string)
+        self.leading.trouble()
     }
 }
 

@@ -16,7 +16,7 @@ use weft_state::{
     retirement::Grace,
 };
 use weft_store::StoreError;
-use weft_types::{Cluster, Identity, LabelFilter, LabelSet, Revision, TraceContext};
+use weft_types::{Cluster, Fence, Identity, LabelFilter, LabelSet, Revision, TraceContext};
 
 /// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, and half a second
 /// before one that failed is asked again. A store splits what is more than its own transactions take. While one command is put in
@@ -55,8 +55,8 @@ pub enum Standing {
 pub struct Order {
     /// What its end is told by.
     pub ticket: Ticket,
-    /// The term in which it may be ordered.
-    pub term: u64,
+    /// The fence under which the store has it, in whose term it may be ordered.
+    pub fence: Fence,
     /// The command.
     pub command: CommandV1,
     /// The call that it is part of.
@@ -162,9 +162,9 @@ impl Leading {
         Event::Stored(told.operation, answer)
     }
 
-    /// What the store said last when it did not do what it was asked.
-    pub fn trouble(&self) -> Option<&StoreError> {
-        self.trouble.as_ref()
+    /// What is wrong with the store: for good, or when it did not do what it was asked last.
+    pub fn trouble(&self) -> Option<String> {
+        self.broken().or_else(|| self.trouble.as_ref().map(ToString::to_string))
     }
 
     /// What decides.
@@ -214,8 +214,8 @@ impl Leading {
                 Effect::Store(operation, ask) => {
                     self.keeper.ask(Question { operation, ask, cause: self.cause() });
                 }
-                Effect::Propose(ticket, term, command) => {
-                    orders.push(Order { ticket, term, command, cause: self.cause() });
+                Effect::Propose(ticket, fence, command) => {
+                    orders.push(Order { ticket, fence, command, cause: self.cause() });
                 }
                 Effect::Answer(FILTER, verdict) => self.filtered(verdict),
                 Effect::Answer(request, verdict) => {
@@ -305,6 +305,7 @@ impl FoundingError {
             }
             Fault::OtherSpace { store, asked } => Self::OtherSpace { asked: *asked, found: *store },
             Fault::Apart { store, log } => Self::Apart { log: *log, store: *store },
+            Fault::Behind { store, known } => Self::Behind { store: *store, known: *known },
             Fault::OldStore(number) => Self::OldStore { number: *number },
         }
     }

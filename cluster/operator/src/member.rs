@@ -199,7 +199,11 @@ mod tests {
 
     fn unplug(ticket: Ticket) -> Work {
         let command = CommandV1::Retire(vec![Identity(256)]);
-        Work::Propose(Proposed { ticket, entry: EntryV1 { trace: None, command }, only_in: None })
+        Work::Propose(Proposed {
+            ticket,
+            entry: EntryV1 { trace: None, command, fence: None },
+            only_in: None,
+        })
     }
 
     /// Writes that it made, and what it told, with each turn.

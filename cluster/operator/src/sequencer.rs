@@ -386,7 +386,7 @@ mod tests {
 
     fn retire(ticket: Ticket) -> Proposed {
         let command = CommandV1::Retire(vec![Identity(256)]);
-        Proposed { ticket, entry: EntryV1 { trace: None, command }, only_in: None }
+        Proposed { ticket, entry: EntryV1 { trace: None, command, fence: None }, only_in: None }
     }
 
     fn committed(stream: &mut UnboundedReceiver<Sequenced>, count: usize) -> Vec<Ticket> {

@@ -121,16 +121,26 @@ fn files_that_do_not_belong_together_are_refused() {
     std::fs::remove_file(world.store()).unwrap();
     let refused = Running::start(world.config()).err().unwrap().to_string();
     assert!(refused.contains("raft.redb"), "{refused}");
-    // A store that is older than the log.
+    // A store that is older than the log, by a number or by an object alone.
     std::fs::remove_file(world.log()).unwrap();
     world.start().stop();
-    let old_store = std::fs::read(world.store()).unwrap();
-    let operator = world.start();
-    operator.apply(vec![pod("web-0", "web", 1)]);
-    operator.stop();
-    std::fs::write(world.store(), &old_store).unwrap();
-    let refused = Running::start(world.config()).err().unwrap().to_string();
-    assert!(refused.contains("identity 256") && refused.contains("older copy"), "{refused}");
+    for change in [pod("web-0", "web", 1), pod("web-1", "web", 1)] {
+        let old_store = std::fs::read(world.store()).unwrap();
+        let operator = world.start();
+        operator.apply(vec![change]);
+        let before = objects(&operator);
+        operator.stop();
+        let store = std::fs::read(world.store()).unwrap();
+        std::fs::write(world.store(), &old_store).unwrap();
+        for _ in 0..2 {
+            let refused = Running::start(world.config()).err().unwrap().to_string();
+            assert!(refused.contains("the store is an older copy"), "{refused}");
+        }
+        std::fs::write(world.store(), &store).unwrap();
+        let operator = world.start();
+        assert_eq!(objects(&operator), before);
+        operator.stop();
+    }
 }
 
 #[test]

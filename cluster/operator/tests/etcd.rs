@@ -7,10 +7,18 @@ mod support;
 
 use clap::Parser;
 use real_etcd::{Etcd, eventually};
-use std::{collections::BTreeMap, path::Path, time::Duration};
-use support::{Authority, Running, World, ask_within, node, pod};
-use weft_api::operator::{Answer, Request};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::Duration,
+};
+use support::{Authority, PATIENCE, Running, World, ask_within, node, pod};
+use weft_api::{
+    operator::{Answer, Request},
+    transport::{Client, Options},
+};
 use weft_operator::config::Config;
+use weft_store::Store;
 
 fn identities(operator: &Running) -> BTreeMap<u32, Vec<String>> {
     match operator.ask(Request::Identities) {
@@ -69,6 +77,52 @@ fn without_etcd_nothing_is_acknowledged_and_what_was_is_there() {
     let after = identities(&operator);
     assert_eq!(after.len(), 2);
     assert!(before.iter().all(|(number, labels)| after.get(number) == Some(labels)));
+}
+
+/// What was acknowledged after the backup, and what the restored etcd has no more: a pod with a number of its own, and
+/// one whose labels had theirs before.
+#[test]
+fn an_etcd_that_was_restored_from_an_older_backup_is_said_and_nothing_is_given_twice_or_taken_back()
+{
+    for (lost, numbers) in [(pod("db-0", "db", 1), 2), (pod("web-1", "web", 1), 1)] {
+        let mut etcd = Etcd::of(1);
+        drop(etcd.answering("/weft/"));
+        let world = World::new();
+        let endpoints = etcd.endpoints();
+        let config = || Config { etcd: endpoints.clone(), ..world.config() };
+        let operator = Running::start(config()).unwrap();
+        operator.apply(vec![node(1), pod("web-0", "web", 1)]);
+        let old = etcd.back_up();
+        eventually(|| operator.ask(Request::Apply { objects: vec![lost.clone()] }).ok());
+        let before = identities(&operator);
+        assert_eq!(before.len(), numbers);
+        let newest = etcd.back_up();
+        etcd.restore(&old);
+        // The leader has the fence that the backup has, but for what it wrote since.
+        let request = Request::Apply { objects: vec![pod("new-0", "new", 1)] };
+        let mut client = Client::connect(&operator.socket, PATIENCE).unwrap();
+        let answer = client.call(request, Options::within(PATIENCE));
+        assert!(!matches!(answer, Ok(Answer::Accepted { .. })), "{answer:?}");
+        let why = operator.ended();
+        assert!(why.contains("the store is an older copy. It went back from"), "{why}");
+        // So does whoever knows of it by the log alone, however often it begins.
+        for _ in 0..2 {
+            let why = eventually(|| Running::start(config()).err().map(|why| why.to_string()));
+            assert!(why.contains("the store is an older copy"), "{why}");
+        }
+        let store = etcd.answering("/weft/blue/");
+        assert_eq!(store.identities().unwrap().len(), 1, "nothing was given or taken back");
+        // With the newer one all is there.
+        drop(store);
+        etcd.restore(&newest);
+        drop(etcd.answering("/weft/"));
+        let operator = Running::start(config()).unwrap();
+        assert_eq!(identities(&operator), before);
+        let objects = operator.ask(Request::Objects);
+        assert!(matches!(&objects, Ok(Answer::Objects(all)) if all.contains(&lost)), "{objects:?}");
+        operator.apply(vec![pod("new-0", "new", 1)]);
+        assert_eq!(identities(&operator).len(), numbers + 1);
+    }
 }
 
 #[test]

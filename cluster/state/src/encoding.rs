@@ -4,14 +4,16 @@ use crate::{ClusterState, CommandV1, Stamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 use weft_types::{
-    Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy, TraceContext,
-    codec,
+    Fence, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
+    TraceContext, codec,
     object::{Namespace, Pod},
     packed,
 };
 
-/// Version of entries and of snapshots. In those before it each identity had its labels to itself.
-const VERSION: u8 = 5;
+/// Version of entries and of snapshots.
+const VERSION: u8 = 6;
+/// The one before, which ends where the fence begins.
+const WITHOUT_FENCE: u8 = 5;
 
 /// A command, with what caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct EntryV1 {
     pub trace: Option<TraceContext>,
     /// The change.
     pub command: CommandV1,
+    /// What the store's fence was when it had the change; none of what is not in the store.
+    pub fence: Option<Fence>,
 }
 
 /// Bytes that are not what they should be.
@@ -47,6 +51,7 @@ struct Snapshot {
     given: Option<Identity>,
     plugged: Vec<(Ipv4Addr, Option<NamespacedName>, NodeName, Identity)>,
     heard: Vec<(NodeName, Stamp)>,
+    fence: Option<Fence>,
 }
 
 /// A [`Snapshot`] to write: whoever has much of it does nothing else meanwhile, so nothing is copied.
@@ -63,6 +68,7 @@ struct Written<'a> {
     given: Option<Identity>,
     plugged: Vec<(&'a Ipv4Addr, &'a Option<NamespacedName>, &'a NodeName, Identity)>,
     heard: Vec<(&'a NodeName, &'a Stamp)>,
+    fence: Option<Fence>,
 }
 
 /// An [`Object`] to write.
@@ -111,6 +117,7 @@ impl ClusterState {
             given: self.given,
             plugged: plugged.map(|(a, p)| (a, &p.pod, &p.node, p.identity)).collect(),
             heard: self.heard.iter().collect(),
+            fence: self.fence,
         };
         encode(SNAPSHOT, &written)
     }
@@ -138,6 +145,7 @@ impl ClusterState {
             state.references.retire(number);
         }
         (state.given, state.heard) = (snapshot.given, snapshot.heard.into_iter().collect());
+        state.fence = snapshot.fence;
         Ok(state)
     }
 }
@@ -153,6 +161,9 @@ fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Un
     let unreadable = |problem: String| Unreadable { what, problem };
     match bytes.split_first() {
         Some((&VERSION, body)) => codec::decode(body).map_err(|e| unreadable(e.to_string())),
+        Some((&WITHOUT_FENCE, body)) => {
+            codec::decode(&[body, &[0]].concat()).map_err(|e| unreadable(e.to_string()))
+        }
         Some((version, _)) => {
             let program = if *version > VERSION { "a newer" } else { "the older" };
             Err(unreadable(format!(

@@ -1,7 +1,8 @@
 //! What a leader does from its election to its end: fence the store, adopt what it holds, then serve.
 //!
 //! Store first, then log: a number is in the store before any entry names it, and an answer follows the entry. It is freed
-//! the other way round: what the store still has then is adopted, and retired again. Whenever it is not known what became of a write the leader begins again with the next round of its fence, so there is one way
+//! the other way round: what the store still has then is adopted, and retired again. So the store is never behind the log: each
+//! write takes its fence up, each entry says how far that was, and a store with less is an older copy, of which nothing is adopted. Whenever it is not known what became of a write the leader begins again with the next round of its fence, so there is one way
 //! back for everything: election, outage, a lost answer, a log that took no more.
 
 mod beside;
@@ -72,6 +73,8 @@ pub struct Leadership {
     limits: Limits,
     phase: Phase,
     term: u64,
+    /// The highest fence that the store had when it answered here.
+    fence: Option<Fence>,
     numbers: Numbers,
     retirement: Retirement,
     /// What is to be done of it, before anything else.
@@ -96,6 +99,7 @@ impl Leadership {
             limits,
             phase: Phase::Idle,
             term: 0,
+            fence: None,
             retirement: Retirement::new(limits.grace),
             due: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -232,19 +236,24 @@ impl Leadership {
     ) {
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         match (phase, answer) {
-            (Phase::Reading, Ok(Stored::Founded(founded))) => self.raise(founded, effects),
+            (Phase::Reading, Ok(Stored::Founded(founded))) => self.raise(state, founded, effects),
             (Phase::Raising(fence), Ok(Stored::Done)) => {
+                self.fence = self.fence.max(Some(fence));
                 self.phase = Phase::Listing(fence);
                 self.store(Ask::List, effects);
             }
+            // Somebody was quicker, or wrote meanwhile.
+            (Phase::Raising(_), Err(Trouble::Fenced)) => self.read(effects),
             (Phase::Listing(fence), Ok(Stored::Contents(contents))) => {
                 self.adopt(state, fence, contents, effects);
             }
             (Phase::Serving(fence, mut under_way), Ok(Stored::Done)) => {
+                let fence = self.wrote(fence);
                 self.written(fence, &mut under_way, effects);
                 self.phase = Phase::Serving(fence, under_way);
             }
             (Phase::Forgetting(fence, batches), Ok(Stored::Done)) => {
+                let fence = self.wrote(fence);
                 self.forget(fence, batches, effects);
             }
             // What is under way waits, and is looked at again when it is known what the store holds.
@@ -255,10 +264,25 @@ impl Leadership {
         }
     }
 
-    /// Compares the store's fence with what this leader is.
-    fn raise(&mut self, founded: Option<(Cluster, Fence)>, effects: &mut Vec<Effect>) {
-        let mut after = Fence { generation: self.generation, term: self.term, round: 0 };
+    /// The store has a write, and another fence with it.
+    fn wrote(&mut self, fence: Fence) -> Fence {
+        let after = fence.after_a_write();
+        self.fence = self.fence.max(Some(after));
+        after
+    }
+
+    /// Compares the store's fence with what this leader is, and with what the store had.
+    fn raise(
+        &mut self,
+        state: &ClusterState,
+        founded: Option<(Cluster, Fence)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (generation, term) = (self.generation, self.term);
+        let mut after = Fence { generation, term, ..Fence::default() };
         let before = founded.as_ref().map(|(_, fence)| *fence);
+        let known = self.fence.max(state.fence()).filter(|known| Some(*known) > before);
+        let behind = known.map(|known| Fault::Behind { store: before, known });
         let fault = founded.and_then(|(cluster, fence)| {
             if cluster.name != self.cluster.name {
                 Some(Fault::OtherCluster(cluster.name))
@@ -270,7 +294,7 @@ impl Leadership {
                 None
             }
         });
-        if let Some(fault) = fault {
+        if let Some(fault) = fault.or(behind) {
             self.phase = Phase::Broken(fault);
             return self.turn_away(effects);
         }
@@ -300,14 +324,14 @@ impl Leadership {
         }
         self.numbers.go_on(state, &contents);
         self.phase = match adoption(state, contents.identities, contents.objects) {
-            Some(command) => Phase::Adopting(fence, self.propose(command, effects)),
+            Some(command) => Phase::Adopting(fence, self.propose(fence, command, effects)),
             None => Phase::Serving(fence, UnderWay::default()),
         };
     }
 
-    fn propose(&mut self, command: CommandV1, effects: &mut Vec<Effect>) -> Ticket {
+    fn propose(&mut self, fence: Fence, command: CommandV1, effects: &mut Vec<Effect>) -> Ticket {
         self.ticket += 1;
-        effects.push(Effect::Propose(self.ticket, self.term, command));
+        effects.push(Effect::Propose(self.ticket, fence, command));
         self.ticket
     }
 

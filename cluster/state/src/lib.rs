@@ -30,8 +30,8 @@ use std::{
     sync::Arc,
 };
 use weft_types::{
-    Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, PodEndpoint,
-    Policy, Workload,
+    Delta, Fence, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object,
+    PodEndpoint, Policy, Workload,
     object::{Namespace, ObjectKey, Pod},
     packed,
     policy::PolicyId,
@@ -85,6 +85,7 @@ pub struct ClusterState {
     // What was allocated, and what nodes said.
     identities: BTreeMap<Arc<LabelSet>, Identity>,
     given: Option<Identity>,
+    fence: Option<Fence>,
     plugged: BTreeMap<Ipv4Addr, Plugged>,
     heard: BTreeMap<NodeName, Stamp>,
     // What is published, made of the above.
@@ -120,6 +121,12 @@ impl ClusterState {
                 Vec::new()
             }
         }
+    }
+
+    /// Applies an entry: the same, and the store has had its fence.
+    pub fn apply_entry(&mut self, entry: &EntryV1) -> Vec<Delta> {
+        self.fence = self.fence.max(entry.fence);
+        self.apply(&entry.command)
     }
 
     /// Whether a command would change anything, published or not; what would not needs no log entry.
@@ -215,6 +222,11 @@ impl ClusterState {
     /// The number that was given last when some were freed; none before that.
     pub fn given(&self) -> Option<Identity> {
         self.given
+    }
+
+    /// The highest fence that the store is known to have had; what it held then is part of this.
+    pub fn fence(&self) -> Option<Fence> {
+        self.fence
     }
 
     /// The newest word of a node that was taken.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use weft_state::{
-    ClusterState, CommandV1,
+    ClusterState, CommandV1, EntryV1,
     leadership::{
         Ask, Change, Contents, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict,
     },
@@ -42,7 +42,12 @@ fn put(objects: &[Object]) -> Change {
 }
 
 fn fence(term: u64, round: u32) -> Fence {
-    Fence { generation: 1, term, round }
+    Fence { generation: 1, term, round, writes: 0 }
+}
+
+/// After some writes of the first round.
+fn written(term: u64, writes: u64) -> Fence {
+    Fence { writes, ..fence(term, 0) }
 }
 
 fn stored(identities: Vec<(Identity, LabelSet)>, objects: Vec<Object>) -> Stored {
@@ -89,17 +94,17 @@ impl World {
     }
 
     #[track_caller]
-    fn proposal(&mut self) -> (u64, u64, CommandV1) {
+    fn proposal(&mut self) -> (u64, Fence, CommandV1) {
         let effects = std::mem::take(&mut self.effects);
         match effects.as_slice() {
-            [Effect::Propose(ticket, term, command)] => (*ticket, *term, command.clone()),
+            [Effect::Propose(ticket, fence, command)] => (*ticket, *fence, command.clone()),
             other => panic!("{other:?}"),
         }
     }
 
     /// A proposal, and what is asked of the store after it.
     #[track_caller]
-    fn both(&mut self) -> ((u64, u64, CommandV1), (u64, Ask)) {
+    fn both(&mut self) -> ((u64, Fence, CommandV1), (u64, Ask)) {
         let mut effects = std::mem::take(&mut self.effects);
         assert_eq!(effects.len(), 2, "{effects:?}");
         let ask = effects.split_off(1);
@@ -131,15 +136,11 @@ impl World {
         self.answer(&Ask::Raise(before, after), Ok(Stored::Done));
     }
 
-    fn order(&mut self, (ticket, _, command): &(u64, u64, CommandV1)) {
-        let at = self.apply(command);
-        self.step(Event::Ordered(*ticket, at));
-    }
-
-    fn apply(&mut self, command: &CommandV1) -> Revision {
-        self.state.apply(command);
+    fn order(&mut self, (ticket, fence, command): &(u64, Fence, CommandV1)) {
+        let (fence, command) = (Some(*fence), command.clone());
+        self.state.apply_entry(&EntryV1 { trace: None, command, fence });
         self.index += 1;
-        Revision::new(1, self.index)
+        self.step(Event::Ordered(*ticket, Revision::new(1, self.index)));
     }
 
     fn answers(&mut self) -> Vec<(u64, Verdict)> {
@@ -170,7 +171,7 @@ fn a_change_is_in_the_store_then_in_the_log_then_answered() {
     world.step(Event::Stored(operation, Ok(Stored::Done)));
     // While the one is put in order the next goes to the store.
     let (first, (operation, ask)) = world.both();
-    assert_eq!(first.1, 5, "in this term and no other");
+    assert_eq!(first.1, written(5, 1), "in this term and no other, and the store has it");
     let Ask::Write(_, batch) = ask else { panic!("{ask:?}") };
     assert_eq!(
         (batch.identities.len(), batch.put.len()),
@@ -207,12 +208,12 @@ fn a_label_set_has_a_number_when_somebody_asks_and_the_same_one_for_all_who_ask(
     world.step(Event::Number(4, set("queue")));
     world.step(Event::Stored(operation, Ok(Stored::Done)));
     let (first, (operation, ask)) = world.both();
-    assert_eq!(ask, Ask::Write(fence(1, 0), numbers(&[(257, set("db"))])));
+    assert_eq!(ask, Ask::Write(written(1, 1), numbers(&[(257, set("db"))])));
     world.order(&first);
     assert_eq!(world.answers(), [(1, Verdict::Done)]);
     world.step(Event::Stored(operation, Ok(Stored::Done)));
     let (second, (operation, ask)) = world.both();
-    assert_eq!(ask, Ask::Write(fence(1, 0), numbers(&[(258, set("queue"))])));
+    assert_eq!(ask, Ask::Write(written(1, 2), numbers(&[(258, set("queue"))])));
     world.order(&second);
     assert_eq!(world.answers(), [(2, Verdict::Done)]);
     world.step(Event::Stored(operation, Ok(Stored::Done)));
@@ -300,7 +301,7 @@ fn trouble_of_one_command_puts_all_of_them_back_in_their_order() {
         }
         assert!(!world.leader.is_serving());
         (0..2).for_each(|_| world.step(TICK));
-        world.fenced(Some(fence(1, 0)), fence(1, 1));
+        world.fenced(Some(written(1, 1)), fence(1, 1));
         if !refused {
             // It comes while the store is asked: nobody is answered by it, for nobody waits in it.
             world.state.apply(&proposal.2);
@@ -405,8 +406,9 @@ fn a_store_that_says_nothing_is_asked_again_and_its_late_answer_is_nobodys() {
     assert_eq!(ask, Ask::Founded);
     world.step(Event::Stored(late, Ok(Stored::Done)));
     assert!(world.effects.is_empty(), "{:?}", world.effects);
-    world.step(Event::Stored(operation, Ok(Stored::Founded(None))));
-    assert!(matches!(world.ask().1, Ask::Raise(None, _)));
+    let founded = Some(("blue".into(), fence(1, 0)));
+    world.step(Event::Stored(operation, Ok(Stored::Founded(founded))));
+    assert_eq!(world.ask().1, Ask::Raise(Some(fence(1, 0)), fence(1, 1)));
 }
 
 #[test]
@@ -420,7 +422,7 @@ fn what_the_log_refused_is_adopted_from_the_store() {
     let (ticket, ..) = world.proposal();
     world.step(Event::Refused(ticket));
     (0..2).for_each(|_| world.step(TICK));
-    world.fenced(Some(fence(1, 0)), fence(1, 1));
+    world.fenced(Some(written(1, 1)), fence(1, 1));
     world.answer(&Ask::List, Ok(stored(batch.identities, batch.put)));
     let proposal = world.proposal();
     world.order(&proposal);
@@ -456,7 +458,7 @@ fn a_store_that_is_not_the_right_one_is_said() {
             Fault::OtherSpace { store: space, asked: IdentitySpace::default() },
         ),
         (
-            Some(("blue".into(), Fence { generation: 2, term: 1, round: 0 })),
+            Some(("blue".into(), Fence { generation: 2, term: 1, round: 0, writes: 0 })),
             Fault::Apart { store: 2, log: 1 },
         ),
     ];
@@ -474,8 +476,72 @@ fn a_store_that_is_not_the_right_one_is_said() {
     let proposal = world.proposal();
     world.order(&proposal);
     assert_eq!(world.answers(), [(1, Verdict::Done)]);
-    world.serve(2, Some(fence(1, 0)), vec![], vec![]);
+    // Of the right fence, and somebody took a number out of it.
+    world.serve(2, Some(written(1, 1)), vec![], vec![]);
     assert_eq!(world.leader.fault(), Some(&Fault::OldStore(Identity(256))));
+}
+
+/// A leader that has written once, and whose log has that or has it not yet.
+fn that_wrote(is_in_the_log: bool) -> World {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let (operation, _) = world.ask();
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    if is_in_the_log {
+        world.order(&proposal);
+        assert_eq!(world.answers(), [(1, Verdict::Done)]);
+    }
+    world
+}
+
+#[test]
+fn of_a_store_that_lacks_a_write_nothing_is_adopted() {
+    let cases = [
+        (None, "it is empty"),
+        (Some(fence(1, 0)), "the same leader's, before it wrote"),
+        (Some(Fence { term: 0, ..written(1, 9) }), "an earlier leader's"),
+    ];
+    for (store, why) in cases {
+        let known = written(1, 1);
+        let behind = Fault::Behind { store, known };
+        let founded = store.map(|fence| ("blue".into(), fence));
+        // What this leader knows by itself, and what the next one knows by the log.
+        for is_in_the_log in [true, false] {
+            let mut world = that_wrote(is_in_the_log);
+            if is_in_the_log {
+                world.leader = Leadership::new("blue", 1, LIMITS);
+            }
+            world.step(Event::Led(1));
+            world.answer(&Ask::Founded, Ok(Stored::Founded(founded.clone())));
+            assert_eq!(world.leader.fault(), Some(&behind), "{why}, {is_in_the_log}");
+            // It is not even fenced.
+            let asked = |effect: &Effect| matches!(effect, Effect::Store(..) | Effect::Propose(..));
+            assert!(!world.effects.iter().any(asked), "{why}: {:?}", world.effects);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_ahead_of_the_log_is_no_older_copy_whatever_became_of_a_write() {
+    for at in [written(1, 1), written(1, 2), fence(1, 7), fence(2, 0)] {
+        let mut world = that_wrote(true);
+        world.step(Event::Led(3));
+        world.fenced(Some(at), fence(3, 0));
+        assert_eq!(world.ask().1, Ask::List, "{at}");
+    }
+}
+
+#[test]
+fn whoever_finds_another_fence_than_it_read_reads_it_again() {
+    let mut world = World::new();
+    world.step(Event::Led(2));
+    world.answer(&Ask::Founded, Ok(Stored::Founded(Some(("blue".into(), written(1, 4))))));
+    // The leader before it had one write under way.
+    world.answer(&Ask::Raise(Some(written(1, 4)), fence(2, 0)), Err(Trouble::Fenced));
+    world.fenced(Some(written(1, 5)), fence(2, 0));
+    assert_eq!(world.ask().1, Ask::List);
 }
 
 #[test]

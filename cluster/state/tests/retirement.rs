@@ -150,8 +150,8 @@ impl World {
                             events.push_back(Event::Stored(operation, Ok(self.stored(ask))));
                         }
                     }
-                    Effect::Propose(ticket, term, command) => {
-                        assert_eq!(term, self.term);
+                    Effect::Propose(ticket, fence, command) => {
+                        assert_eq!(fence.term, self.term);
                         let at = self.apply(&command);
                         events.push_back(Event::Ordered(ticket, at));
                     }
@@ -176,8 +176,9 @@ impl World {
                 given: self.store.given,
                 objects: self.store.objects.values().cloned().collect(),
             }),
-            Ask::Write(_, batch) => {
+            Ask::Write(fence, batch) => {
                 self.store.write(&batch);
+                self.store.founded = Some((self.cluster.clone(), fence.after_a_write()));
                 Stored::Done
             }
         }

@@ -14,7 +14,7 @@ use weft_state::{
     ClusterState, CommandV1, Conflict, EntryV1, Phase, Stamp, Word, decode_entry, encode_entry,
 };
 use weft_types::{
-    Delta, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
+    Delta, Fence, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
     Selector,
     delta::DeltaKey,
     object::{Namespace, Pod},
@@ -413,6 +413,7 @@ fn hex(bytes: &[u8]) -> String {
 fn the_bytes_of_entries_and_snapshots_are_these() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
     let mut text = String::new();
+    let fence = Some(Fence { generation: 1, term: 300, round: 0, writes: 7 });
     for (name, command, trace) in [
         ("plug", said(1, 3, 1, plug(1, "web-0", 7, 256)), None),
         ("unplug", said(1, 3, 2, Word::Unplug(address(1, 7))), trace),
@@ -437,7 +438,8 @@ fn the_bytes_of_entries_and_snapshots_are_these() {
             None,
         ),
     ] {
-        let entry = EntryV1 { trace, command };
+        let fence = fence.filter(|_| matches!(&command, CommandV1::Desire { .. }));
+        let entry = EntryV1 { trace, command, fence };
         let bytes = encode_entry(&entry).unwrap();
         assert_eq!(decode_entry(&bytes).unwrap(), entry);
         text += &format!("{name} {}\n", hex(&bytes));
@@ -578,15 +580,45 @@ fn another_filter_gives_every_pod_the_identity_of_its_labels() {
     assert!(!world.state.would_change(&bad));
 }
 
+/// The release before knew of no fence.
+#[test]
+fn what_the_release_before_wrote_is_read() {
+    let before = |bytes: Vec<u8>| match bytes.as_slice() {
+        [6, body @ .., 0] => [&[5], body].concat(),
+        other => panic!("{other:?}"),
+    };
+    let command = CommandV1::Retire(vec![Identity(256)]);
+    let entry = EntryV1 { trace: None, command, fence: None };
+    assert_eq!(decode_entry(&before(encode_entry(&entry).unwrap())).unwrap(), entry);
+    let mut world = World::new();
+    world.desire(vec![node(1), pod("shop", "web-0", "web", Some(1))], vec![]);
+    let read = ClusterState::decode(&before(world.state.encode().unwrap())).unwrap();
+    assert_eq!(read, world.state);
+}
+
+#[test]
+fn what_is_known_of_the_stores_fence_is_in_the_snapshot_and_never_goes_back() {
+    let mut state = ClusterState::new("blue");
+    let fence = |writes| Some(Fence { generation: 1, term: 2, round: 0, writes });
+    for (of_the_entry, known) in [(None, None), (fence(3), fence(3)), (fence(2), fence(3))] {
+        let command = CommandV1::Retire(vec![]);
+        state.apply_entry(&EntryV1 { trace: None, command, fence: of_the_entry });
+        assert_eq!(state.fence(), known);
+        let read = ClusterState::decode(&state.encode().unwrap()).unwrap();
+        assert_eq!(read.fence(), known);
+    }
+}
+
 #[test]
 fn what_another_program_wrote_is_refused() {
-    for (version, program) in [(4, "the older"), (6, "a newer")] {
+    for (version, program) in [(4, "the older"), (7, "a newer")] {
         let refused = decode_entry(&[version, 0]).unwrap_err().to_string();
         assert!(refused.contains(&format!("version {version}")), "{refused}");
         assert!(refused.contains(program), "{refused}");
     }
     let mut long =
-        encode_entry(&EntryV1 { trace: None, command: CommandV1::Retire(vec![]) }).unwrap();
+        encode_entry(&EntryV1 { trace: None, command: CommandV1::Retire(vec![]), fence: None })
+            .unwrap();
     long.push(0);
     assert!(decode_entry(&long).unwrap_err().to_string().contains("left over"));
 }

@@ -118,20 +118,27 @@ impl EtcdStore {
             Err(error) => {
                 self.records.replace(Some(records));
                 // Whoever is deposed is told that first.
-                let txn = self.transaction(fence, &[])?;
+                let txn = self.transaction(fence, &[], fence)?;
                 self.written(fence, self.etcd.transact(txn))?;
                 return Err(error);
             }
         };
-        let parts = parts(writes);
-        let txns = parts.iter().map(|part| self.transaction(fence, part));
-        let answers = self.etcd.transact_all(txns.collect::<Result<_, _>>()?);
+        let mut parts = parts(writes);
+        let last = parts.pop().unwrap_or_default();
+        let alone = parts.is_empty();
+        let mut answers = Vec::new();
+        if !alone {
+            let txns = parts.iter().map(|part| self.transaction(fence, part, fence));
+            answers = self.etcd.transact_all(txns.collect::<Result<_, _>>()?);
+        }
+        // The fence goes up when all is there: a copy of the store that lacks some of it is behind then.
+        if answers.iter().all(|answer| answer.as_ref().is_ok_and(TxnResponse::succeeded)) {
+            let txn = self.transaction(fence, &last, fence.after_a_write())?;
+            answers.push(self.etcd.transact(txn));
+            parts.push(last);
+        }
         let written = answers.into_iter().map(|answer| self.written(fence, answer));
-        // Each of them has ended before anything is said.
-        let written: Vec<Result<Option<i64>, StoreError>> = written.collect();
-        let alone = written.len() == 1;
-        let written = written.into_iter().collect::<Result<Vec<_>, _>>();
-        let written = written.map_err(|error| match error {
+        let written = written.collect::<Result<Vec<_>, _>>().map_err(|error| match error {
             StoreError::Failed { action, problem } if !alone => {
                 StoreError::Ambiguous { action, problem }
             }
@@ -167,12 +174,16 @@ impl EtcdStore {
         Ok(writes)
     }
 
-    fn transaction(&self, fence: Fence, writes: &[Write]) -> Result<Txn, StoreError> {
+    /// Under a fence, which is another one then if it is to be.
+    fn transaction(&self, fence: Fence, writes: &[Write], after: Fence) -> Result<Txn, StoreError> {
         let key = self.key(FENCE);
         let mut compares =
             vec![Compare::value(key.clone(), CompareOp::Equal, encode_fence(fence)?)];
         compares.extend(writes.iter().filter_map(Write::compare));
-        let done: Vec<TxnOp> = writes.iter().map(Write::operation).collect();
+        let mut done: Vec<TxnOp> = writes.iter().map(Write::operation).collect();
+        if after != fence {
+            done.push(TxnOp::put(key.clone(), encode_fence(after)?, None));
+        }
         Ok(Txn::new().when(compares).and_then(done).or_else([TxnOp::get(key, None)]))
     }
 
@@ -255,8 +266,8 @@ impl Store for EtcdStore {
         Ok(all)
     }
 
-    /// More than a transaction takes is written by several, side by side. When one of them is not, it is open how much is
-    /// there: numbers stand for what they will stand for, objects are adopted and numbered then.
+    /// More than a transaction takes is written by several, side by side but for the last. When one of them is not, it is
+    /// open how much is there: numbers stand for what they will stand for, objects are adopted and numbered then.
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
         // What was ambiguous before may have come about since.
         if self.attempt(fence, batch)? || self.attempt(fence, batch)? {

@@ -23,6 +23,8 @@ pub(crate) const OBJECTS: &str = "object/";
 
 /// Version of a fence with a round; one of round 0 is written as before there were any.
 const WITH_ROUND: u8 = 2;
+/// Version of a fence with writes, likewise.
+const WITH_WRITES: u8 = 3;
 /// Version of a cluster whose identities share records; with version 1 each had a key of its own.
 const WITH_RECORDS: u8 = 2;
 
@@ -56,22 +58,26 @@ pub(crate) fn object_key(key: &ObjectKey) -> String {
 
 /// The same fence is the same bytes: they are what is compared.
 pub(crate) fn encode_fence(fence: Fence) -> Result<Vec<u8>, StoreError> {
-    let Fence { generation, term, round } = fence;
-    if round == 0 {
-        return encode(FENCE, &(generation, term));
+    let Fence { generation, term, round, writes } = fence;
+    match (round, writes) {
+        (0, 0) => encode(FENCE, &(generation, term)),
+        (_, 0) => encode_as(WITH_ROUND, FENCE, &(generation, term, round)),
+        _ => encode_as(WITH_WRITES, FENCE, &(generation, term, round, writes)),
     }
-    encode_as(WITH_ROUND, FENCE, &(generation, term, round))
 }
 
 pub(crate) fn decode_fence(value: &[u8]) -> Result<Fence, StoreError> {
-    let (generation, term, round) = match value.split_first() {
+    let bad = |error: codec::CodecError| unreadable(FENCE, error.to_string());
+    let (generation, term, round, writes) = match value.split_first() {
+        Some((&WITH_WRITES, body)) => codec::decode(body).map_err(bad)?,
         Some((&WITH_ROUND, body)) => {
-            codec::decode(body).map_err(|error| unreadable(FENCE, error.to_string()))?
+            let (generation, term, round) = codec::decode(body).map_err(bad)?;
+            (generation, term, round, 0)
         }
         _ => {
-            let (generation, term): (u16, u64) = decode(FENCE, value)?;
-            (generation, term, 0)
+            let (generation, term) = decode(FENCE, value)?;
+            (generation, term, 0, 0)
         }
     };
-    Ok(Fence { generation, term, round })
+    Ok(Fence { generation, term, round, writes })
 }

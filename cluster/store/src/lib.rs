@@ -37,7 +37,7 @@ pub trait Store: Send {
     fn given(&self) -> Result<Option<Identity>, StoreError>;
     /// Every object.
     fn objects(&self) -> Result<Vec<Object>, StoreError>;
-    /// Writes a batch, if the fence is still this one.
+    /// Writes a batch, if the fence is still this one; it is that of one more write then.
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError>;
 }
 
@@ -70,8 +70,8 @@ pub enum StoreError {
         /// What went wrong.
         problem: String,
     },
-    /// Another leader has written its fence.
-    #[error("{action}: the fence is {found:?}, not {expected:?}: another operator leads")]
+    /// Another leader has written its fence, or the store is not what it was.
+    #[error("{action}: {}", other_fence(*.expected, *.found))]
     Fenced {
         /// What was attempted.
         action: &'static str,
@@ -96,6 +96,17 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+/// Fences only go up.
+fn other_fence(expected: Option<Fence>, found: Option<Fence>) -> String {
+    let words = |fence: Option<Fence>| fence.map_or("none".to_owned(), |fence| fence.to_string());
+    let why = if found > expected {
+        "another operator leads"
+    } else {
+        "an older copy of the store took its place"
+    };
+    format!("the fence is {}, not {}: {why}", words(found), words(expected))
 }
 
 fn failed(action: &'static str, problem: impl std::fmt::Display) -> StoreError {

@@ -99,6 +99,9 @@ impl Store for MemoryStore {
         self.identities.extend(batch.identities.iter().cloned());
         batch.remove.iter().for_each(|key| drop(self.objects.remove(key)));
         self.objects.extend(batch.put.iter().map(|object| (object.key(), object.clone())));
+        if let Some((_, held)) = self.cluster.as_mut().filter(|(_, held)| *held == fence) {
+            *held = fence.after_a_write();
+        }
         Ok(())
     }
 }

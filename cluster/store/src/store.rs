@@ -115,7 +115,7 @@ impl Store for FileStore {
                 let key = object_key(&object.key());
                 put(&mut table, action, &key, &encode(&key, object)?)?;
             }
-            Ok(())
+            put(&mut table, action, FENCE, &encode_fence(fence.after_a_write())?)
         })
     }
 }

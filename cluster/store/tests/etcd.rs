@@ -22,7 +22,13 @@ use std::{
 use weft_store::{Batch, Comparing, EtcdStore, Fence, MemoryStore, Store, StoreError};
 use weft_types::{Identity, Object, object::Namespace};
 
-const FENCE: Fence = Fence { generation: 1, term: 1, round: 0 };
+const FENCE: Fence = Fence { generation: 1, term: 1, round: 0, writes: 0 };
+
+/// Under the fence that there is.
+fn write(store: &mut dyn Store, batch: &Batch) -> Result<(), StoreError> {
+    let (_, fence) = store.founded()?.unwrap();
+    store.write(fence, batch)
+}
 
 fn numbers(range: std::ops::Range<u32>) -> Batch {
     let identities = range.map(|n| (Identity(n), labels((n % 250) as u8))).collect();
@@ -53,7 +59,7 @@ fn more_than_a_page_is_listed_whole_and_more_than_a_transaction_takes_is_written
     store.raise(&"blue".into(), None, FENCE).unwrap();
     let objects = (0..=1_200).map(namespace).collect();
     let batch = Batch { put: objects, ..numbers(256..2_756) };
-    store.write(FENCE, &batch).unwrap();
+    write(&mut store, &batch).unwrap();
     let all = store.identities().unwrap();
     assert_eq!(all, batch.identities);
     assert!(all.windows(2).all(|two| two[0].0 < two[1].0), "in the order of their numbers");
@@ -83,12 +89,37 @@ fn of_what_is_removed_and_put_by_several_transactions_all_is_there() {
             if turn == 0 {
                 store.raise(&"blue".into(), None, FENCE).unwrap();
             }
-            store.write(FENCE, &batch).unwrap();
+            write(store, &batch).unwrap();
         }
         assert_eq!(store.identities().unwrap(), memory.identities().unwrap());
         assert_eq!(store.objects().unwrap(), memory.objects().unwrap());
         assert_eq!(store.given().unwrap(), memory.given().unwrap());
     }
+}
+
+#[test]
+fn a_copy_of_an_etcd_from_before_a_write_takes_none_after_it() {
+    let mut etcd = Etcd::of(1);
+    let mut store = etcd.answering("/weft/blue/");
+    store.raise(&"blue".into(), None, FENCE).unwrap();
+    write(&mut store, &numbers(256..300)).unwrap();
+    let (_, before) = store.founded().unwrap().unwrap();
+    // Several transactions are one write.
+    let put = (0..300).map(namespace).collect();
+    write(&mut store, &Batch { put, ..Batch::default() }).unwrap();
+    let (_, after) = store.founded().unwrap().unwrap();
+    assert_eq!(after, before.after_a_write());
+    let backup = etcd.back_up();
+    eventually(|| write(&mut store, &numbers(300..301)).ok());
+    let (_, newest) = eventually(|| store.founded().ok()).unwrap();
+    etcd.restore(&backup);
+    let refused = eventually(|| match store.write(newest, &numbers(301..302)) {
+        Err(refused @ StoreError::Fenced { .. }) => Some(refused.to_string()),
+        Err(StoreError::Ambiguous { .. } | StoreError::Failed { .. }) => None,
+        other => panic!("{other:?}"),
+    });
+    assert!(refused.ends_with("an older copy of the store took its place"), "{refused}");
+    assert_eq!(eventually(|| store.identities().ok()).len(), 44);
 }
 
 #[test]
@@ -100,7 +131,7 @@ fn more_bytes_than_a_transaction_takes_are_written_too() {
     let labels = BTreeMap::from([("long".to_owned(), "x".repeat(100_000))]);
     let long = |n: u8| Object::Namespace(Namespace { name: n.to_string(), labels: labels.clone() });
     let put = (0..40).map(long).collect();
-    store.write(FENCE, &Batch { put, ..Batch::default() }).unwrap();
+    write(&mut store, &Batch { put, ..Batch::default() }).unwrap();
     assert_eq!(store.objects().unwrap().len(), 40);
 }
 
@@ -110,13 +141,13 @@ fn a_record_that_is_not_as_it_was_known_is_looked_at_again() {
     let etcd = Etcd::of(1);
     let (mut one, mut other) = (etcd.answering("/weft/blue/"), etcd.open("/weft/blue/"));
     one.raise(&"blue".into(), None, FENCE).unwrap();
-    one.write(FENCE, &numbers(256..300)).unwrap();
+    write(&mut one, &numbers(256..300)).unwrap();
     assert_eq!(other.identities().unwrap().len(), 44);
     let forget = Batch { forget: vec![Identity(256)], ..numbers(300..310) };
-    one.write(FENCE, &forget).unwrap();
-    other.write(FENCE, &Batch { forget: vec![Identity(257)], ..numbers(310..320) }).unwrap();
-    let taken = one
-        .write(FENCE, &Batch { identities: vec![(Identity(315), labels(0))], ..Batch::default() });
+    write(&mut one, &forget).unwrap();
+    write(&mut other, &Batch { forget: vec![Identity(257)], ..numbers(310..320) }).unwrap();
+    let given = Batch { identities: vec![(Identity(315), labels(0))], ..Batch::default() };
+    let taken = write(&mut one, &given);
     assert!(matches!(taken, Err(StoreError::Taken { number: Identity(315), .. })), "{taken:?}");
     let all: Vec<u32> = one.identities().unwrap().iter().map(|(number, _)| number.0).collect();
     assert_eq!(all, (258..320).collect::<Vec<_>>());
@@ -153,7 +184,7 @@ fn whoever_is_not_there_is_passed_over() {
     let mut store = EtcdStore::open(&endpoints, "/weft/blue/").unwrap();
     store.raise(&"blue".into(), None, FENCE).unwrap();
     for number in 256..276 {
-        store.write(FENCE, &numbers(number..number + 1)).unwrap();
+        write(&mut store, &numbers(number..number + 1)).unwrap();
         assert_eq!(store.identities().unwrap().len(), number as usize - 255);
     }
 }
@@ -173,13 +204,13 @@ fn a_member_may_end_and_all_may_return() {
     let mut etcd = Etcd::of(3);
     let mut store = etcd.answering("/weft/blue/");
     store.raise(&"blue".into(), None, FENCE).unwrap();
-    store.write(FENCE, &numbers(256..300)).unwrap();
+    write(&mut store, &numbers(256..300)).unwrap();
 
     // Each in its turn, so the leader of that moment is among them.
     for member in 0..3_u32 {
         etcd.kill(member as usize);
         let batch = numbers(300 + member..301 + member);
-        eventually(|| match store.write(FENCE, &batch) {
+        eventually(|| match write(&mut store, &batch) {
             Ok(()) => Some(()),
             Err(StoreError::Ambiguous { .. } | StoreError::Failed { .. }) => None,
             Err(other) => panic!("{other}"),
@@ -197,9 +228,10 @@ fn a_member_may_end_and_all_may_return() {
     }
 
     // Without any the outcome of a write is open, and that is said in time.
+    let (_, fence) = eventually(|| store.founded().ok()).unwrap();
     (0..3).for_each(|member| etcd.kill(member));
     let begun = Instant::now();
-    let lost = store.write(FENCE, &numbers(400..401));
+    let lost = store.write(fence, &numbers(400..401));
     assert!(matches!(lost, Err(StoreError::Ambiguous { .. })), "{lost:?}");
     assert!(matches!(store.identities(), Err(StoreError::Failed { .. })));
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
@@ -212,5 +244,5 @@ fn a_member_may_end_and_all_may_return() {
         Err(StoreError::Ambiguous { .. }) => None,
         other => panic!("{other:?}"),
     });
-    assert_eq!(found, Some(FENCE));
+    assert_eq!(found, Some(fence));
 }

@@ -17,7 +17,7 @@ use weft_types::{
     object::{Namespace, ObjectKey},
 };
 
-const FIRST: Fence = Fence { generation: 1, term: 1, round: 0 };
+const FIRST: Fence = Fence { generation: 1, term: 1, round: 0, writes: 0 };
 
 fn labels(app: &str) -> LabelSet {
     let mut labels = LabelSet::new();
@@ -34,6 +34,10 @@ fn batch(number: u32, app: &str) -> Batch {
     Batch { identities, put: vec![namespace(app)], ..Batch::default() }
 }
 
+fn fence(store: &FileStore) -> Fence {
+    store.founded().unwrap().unwrap().1
+}
+
 #[test]
 fn a_store_is_what_was_written_to_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -41,15 +45,15 @@ fn a_store_is_what_was_written_to_it() {
     let mut store = FileStore::open(&path).unwrap();
     assert_eq!(store.founded().unwrap(), None);
     store.raise(&"blue".into(), None, FIRST).unwrap();
-    store.write(FIRST, &batch(256, "web")).unwrap();
-    store.write(FIRST, &batch(257, "db")).unwrap();
+    store.write(fence(&store), &batch(256, "web")).unwrap();
+    store.write(fence(&store), &batch(257, "db")).unwrap();
     // Again is once.
-    store.write(FIRST, &batch(257, "db")).unwrap();
+    store.write(fence(&store), &batch(257, "db")).unwrap();
     let gone = Batch { remove: vec![ObjectKey::Namespace("db".to_owned())], ..Batch::default() };
-    store.write(FIRST, &gone).unwrap();
+    store.write(fence(&store), &gone).unwrap();
     drop(store);
     let store = FileStore::open(&path).unwrap();
-    assert_eq!(store.founded().unwrap(), Some(("blue".into(), FIRST)));
+    assert_eq!(store.founded().unwrap(), Some(("blue".into(), Fence { writes: 4, ..FIRST })));
     let expected = vec![(Identity(256), labels("web")), (Identity(257), labels("db"))];
     assert_eq!(store.identities().unwrap(), expected);
     assert_eq!(store.objects().unwrap(), [namespace("web")]);
@@ -61,12 +65,12 @@ fn a_number_that_is_forgotten_may_stand_for_another_set() {
     let path = dir.path().join("store.redb");
     let mut store = FileStore::open(&path).unwrap();
     store.raise(&"blue".into(), None, FIRST).unwrap();
-    store.write(FIRST, &batch(256, "web")).unwrap();
+    store.write(fence(&store), &batch(256, "web")).unwrap();
     assert_eq!(store.given().unwrap(), None);
     let (forget, given) = (vec![Identity(256), Identity(900)], Some(Identity(300)));
     let gone = Batch { forget, given, ..Batch::default() };
-    store.write(FIRST, &gone).unwrap();
-    store.write(FIRST, &batch(256, "db")).unwrap();
+    store.write(fence(&store), &gone).unwrap();
+    store.write(fence(&store), &batch(256, "db")).unwrap();
     drop(store);
     let store = FileStore::open(&path).unwrap();
     assert_eq!(store.identities().unwrap(), [(Identity(256), labels("db"))]);
@@ -78,11 +82,15 @@ fn a_deposed_leader_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(&dir.path().join("store.redb")).unwrap();
     store.raise(&"blue".into(), None, FIRST).unwrap();
-    let next = Fence { generation: 1, term: 2, round: 0 };
+    let next = Fence { generation: 1, term: 2, round: 0, writes: 0 };
     store.raise(&"blue".into(), Some(FIRST), next).unwrap();
     for refused in [
         store.write(FIRST, &batch(256, "web")),
-        store.raise(&"blue".into(), Some(FIRST), Fence { generation: 9, term: 9, round: 0 }),
+        store.raise(
+            &"blue".into(),
+            Some(FIRST),
+            Fence { generation: 9, term: 9, round: 0, writes: 0 },
+        ),
         store.raise(&"blue".into(), None, FIRST),
     ] {
         assert!(matches!(refused, Err(StoreError::Fenced { found: Some(f), .. }) if f == next));
@@ -91,14 +99,36 @@ fn a_deposed_leader_writes_nothing() {
 }
 
 #[test]
+fn each_write_takes_the_fence_up_so_an_older_copy_takes_none_of_those_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("store.redb"), dir.path().join("copy.redb"));
+    let mut store = FileStore::open(&path).unwrap();
+    store.raise(&"blue".into(), None, FIRST).unwrap();
+    drop(store);
+    std::fs::copy(&path, &copy).unwrap();
+    let mut store = FileStore::open(&path).unwrap();
+    store.write(FIRST, &batch(256, "web")).unwrap();
+    let now = fence(&store);
+    assert!(now > FIRST);
+    let mut old = FileStore::open(&copy).unwrap();
+    let refused = old.write(now, &batch(257, "db")).unwrap_err().to_string();
+    let said = "write to the store: the fence is generation 1, term 1, round 0, write 0, \
+                not generation 1, term 1, round 0, write 1: an older copy of the store took its place";
+    assert_eq!(refused, said);
+    assert!(old.identities().unwrap().is_empty());
+    let refused = store.write(FIRST, &batch(257, "db")).unwrap_err().to_string();
+    assert!(refused.ends_with("another operator leads"), "{refused}");
+}
+
+#[test]
 fn a_number_stands_for_one_label_set_and_a_refused_batch_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(&dir.path().join("store.redb")).unwrap();
     store.raise(&"blue".into(), None, FIRST).unwrap();
-    store.write(FIRST, &batch(256, "web")).unwrap();
+    store.write(fence(&store), &batch(256, "web")).unwrap();
     let mut both = batch(300, "new");
     both.identities.push((Identity(256), labels("db")));
-    let taken = store.write(FIRST, &both).unwrap_err();
+    let taken = store.write(fence(&store), &both).unwrap_err();
     assert_eq!(taken, StoreError::Taken { number: Identity(256), holder: labels("web") });
     assert_eq!(store.identities().unwrap().len(), 1);
     assert_eq!(store.objects().unwrap(), [namespace("web")]);
@@ -128,9 +158,11 @@ fn the_bytes_of_the_store_are_these() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let mut store = FileStore::open(&path).unwrap();
-    store.raise(&"blue".into(), None, Fence { generation: 2, term: 300, round: 0 }).unwrap();
+    store
+        .raise(&"blue".into(), None, Fence { generation: 2, term: 300, round: 0, writes: 0 })
+        .unwrap();
     let batch = Batch { given: Some(Identity(300)), ..batch(256, "web") };
-    store.write(Fence { generation: 2, term: 300, round: 0 }, &batch).unwrap();
+    store.write(fence(&store), &batch).unwrap();
     drop(store);
     let database = Database::open(&path).unwrap();
     let read = database.begin_read().unwrap();
@@ -145,7 +177,7 @@ fn the_bytes_of_the_store_are_these() {
         })
         .collect();
     let expected = "cluster 0104626c75650400\n\
-         fence 0102fb2c01\n\
+         fence 0302fb2c010001\n\
          given 01fb2c01\n\
          identity/00000256 01fb000101000361707003776562\n\
          object/namespace/web 01000377656200\n";

@@ -262,6 +262,6 @@ impl World {
 
 fn proposal(running: &mut Running, command: CommandV1) -> Proposal {
     let ticket = running.ticket_of_agent();
-    let command = encode_entry(&EntryV1 { trace: None, command }).unwrap_or_default();
+    let command = encode_entry(&EntryV1 { trace: None, command, fence: None }).unwrap_or_default();
     Proposal { ticket, command, only_in: None }
 }

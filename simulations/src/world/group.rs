@@ -242,7 +242,7 @@ impl World {
             return;
         };
         let numbers = is_first.then(|| Numbered::before(&running.state, &entry.command));
-        let deltas = running.state.apply(&entry.command);
+        let deltas = running.state.apply_entry(&entry);
         running.words += u64::from(matches!(entry.command, CommandV1::Said(..)));
         let numbers = numbers.map(|numbers| numbers.and(&deltas));
         running.advance(index, deltas, command.len(), self.views.at(revision(index)));

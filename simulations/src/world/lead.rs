@@ -23,11 +23,13 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Store(operation, ask) => self.ask_store(member, operation, ask),
-                Effect::Propose(ticket, term, command) => {
-                    let entry = encode_entry(&EntryV1 { trace: None, command });
+                Effect::Propose(ticket, fence, command) => {
+                    let fence = Some(fence);
+                    let entry = encode_entry(&EntryV1 { trace: None, command, fence });
                     let ticket = Running::ticket_of_leader(ticket);
                     let command = entry.unwrap_or_default();
-                    let proposal = Proposal { ticket, command, only_in: Some(term) };
+                    let proposal =
+                        Proposal { ticket, command, only_in: fence.map(|fence| fence.term) };
                     self.feed(member, Input::Propose(vec![proposal]));
                 }
                 Effect::Answer(request, verdict) => {
@@ -47,8 +49,8 @@ impl World {
         let Some(Running { state, .. }) = operator else { return effects };
         let reuse = |effect| match effect {
             Effect::Store(operation, ask) => Effect::Store(operation, self.reused.ask(state, ask)),
-            Effect::Propose(ticket, term, command) => {
-                Effect::Propose(ticket, term, self.reused.command(command))
+            Effect::Propose(ticket, fence, command) => {
+                Effect::Propose(ticket, fence, self.reused.command(command))
             }
             Effect::Answer(..) => effect,
         };

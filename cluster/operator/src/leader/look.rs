@@ -65,7 +65,7 @@ impl Leader {
             last: group.last,
             committed: group.committed,
             serving: self.leading.is_serving(),
-            store_problem: self.leading.trouble().map(ToString::to_string),
+            store_problem: self.leading.trouble(),
             held_back: self.held_back(&group),
             agents: self.state.nodes().keys().map(|node| self.progress.of(node)).collect(),
             members: members.collect(),

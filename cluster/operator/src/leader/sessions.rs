@@ -258,7 +258,7 @@ impl Handler<Heard> for Leader {
         };
         let stamp = self.stamp(&node);
         let command = CommandV1::Said(node.clone(), stamp, word);
-        let told = self.take_word(node.clone(), EntryV1 { trace, command });
+        let told = self.take_word(node.clone(), EntryV1 { trace, command, fence: None });
         Box::pin(async {
             let revision = told.await.unwrap_or_else(|_| Err(no_room()))?;
             if let Some((spread, revision)) = spread.zip(revision) {

@@ -132,8 +132,8 @@ pub enum Trouble {
 pub enum Effect {
     /// Ask the store.
     Store(Operation, Ask),
-    /// Put a command in order, in this term and no other.
-    Propose(Ticket, u64, CommandV1),
+    /// Put a command in order that the store has under this fence, in its term and no other.
+    Propose(Ticket, Fence, CommandV1),
     /// Answer a request.
     Answer(RequestId, Verdict),
 }
@@ -177,7 +177,20 @@ pub enum Fault {
         /// The log's.
         log: u16,
     },
+    /// It lacks writes that it had.
+    #[error("the store went back from {known} to {}: it is an older copy", words(*.store))]
+    Behind {
+        /// Its fence; none when it holds no cluster.
+        store: Option<Fence>,
+        /// What its fence was.
+        known: Fence,
+    },
     /// It lacks a number that was published.
     #[error("the store lacks identity {0}, which the log has: it is an older copy")]
     OldStore(Identity),
+}
+
+/// A fence that may not be there, in words.
+fn words(fence: Option<Fence>) -> String {
+    fence.map_or("nothing".to_owned(), |fence| fence.to_string())
 }

@@ -250,7 +250,7 @@ impl Leadership {
                 self.store(Ask::Write(fence, batch), effects);
             }
             None => {
-                let ticket = self.propose(under.command.clone(), effects);
+                let ticket = self.propose(fence, under.command.clone(), effects);
                 under_way.ordering.push_back((ticket, under));
             }
         }

@@ -24,6 +24,7 @@ fn fence() -> impl Strategy<Value = Fence> {
         generation,
         term,
         round,
+        writes: 0,
     })
 }
 
@@ -67,7 +68,7 @@ fn kind(answer: Result<(), StoreError>) -> Result<(), std::mem::Discriminant<Sto
 pub(crate) fn answers_as_the_model<S: Store>(steps: Vec<Step>, open: impl Fn() -> S) {
     let mut memory = MemoryStore::new(Comparing::Always);
     let mut real = open();
-    let other = Fence { generation: 9, term: 9, round: 9 };
+    let other = Fence { generation: 9, term: 9, round: 9, writes: 9 };
     for step in steps {
         let fence = memory.founded().unwrap().map(|(_, fence)| fence);
         match step {

@@ -10,7 +10,7 @@
 use std::{
     fs::File,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -79,6 +79,25 @@ impl Etcd {
         }
     }
 
+    /// A copy of what the only member has on its disk, which is started again.
+    pub(crate) fn back_up(&mut self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        self.kill(0);
+        copied(&self.folder.path().join("m0"), copy.path());
+        self.start(0);
+        copy
+    }
+
+    /// Puts a copy in the place of what the only member has.
+    pub(crate) fn restore(&mut self, copy: &tempfile::TempDir) {
+        self.kill(0);
+        let data = self.folder.path().join("m0");
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        copied(copy.path(), &data);
+        self.start(0);
+    }
+
     pub(crate) fn endpoints(&self) -> Vec<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         self.ports.iter().map(|(client, _)| format!("{scheme}://127.0.0.1:{client}")).collect()
@@ -94,6 +113,11 @@ impl Etcd {
         eventually(|| store.founded().ok());
         store
     }
+}
+
+fn copied(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(done.success());
 }
 
 impl Drop for Etcd {
