@@ -4,6 +4,7 @@
 //! message comes. A write whose answer did not come is ambiguous: it is there, or it is not, or it is still under way.
 
 mod connection;
+mod listing;
 mod parts;
 mod records;
 mod tls;
@@ -20,8 +21,7 @@ use crate::{
 };
 use connection::{Connection, Unanswered};
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse,
-    TxnResponse,
+    Compare, CompareOp, KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use parts::{Write, parts};
 use records::Records;
@@ -29,8 +29,6 @@ use std::{cell::RefCell, collections::BTreeMap};
 use weft_types::{Identity, LabelSet, Object, object::ObjectKey};
 
 const WRITE: &str = "write to the store";
-/// Keys that are listed by one request.
-const PAGE: i64 = 1000;
 
 /// A cluster's part of an etcd. A call blocks its thread for at most five seconds.
 pub struct EtcdStore {
@@ -65,38 +63,13 @@ impl EtcdStore {
         self.etcd.transact(txn).map_err(|problem| unchanged(action, &problem))
     }
 
-    /// Everything under a prefix at one revision, page by page.
-    fn list(
-        &self,
-        action: &'static str,
-        prefix: &str,
-        mut take: impl FnMut(&str, &KeyValue) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut revision = 0;
-        let mut from = self.key(prefix).into_bytes();
-        let end = after_all(&from);
-        loop {
-            let options =
-                GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
-            let page = self.etcd.get(from, options).map_err(|problem| failed(action, problem))?;
-            revision = page.header().map_or(revision, ResponseHeader::revision);
-            for record in page.kvs() {
-                take(&self.name(record), record)?;
-            }
-            match page.kvs().last().filter(|_| page.more()) {
-                Some(last) => from = [last.key(), &[0]].concat(),
-                None => return Ok(()),
-            }
-        }
-    }
-
     /// Identities, and the records that they are in.
     fn read_records(&self) -> Result<(Records, Vec<(Identity, LabelSet)>), StoreError> {
         let (mut records, mut all) = (Records::default(), Vec::new());
-        self.list("list identities", RECORDS, |key, record| {
-            all.extend(records.read(key, record.mod_revision(), record.value())?);
-            Ok(())
-        })?;
+        for record in self.list("list identities", RECORDS)? {
+            let key = self.name(&record);
+            all.extend(records.read(&key, record.mod_revision(), record.value())?);
+        }
         all.sort_unstable_by_key(|(number, _)| *number);
         Ok((records, all))
     }
@@ -258,12 +231,8 @@ impl Store for EtcdStore {
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
-        let mut all = Vec::new();
-        self.list("list objects", OBJECTS, |key, record| {
-            all.push(decode(key, record.value())?);
-            Ok(())
-        })?;
-        Ok(all)
+        let all = self.list("list objects", OBJECTS)?;
+        all.iter().map(|record| decode(&self.name(record), record.value())).collect()
     }
 
     /// More than a transaction takes is written by several, side by side but for the last. When one of them is not, it is
@@ -295,16 +264,4 @@ fn records(answer: &TxnResponse) -> impl Iterator<Item = KeyValue> + use<> {
         TxnOpResponse::Get(found) => found.kvs().to_vec(),
         _ => Vec::new(),
     })
-}
-
-/// The first key after all that begin with a prefix.
-fn after_all(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < u8::MAX {
-            end.push(last + 1);
-            break;
-        }
-    }
-    end
 }

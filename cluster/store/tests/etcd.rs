@@ -16,7 +16,13 @@ use real_etcd::{Etcd, eventually};
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    net::TcpListener,
+    io::{Read, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
     time::{Duration, Instant},
 };
 use weft_store::{Batch, Comparing, EtcdStore, Fence, MemoryStore, Store, StoreError};
@@ -95,6 +101,59 @@ fn of_what_is_removed_and_put_by_several_transactions_all_is_there() {
         assert_eq!(store.objects().unwrap(), memory.objects().unwrap());
         assert_eq!(store.given().unwrap(), memory.given().unwrap());
     }
+}
+
+/// Between a client and etcd: something is done before each piece of what the client says goes on.
+fn between(etcd: &Etcd, mut before: impl FnMut() + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}", listener.local_addr().unwrap());
+    let to = etcd.endpoints()[0].trim_start_matches("http://").to_owned();
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut member = TcpStream::connect(&to).unwrap();
+            let mut answers = (member.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut answers.0, &mut answers.1));
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = client.read(&mut piece) {
+                before();
+                if member.write_all(&piece[..length]).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    at
+}
+
+#[test]
+fn a_listing_that_a_compaction_cuts_short_is_begun_anew_and_one_that_always_is_is_said() {
+    let etcd = Etcd::of(1);
+    let mut store = etcd.answering("/weft/blue/");
+    store.raise(&"blue".into(), None, FENCE).unwrap();
+    let put = (0..=1_200).map(namespace).collect();
+    write(&mut store, &Batch { put, ..Batch::default() }).unwrap();
+
+    let left = Arc::new(AtomicUsize::new(0));
+    let (compactions, runtime) = (Arc::clone(&left), tokio::runtime::Runtime::new().unwrap());
+    let mut admin = runtime.block_on(etcd_client::Client::connect(etcd.endpoints(), None)).unwrap();
+    let at = between(&etcd, move || {
+        if compactions.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            runtime.block_on(async {
+                let newest = admin.put("/other", "", None).await.unwrap();
+                let newest = newest.header().unwrap().revision();
+                admin.compact(newest, None).await.unwrap();
+            });
+        }
+    });
+    let cut_short = EtcdStore::open(&[at], "/weft/blue/").unwrap();
+    cut_short.founded().unwrap();
+    // Before the first page and before the second, at least.
+    left.store(4, SeqCst);
+    assert_eq!(cut_short.objects().unwrap().len(), 1_201);
+    assert_eq!(left.load(SeqCst), 0, "there were compactions");
+    left.store(usize::MAX, SeqCst);
+    let said = cut_short.objects().unwrap_err().to_string();
+    assert!(said.contains("etcd was compacted each of 5 times"), "{said}");
 }
 
 #[test]

@@ -141,6 +141,11 @@ pub(super) struct Unanswered {
 }
 
 impl Unanswered {
+    /// Whether what was asked for is of a revision that etcd has no more.
+    pub(super) fn was_compacted(&self) -> bool {
+        matches!(&self.error, Some(Error::GRpcStatus(status)) if status.code() == Code::OutOfRange)
+    }
+
     /// Whether etcd said that it did not do it; all else leaves it open.
     pub(super) fn changed_nothing(&self) -> bool {
         let Some(Error::GRpcStatus(status)) = &self.error else { return false };
