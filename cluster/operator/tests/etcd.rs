@@ -9,7 +9,7 @@ use clap::Parser;
 use real_etcd::{Etcd, eventually};
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use support::{Authority, PATIENCE, Running, World, ask_within, node, pod};
@@ -154,6 +154,45 @@ fn etcd_by_tls_knows_who_asks_and_is_known() {
     let operator = eventually(|| Running::start(with(Some(&ca), true)).ok());
     operator.apply(vec![node(1), pod("web-0", "web", 1)]);
     assert_eq!(identities(&operator).len(), 1);
+}
+
+/// Authority, certificate and key of a member and of its client.
+type Files = [PathBuf; 5];
+
+/// As an authority in a folder issues them.
+fn issued(folder: &Path) -> Files {
+    let authority = Authority::new(folder);
+    let (ca, certificate, key) = authority.issue_also("etcd.weft", &["127.0.0.1"]);
+    let (_, own, own_key) = authority.issue("operator.weft");
+    [ca, certificate, key, own, own_key]
+}
+
+#[test]
+fn certificates_of_etcd_and_to_it_are_renewed_and_the_operator_goes_on() {
+    let world = World::new();
+    let files = issued(&world.dir.path().join("etcd"));
+    let [ca, certificate, key, own, own_key] = files.clone();
+    let mut etcd = Etcd::of_by(1, Some([ca.clone(), certificate, key]));
+    let mut config = Config { etcd: etcd.endpoints(), ..world.config() };
+    config.etcd_tls.etcd_ca = Some(ca);
+    config.etcd_tls.etcd_cert = Some(own.clone());
+    config.etcd_tls.etcd_key = Some(own_key);
+    let operator = eventually(|| Running::start(config.clone()).ok());
+    operator.apply(vec![node(1), pod("web-0", "web", 1)]);
+    // What cannot be used is not, while it is not whole.
+    let before = std::fs::read(&own).unwrap();
+    std::fs::write(&own, "nothing").unwrap();
+    operator.apply(vec![pod("db-0", "db", 1)]);
+    std::fs::write(&own, before).unwrap();
+    // Of another authority all, and nobody takes the one before.
+    let next = issued(&world.dir.path().join("next"));
+    for (file, renewed) in files.iter().zip(next) {
+        std::fs::copy(renewed, file).unwrap();
+    }
+    etcd.kill(0);
+    etcd.start(0);
+    eventually(|| operator.ask(Request::Apply { objects: vec![pod("new-0", "new", 1)] }).ok());
+    assert_eq!(identities(&operator).len(), 3);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A connection to etcd that is driven by a thread of its own, between calls too.
 
-use super::EtcdTls;
+use super::{EtcdTls, tls::Seen};
 use etcd_client::{
     Client, ConnectOptions, Error, GetOptions, GetResponse, KvClient, Txn, TxnResponse,
 };
-use std::{error::Error as _, fmt, future::Future, sync::mpsc, time::Duration};
+use std::{cell::RefCell, error::Error as _, fmt, future::Future, sync::mpsc, time::Duration};
 use tokio::{
     runtime::Runtime,
     time::{Instant, sleep, timeout_at},
@@ -21,23 +21,43 @@ type Answer<T> = Result<T, Option<Error>>;
 
 /// To all members; calls go to each in turn.
 pub(super) struct Connection {
-    kv: KvClient,
-    /// The members, in words.
-    at: String,
+    endpoints: Vec<String>,
+    tls: EtcdTls,
+    used: RefCell<Used>,
     runtime: Background,
+}
+
+/// What calls go by.
+struct Used {
+    kv: KvClient,
+    /// The files that were looked at last; others are looked at once.
+    seen: Seen,
+    /// Why those are not used, if they are not.
+    refused: Option<String>,
 }
 
 impl Connection {
     /// Nobody need be there yet.
     pub(super) fn open(endpoints: &[String], tls: &EtcdTls) -> Result<Self, String> {
-        let at = endpoints.join(", ");
-        let tls = tls.options(endpoints)?;
         let runtime = Background::start().map_err(|error| error.to_string())?;
+        // Before they are read: what is written meanwhile is read once more.
+        let seen = tls.seen();
+        let kv = Self::begin(endpoints, tls, &runtime)?;
+        let used = RefCell::new(Used { kv, seen, refused: None });
+        Ok(Self { endpoints: endpoints.to_vec(), tls: tls.clone(), used, runtime })
+    }
+
+    fn begin(
+        endpoints: &[String],
+        tls: &EtcdTls,
+        runtime: &Background,
+    ) -> Result<KvClient, String> {
+        let at = endpoints.join(", ");
         let mut options = ConnectOptions::new()
             .with_connect_timeout(WITHIN)
             .with_keep_alive(WITHIN, WITHIN)
             .with_keep_alive_while_idle(true);
-        if let Some(tls) = tls {
+        if let Some(tls) = tls.options(endpoints)? {
             options = options.with_tls(tls);
         }
         let endpoints = endpoints.to_vec();
@@ -45,7 +65,21 @@ impl Connection {
             .wait(async move { Client::connect(endpoints, Some(options)).await })
             .ok_or_else(|| format!("{at}: no connection was begun"))?
             .map_err(|error| format!("{at}: {error}"))?;
-        Ok(Self { kv: client.kv_client(), at, runtime })
+        Ok(client.kv_client())
+    }
+
+    /// By the files as they are now; as they were, when they cannot be used: they may be about to be written.
+    fn newest(&self) -> KvClient {
+        let mut used = self.used.borrow_mut();
+        let now = self.tls.seen();
+        if now != used.seen {
+            used.seen = now;
+            match Self::begin(&self.endpoints, &self.tls, &self.runtime) {
+                Ok(kv) => (used.kv, used.refused) = (kv, None),
+                Err(why) => used.refused = Some(why),
+            }
+        }
+        used.kv.clone()
     }
 
     pub(super) fn transact(&self, txn: Txn) -> Result<TxnResponse, Unanswered> {
@@ -93,7 +127,8 @@ impl Connection {
     }
 
     fn unanswered(&self, error: Option<Error>) -> Unanswered {
-        Unanswered { at: self.at.clone(), error }
+        let at = self.endpoints.join(", ");
+        Unanswered { at, error, refused: self.used.borrow().refused.clone() }
     }
 
     /// Whoever is not there is passed over: what was not sent may be sent again.
@@ -103,7 +138,7 @@ impl Connection {
         F: Future<Output = Result<T, Error>> + Send,
         C: Fn(KvClient) -> F + Send + 'static,
     {
-        let kv = self.kv.clone();
+        let kv = self.newest();
         async move {
             let until = Instant::now() + WITHIN;
             loop {
@@ -138,6 +173,8 @@ pub(super) struct Unanswered {
     at: String,
     /// None when it was too late.
     error: Option<Error>,
+    /// Why renewed certificates are not used, if they are not.
+    refused: Option<String>,
 }
 
 impl Unanswered {
@@ -175,6 +212,10 @@ impl fmt::Display for Unanswered {
                 cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Some(other) => write!(f, "{other}"),
+        }?;
+        match &self.refused {
+            Some(why) => write!(f, "; renewed certificates cannot be used: {why}"),
+            None => Ok(()),
         }
     }
 }

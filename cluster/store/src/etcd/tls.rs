@@ -1,9 +1,15 @@
 //! TLS to etcd: whose word is taken, and who this process is to it.
 
 use etcd_client::{Certificate, Identity, TlsOptions};
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
-/// Files of PEM, read when the store is opened.
+/// What differs after a file was written, or another put in its place: inode, length, time of change.
+pub(super) type Seen = Vec<Option<(u64, u64, i64, i64)>>;
+
+/// Files of PEM, read when the store is opened, and again when they change: what is renewed is used with no restart.
 #[derive(Clone, Debug, Default)]
 pub struct EtcdTls {
     /// The authority of etcd's members; none when they are spoken with without TLS.
@@ -13,6 +19,16 @@ pub struct EtcdTls {
 }
 
 impl EtcdTls {
+    /// The files, as they are now.
+    pub(super) fn seen(&self) -> Seen {
+        let own = self.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let look = |path: &PathBuf| {
+            let found = path.metadata().ok()?;
+            Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+        };
+        self.ca.iter().chain(own).map(look).collect()
+    }
+
     /// As etcd's client takes it; none for members without TLS. What does not fit together is said.
     pub(super) fn options(&self, endpoints: &[String]) -> Result<Option<TlsOptions>, String> {
         let at = endpoints.join(", ");
