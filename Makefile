@@ -36,21 +36,23 @@ test: setup ## Run every test
 test-long: setup ## Run what is too long for `make test`
 	@.ci/setup etcd-server chromium
 	@$(CARGO) build --locked --workspace
-	@echo "1/8: every test, those of properties with 16384 cases each (2048 where a case is a process)"
+	@echo "1/9: every test, those of properties with 16384 cases each (2048 where a case is a process)"
 	@PROPTEST_CASES=16384 WEFT_BROWSER=required CARGO="$(CARGO)" .ci/test
-	@echo "2/8: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
+	@echo "2/9: agents killed 60 times under load, away for up to 5 s (WEFT_SEED=N repeats a run)"
 	@CARGO="$(CARGO)" .ci/test --test agent_killed -- --ignored --nocapture
-	@echo "3/8: every actor of an agent blocks its thread for 8 s in turn under load"
+	@echo "3/9: every actor of an agent blocks its thread for 8 s in turn under load"
 	@CARGO="$(CARGO)" .ci/test --test agent_stalls -- --ignored --nocapture
-	@echo "4/8: 200 rounds of plugins, agents and namespaces that go in the midst of CNI calls"
+	@echo "4/9: 200 rounds of plugins, agents and namespaces that go in the midst of CNI calls"
 	@CARGO="$(CARGO)" .ci/test --test cni_killed -- --ignored --nocapture
-	@echo "5/8: 300 seeds of each scenario of the operators' world"
+	@echo "5/9: 300 seeds of each scenario of the operators' world"
 	@WEFT_SEEDS=300 CARGO="$(CARGO)" .ci/test --test scenarios
-	@echo "6/8: fuzz targets (TIME=600: ten minutes each)"
+	@echo "6/9: 50 leaders killed in a lab, and operators and etcd away for a minute each, under live flows"
+	@CARGO="$(CARGO)" .ci/test --test live_chaos -- --ignored --nocapture
+	@echo "7/9: fuzz targets (TIME=600: ten minutes each)"
 	@$(MAKE) --no-print-directory fuzz
-	@echo "7/8: an hour of random everything at once (WEFT_SOAK_SECONDS=N: as long; WEFT_SEED=N: as that run)"
+	@echo "8/9: an hour of random everything at once (WEFT_SOAK_SECONDS=N: as long; WEFT_SEED=N: as that run)"
 	@CARGO="$(CARGO)" .ci/test --test soak -- --ignored --nocapture
-	@echo "8/8: make test-kernel"
+	@echo "9/9: make test-kernel"
 	@$(MAKE) --no-print-directory test-kernel
 
 # Cargo builds here, .ci/kernel-6.1 runs what it built: as root there, so nobody need be root here.

@@ -1,5 +1,6 @@
 //! Chaos on real processes: the world's faults on the operators and the store of a lab, under live flows and probes.
 
+mod connections;
 mod faults;
 mod flows;
 mod lab;
@@ -8,6 +9,7 @@ mod pods;
 mod report;
 
 use anyhow::{Context, Result};
+use connections::Counting;
 use faults::{Fault, Step};
 use flows::Flows;
 use lab::Lab;
@@ -33,13 +35,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What is done to which lab, and what is written of it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What goes wrong, again and again.
-    #[arg(value_enum)]
-    scenario: Fault,
-    /// How often.
+    /// What goes wrong, again and again; of several, one after the other.
+    #[arg(value_enum, required = true)]
+    scenario: Vec<Fault>,
+    /// How often all of it.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Milliseconds that each lasts.
+    /// Milliseconds that each fault lasts.
     #[arg(long, default_value_t = 3000, value_name = "MS")]
     lasts: u64,
     /// The `weft` that makes the lab; the one beside this program by default.
@@ -60,13 +62,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     tell("a lab of three nodes, three operators and an etcd of three is brought up");
     let lab = Lab::up(arguments.weft.as_deref())?;
     // An ADD of a pod that nobody knows takes longer than most faults last.
-    let starts = arguments.scenario == Fault::GroupLoss;
+    let starts = arguments.scenario.contains(&Fault::GroupLoss);
     let runtime = starts.then(|| Runtime::on(&lab)).transpose()?;
     let flows = Flows::begin(&lab)?;
     let load = Load::begin(&lab)?;
     let mut rounds = Vec::new();
     let mut trouble = None;
-    let steps = arguments.scenario.steps();
+    let steps: Vec<Step> =
+        arguments.scenario.iter().flat_map(|fault| fault.steps()).copied().collect();
     let lasts = Duration::from_millis(arguments.lasts);
     let world = World { lab: &lab, load: &load, runtime: runtime.as_ref() };
     let rounds_and_steps =
@@ -75,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         if interrupt::came() {
             break;
         }
-        match round(&world, step, lasts) {
+        match world.round((number, step), lasts) {
             Ok(round) => {
                 tell(&format!("round {number} of {}: {round}", arguments.rounds));
                 rounds.push(round);
@@ -92,14 +95,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     if let Some(file) = history {
         write(&operations, BufWriter::new(file)).context("write the history")?;
     }
-    Ok(Report::of(
-        arguments.scenario.name(),
-        rounds,
-        &operations,
-        flows,
-        trouble,
-        interrupt::came(),
-    ))
+    let names: Vec<&str> = arguments.scenario.iter().map(|fault| fault.name()).collect();
+    Ok(Report::of(names.join(", "), rounds, &operations, flows, trouble, interrupt::came()))
 }
 
 /// What a fault strikes.
@@ -109,29 +106,33 @@ struct World<'a> {
     runtime: Option<&'a Runtime>,
 }
 
-/// One fault, and what became of it.
-fn round(world: &World, step: Step, lasts: Duration) -> Result<Round> {
-    let World { lab, load, runtime } = world;
-    interrupt::sleep(CALM);
-    let (struck, fault) = step.strike(lab)?;
-    let mut started = runtime.map(|_| Started::default());
-    while struck.elapsed() < lasts && !interrupt::came() {
-        interrupt::sleep(LOOK);
-        // Once, in the midst of it.
-        let due = started == Some(Started::default()) && struck.elapsed() > lasts / 3;
-        if let Some(runtime) = runtime.filter(|_| due) {
-            started = Some(runtime.start()?);
+impl World<'_> {
+    /// One fault of a round, and what became of it.
+    fn round(&self, (number, step): (u32, Step), lasts: Duration) -> Result<Round> {
+        let Self { lab, load, runtime } = self;
+        interrupt::sleep(CALM);
+        let counting = Counting::begin(lab)?;
+        let (struck, fault) = step.strike(lab, number)?;
+        let mut started = runtime.filter(|_| step.starts_pods()).map(|_| Started::default());
+        while struck.elapsed() < lasts && !interrupt::came() {
+            interrupt::sleep(LOOK);
+            // Once, in the midst of it.
+            let due = started == Some(Started::default()) && struck.elapsed() > lasts / 3;
+            if let Some(runtime) = runtime.filter(|_| due) {
+                started = Some(runtime.start()?);
+            }
         }
+        // What is away is away until it has been started again: that is part of how long it takes.
+        let over = Instant::now();
+        let on = fault.heal(lab)?;
+        let healed = Instant::now();
+        let goes_on = || load.first_answer_since(healed).is_some();
+        let well = || Ok(goes_on() && lab.is_well()? && lab.is_enforced()?);
+        lab::wait(PATIENCE, well).with_context(|| format!("{on}: heal"))?;
+        let recovered = over.elapsed();
+        let gap = load.first_answer_since(struck).map(|at| at.saturating_duration_since(struck));
+        Ok(Round { on, gap, recovered, started, begun: counting.end()? })
     }
-    // What is away is away until it has been started again: that is part of how long it takes.
-    let over = Instant::now();
-    let on = fault.heal(lab)?;
-    let healed = Instant::now();
-    let well = || Ok(lab.is_well()? && load.first_answer_since(healed).is_some());
-    lab::wait(PATIENCE, well).with_context(|| format!("{on}: heal"))?;
-    let recovered = over.elapsed();
-    let gap = load.first_answer_since(struck).map(|at| at.saturating_duration_since(struck));
-    Ok(Round { on, gap, recovered, started })
 }
 
 /// A line for people, while it runs.

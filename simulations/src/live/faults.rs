@@ -6,10 +6,12 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::{ops::RangeInclusive, time::Instant};
+use std::time::Instant;
 
-/// Where the first operator of a lab listens for its peers, and the next ones after it.
-const PEER_PORTS: RangeInclusive<u16> = 4950..=4959;
+/// Where a lab's operators listen for their peers, in their order.
+const PEERS: [u16; 3] = [4950, 4951, 4952];
+/// Where members of its etcd listen for clients.
+const STORE: [u16; 3] = [2379, 2381, 2383];
 /// Rules of routing, in their order: what passes, what is cut, and all else.
 const PASS: &str = "9";
 const CUT: &str = "10";
@@ -24,6 +26,10 @@ pub(super) enum Fault {
     LeaderPause,
     /// Nothing passes between it and other operators; agents, clients and the store reach it.
     Partition,
+    /// Nothing passes between operators and the store, all of which run.
+    StoreCut,
+    /// One member of the etcd is killed, another one each round, and started again.
+    StoreMember,
     /// Every member of the etcd is killed, and started again.
     StoreOutage,
     /// Two of three operators are killed, then all three, then the etcd; pods are started meanwhile.
@@ -36,8 +42,10 @@ pub(super) enum Step {
     LeaderKill,
     LeaderPause,
     Partition,
-    Operators(usize),
+    StoreCut,
+    StoreMember,
     StoreOutage,
+    Operators(usize),
 }
 
 /// One that struck.
@@ -46,6 +54,8 @@ pub(super) enum Struck {
     Gone(usize),
     Paused(Operator),
     CutOff(Operator),
+    StoreCut,
+    Member(usize),
     Outage,
 }
 
@@ -55,6 +65,8 @@ impl Fault {
             Self::LeaderKill => "leader-kill",
             Self::LeaderPause => "leader-pause",
             Self::Partition => "partition",
+            Self::StoreCut => "store-cut",
+            Self::StoreMember => "store-member",
             Self::StoreOutage => "store-outage",
             Self::GroupLoss => "group-loss",
         }
@@ -66,6 +78,8 @@ impl Fault {
             Self::LeaderKill => &[Step::LeaderKill],
             Self::LeaderPause => &[Step::LeaderPause],
             Self::Partition => &[Step::Partition],
+            Self::StoreCut => &[Step::StoreCut],
+            Self::StoreMember => &[Step::StoreMember],
             Self::StoreOutage => &[Step::StoreOutage],
             Self::GroupLoss => &[Step::Operators(2), Step::Operators(3), Step::StoreOutage],
         }
@@ -73,99 +87,105 @@ impl Fault {
 }
 
 impl Step {
-    /// It strikes now; when that was.
-    pub(super) fn strike(self, lab: &Lab) -> Result<(Instant, Struck)> {
-        let killed = match self {
-            Self::StoreOutage => Some((lab.store()?, Struck::Outage)),
+    /// Whether pods are started meanwhile: in a group's loss, all of whose steps are to last.
+    pub(super) const fn starts_pods(self) -> bool {
+        matches!(self, Self::Operators(_) | Self::StoreOutage)
+    }
+
+    /// It strikes now, in a round; when that was.
+    pub(super) fn strike(self, lab: &Lab, round: u32) -> Result<(Instant, Struck)> {
+        let struck = match self {
+            Self::StoreOutage => return killed(lab.store()?, Struck::Outage),
+            Self::StoreMember => {
+                let members = lab.store()?;
+                let at = usize::try_from(round)?.checked_rem(members.len()).unwrap_or_default();
+                return killed(members.into_iter().skip(at).take(1), Struck::Member(at + 1));
+            }
             Self::Operators(count) => {
                 let operators = lab.operators()?.into_iter().take(count);
-                Some((operators.map(|operator| operator.pid).collect(), Struck::Gone(count)))
+                return killed(operators.map(|operator| operator.pid), Struck::Gone(count));
             }
-            Self::LeaderKill | Self::LeaderPause | Self::Partition => None,
-        };
-        if let Some((processes, struck)) = killed {
-            let now = Instant::now();
-            processes.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))?;
-            return Ok((now, struck));
-        }
-        let leader = lab.leader()?;
-        let now = Instant::now();
-        let struck = match self {
-            Self::LeaderKill | Self::Operators(_) | Self::StoreOutage => {
-                send(leader.pid, Signal::SIGKILL)?;
-                Struck::Killed(leader)
+            Self::LeaderKill => {
+                let leader = lab.leader()?;
+                return killed([leader.pid], Struck::Killed(leader));
             }
             Self::LeaderPause => {
+                let leader = lab.leader()?;
                 send(leader.pid, Signal::SIGSTOP)?;
                 Struck::Paused(leader)
             }
             Self::Partition => {
-                cut_off(lab, &leader)?;
-                // That took some calls of programs.
-                return Ok((Instant::now(), Struck::CutOff(leader)));
+                let leader = lab.leader()?;
+                cut_off(lab, &PEERS, others(lab, &leader)?)?;
+                Struck::CutOff(leader)
+            }
+            Self::StoreCut => {
+                cut_off(lab, &STORE, Vec::new())?;
+                Struck::StoreCut
             }
         };
-        Ok((now, struck))
+        // To cut off took some calls of programs.
+        Ok((Instant::now(), struck))
     }
+}
+
+/// Kills these.
+fn killed(processes: impl IntoIterator<Item = i32>, struck: Struck) -> Result<(Instant, Struck)> {
+    let now = Instant::now();
+    processes.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))?;
+    Ok((now, struck))
 }
 
 impl Struck {
     /// It is over; what it was.
     pub(super) fn heal(self, lab: &Lab) -> Result<String> {
-        match self {
-            Self::Killed(leader) => {
-                lab.start()?;
-                Ok(format!("{} led and was killed", leader.name))
-            }
-            Self::Gone(count) => {
-                lab.start()?;
-                Ok(format!("{count} operators were killed"))
-            }
-            Self::Paused(leader) => {
-                send(leader.pid, Signal::SIGCONT)?;
-                Ok(format!("{} led and stood still", leader.name))
-            }
-            Self::CutOff(leader) => {
-                mend(lab)?;
-                Ok(format!("{} led and was cut off", leader.name))
-            }
-            Self::Outage => {
-                lab.start()?;
-                Ok("the store was killed".to_owned())
-            }
+        match &self {
+            Self::Killed(_) | Self::Gone(_) | Self::Member(_) | Self::Outage => lab.start()?,
+            Self::Paused(leader) => send(leader.pid, Signal::SIGCONT)?,
+            Self::CutOff(_) | Self::StoreCut => mend(lab)?,
         }
+        Ok(match self {
+            Self::Killed(leader) => format!("{} led and was killed", leader.name),
+            Self::Gone(count) => format!("{count} operators were killed"),
+            Self::Paused(leader) => format!("{} led and stood still", leader.name),
+            Self::CutOff(leader) => format!("{} led and was cut off", leader.name),
+            Self::StoreCut => "the store was cut off".to_owned(),
+            Self::Member(member) => format!("etcd{member} was killed"),
+            Self::Outage => "the store was killed".to_owned(),
+        })
     }
 }
 
-/// Cuts an operator off from its peers. Operators share an address, so their connections are told apart by ports: those that
-/// others have with each other pass, and whatever else goes to where operators listen does not, also what is made anew. What
-/// is for the host itself is looked up first by every kernel, so that look-up is moved behind the cut.
-fn cut_off(lab: &Lab, leader: &Operator) -> Result<()> {
-    let number: u16 = leader.name.trim_start_matches("operator").parse()?;
-    let port = PEER_PORTS.start() + number.saturating_sub(1);
-    let peers = format!("{}-{}", PEER_PORTS.start(), PEER_PORTS.end());
+/// Nothing goes to whoever listens at these ports, but what passes, by its ends; also by no connection that is made anew.
+/// What is for the host itself is looked up first by every kernel, so that look-up is moved behind the cut.
+fn cut_off(lab: &Lab, ports: &[u16], passes: Vec<(u16, u16)>) -> Result<()> {
     rule(lab, &["add", "pref", LOCAL, "lookup", "local"])?;
-    for from in others(lab, leader, port)? {
-        let (from, to) = (from.to_string(), peers.as_str());
-        let words = ["add", "pref", PASS, "ipproto", "tcp", "sport", &from, "dport", to];
+    for (from, to) in passes {
+        let (from, to) = (from.to_string(), to.to_string());
+        let words = ["add", "pref", PASS, "ipproto", "tcp", "sport", &from, "dport", &to];
         rule(lab, &[words.as_slice(), &["lookup", "local"]].concat())?;
     }
-    rule(lab, &["add", "pref", CUT, "ipproto", "tcp", "dport", &peers, "blackhole"])?;
+    for port in ports {
+        let port = port.to_string();
+        rule(lab, &["add", "pref", CUT, "ipproto", "tcp", "dport", &port, "blackhole"])?;
+    }
     rule(lab, &["del", "pref", "0"])
 }
 
-/// Ports from which others are connected with each other.
-fn others(lab: &Lab, leader: &Operator, port: u16) -> Result<Vec<u16>> {
+/// The ends of connections that an operator's peers have with each other: operators share an address, and not their ports.
+fn others(lab: &Lab, leader: &Operator) -> Result<Vec<(u16, u16)>> {
+    let number: u16 = leader.name.trim_start_matches("operator").parse()?;
+    let own = PEERS.get(usize::from(number).saturating_sub(1));
     let output = lab.underlay("ss", &["-tnpHO", "state", "connected"])?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let own = format!("pid={},", leader.pid);
+    let its = format!("pid={},", leader.pid);
     let port_of = |word: &str| word.rsplit_once(':')?.1.parse::<u16>().ok();
-    let from = text.lines().filter(|line| !line.contains(&own)).filter_map(|line| {
+    let ends = text.lines().filter(|line| !line.contains(&its)).filter_map(|line| {
         let mut places = line.split_whitespace().filter_map(port_of);
         let (from, to) = (places.next()?, places.next()?);
-        (PEER_PORTS.contains(&to) && to != port).then_some(from)
+        (PEERS.contains(&to) && own != Some(&to)).then_some((from, to))
     });
-    Ok(from.collect())
+    Ok(ends.collect())
 }
 
 fn mend(lab: &Lab) -> Result<()> {

@@ -106,6 +106,15 @@ impl Lab {
         found.with_context(|| format!("lab {}: it has no node", self.name))
     }
 
+    /// The processes of its agents.
+    pub(super) fn agents(&self) -> Result<Vec<i32>> {
+        let record = self.record()?;
+        let rows = record.get("nodes").and_then(Value::as_array);
+        let agent = |row: &Value| pid(row.get("process")?);
+        let agents: Option<Vec<i32>> = rows.and_then(|rows| rows.iter().map(agent).collect());
+        agents.with_context(|| format!("lab {}: an agent has no process", self.name))
+    }
+
     /// Has objects wanted, of an operator.
     pub(super) fn apply(&self, objects: Vec<Object>) -> Result<()> {
         let operators = self.operators()?;
@@ -145,9 +154,15 @@ impl Lab {
         leader.context("who leads is none of the lab's operators")
     }
 
-    /// Whether all operators and agents are as they should be.
+    /// Whether all operators are there, of one group, and one leads.
     pub(super) fn is_well(&self) -> Result<bool> {
         Ok(self.cluster()?.1)
+    }
+
+    /// Whether every agent is connected, and its kernel holds what is newest.
+    pub(super) fn is_enforced(&self) -> Result<bool> {
+        let words = ["policy", "wait", "--lab", &self.name, "--timeout", "1s"];
+        Ok(self.run(&words)?.status.success())
     }
 
     fn cluster(&self) -> Result<(Vec<Value>, bool)> {

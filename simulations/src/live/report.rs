@@ -1,6 +1,7 @@
 //! What came of a live run: a table for people, JSON for programs.
 
 use super::{
+    connections::Begun,
     flows::{Flowed, Probed},
     pods::Started,
 };
@@ -20,14 +21,18 @@ pub(super) struct Round {
     pub(super) recovered: Duration,
     /// Pods that were started meanwhile, where some were to be.
     pub(super) started: Option<Started>,
+    /// Connections that agents began from its beginning until all was well.
+    pub(super) begun: Begun,
 }
 
 /// Whoever was away, in so long all is to be well again.
 const CONVERGES: Duration = Duration::from_secs(10);
+/// Connections that an agent begins in a second at most, whoever is away: as in the simulator's world.
+const STORM: f64 = 20.0;
 
 /// What became of all.
 pub(crate) struct Report {
-    scenario: &'static str,
+    scenario: String,
     rounds: Vec<Round>,
     checked: Checked,
     answered: usize,
@@ -64,31 +69,36 @@ struct JsonRound<'a> {
     recovered_ms: u128,
     known_pods_started: Option<u32>,
     unknown_pods_told_again: Option<u32>,
+    connections_begun: u64,
+    connections_per_second: f64,
 }
 
 impl Round {
-    /// Whether all was well soon, and pods that were to be started were.
+    /// Whether all was well soon, pods that were to be started were, and nobody asked all the time.
     fn holds(&self) -> bool {
         let started = |Started { known, told_again }| known > 0 && told_again > 0;
-        self.recovered <= CONVERGES && self.started.is_none_or(started)
+        let calm = self.begun.most <= STORM;
+        calm && self.recovered <= CONVERGES && self.started.is_none_or(started)
     }
 }
 
 impl<'a> From<&'a Round> for JsonRound<'a> {
-    fn from(Round { on, gap, recovered, started }: &'a Round) -> Self {
+    fn from(Round { on, gap, recovered, started, begun }: &'a Round) -> Self {
         Self {
             what: on,
             gap_ms: gap.map(|gap| gap.as_millis()),
             recovered_ms: recovered.as_millis(),
             known_pods_started: started.map(|started| started.known),
             unknown_pods_told_again: started.map(|started| started.told_again),
+            connections_begun: begun.all,
+            connections_per_second: begun.most,
         }
     }
 }
 
 impl Report {
     pub(super) fn of(
-        scenario: &'static str,
+        scenario: String,
         rounds: Vec<Round>,
         operations: &[Operation],
         flows: Flowed,
@@ -117,7 +127,7 @@ impl Report {
     /// For programs.
     pub(crate) fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(&Json {
-            scenario: self.scenario,
+            scenario: &self.scenario,
             holds: self.holds(),
             election_timeout_ms: election_timeout().as_millis(),
             rounds: self.rounds.iter().map(JsonRound::from).collect(),
@@ -153,6 +163,8 @@ impl fmt::Display for Round {
         if let Some(Started { known, told_again }) = self.started {
             write!(f, "; {known} known pod started, {told_again} unknown told to try again")?;
         }
+        let Begun { all, most } = self.begun;
+        write!(f, "; agents began {all} connections, one at most {most:.1} a second")?;
         write!(f, "; all well {:.1} s after it was over", self.recovered.as_secs_f64())
     }
 }
@@ -192,16 +204,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_holds_when_all_is_well_soon_and_pods_started_that_were_to_be() {
+    fn a_round_holds_when_all_is_well_soon_pods_started_that_were_to_be_and_nobody_stormed() {
         let round = |recovered, started| Round {
             on: String::new(),
             gap: None,
             recovered: Duration::from_secs(recovered),
             started,
+            begun: Begun { all: 90, most: 20.0 },
         };
         let started = |known, told_again| Some(Started { known, told_again });
         assert!(round(10, None).holds() && round(10, started(1, 1)).holds());
         assert!(!round(11, None).holds());
         assert!(!round(0, started(0, 0)).holds() && !round(0, started(1, 0)).holds());
+        assert!(!Round { begun: Begun { all: 21, most: 20.5 }, ..round(0, None) }.holds());
     }
 }
