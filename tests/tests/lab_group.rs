@@ -9,7 +9,7 @@
 
 use serde_json::Value;
 use std::{
-    process::Command,
+    process::{Command, Output},
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +34,68 @@ fn leader(lab: &Lab) -> String {
         }
         assert!(Instant::now() < until, "nobody leads");
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// `weft cluster …` of a lab.
+fn asked(lab: &Lab, words: &[&str]) -> Output {
+    weft(&[&["cluster"], words, &["--lab", &lab.name]].concat())
+}
+
+/// The same, of what is so unless somebody is being elected just now.
+fn told(lab: &Lab, words: &[&str]) -> Output {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let output = asked(lab, words);
+        if output.status.success() {
+            return output;
+        }
+        assert!(Instant::now() < until, "{output:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Who is of the group, and as what.
+fn members(lab: &Lab) -> Vec<(u64, String, String)> {
+    let output = told(lab, &["member", "list", "-o", "json"]);
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.iter().filter(|row| row["leads"] == true).count(), 1, "{rows:?}");
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+    let of =
+        |row: &Value| (row["member"].as_u64().unwrap(), text(row, "address"), text(row, "role"));
+    rows.iter().map(of).collect()
+}
+
+/// What a command prints, line by line and word by word.
+fn table(output: &Output) -> Vec<Vec<String>> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// The group as people see it, one that is well.
+fn looks_well(lab: &Lab) {
+    let output = told(lab, &["status"]);
+    let lines = table(&output);
+    let [headings, first, second, third, apart, of_nodes, one, two] = &lines[..] else {
+        panic!("{output:?}")
+    };
+    assert_eq!(
+        [&headings[..3], &headings[8..]].concat(),
+        ["OPERATOR", "MEMBER", "ROLE", "AGENTS", "STORE"]
+    );
+    let mut roles = Vec::new();
+    for (operator, number) in [first, second, third].into_iter().zip(1..) {
+        assert_eq!(operator[..2], [format!("operator{number}"), number.to_string()]);
+        roles.push(operator[2].as_str());
+        assert_eq!(operator.last().unwrap(), "ok", "each sees the store: {output:?}");
+    }
+    roles.sort_unstable();
+    assert_eq!(roles, ["follower", "follower", "leader"]);
+    assert!(apart.is_empty());
+    assert_eq!(of_nodes[..], ["NODE", "OPERATOR", "REVISION", "PROBLEM"]);
+    for (node, name) in [one, two].into_iter().zip(["node1", "node2"]) {
+        assert!(node[0] == name && matches!(node[1].as_str(), "1" | "2" | "3"), "{output:?}");
+        assert!(node[2].contains('.'), "a revision: {output:?}");
     }
 }
 
@@ -110,9 +172,50 @@ fn root_each_leader_of_three_operators_is_killed_and_changes_go_on() {
         assert!(Instant::now() < until, "{:?}, and not {spread:?}", whereabouts(&lab));
         thread::sleep(Duration::from_millis(50));
     }
-    // In order it is handed over at once.
-    let moved = weft(&["cluster", "transfer", "--lab", &lab.name]);
-    assert!(moved.status.success(), "{moved:?}");
+    looks_well(&lab);
+    members_come_and_go(&lab);
+    // Leadership is handed to whom one says.
+    let before = leader(&lab);
+    let to = ["1", "2", "3"].into_iter().find(|to| !before.ends_with(to)).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while leader(&lab) != format!("operator{to}") {
+        assert!(Instant::now() < until, "{:?}", cluster(&lab));
+        let moved = asked(&lab, &["transfer", "--to", to]);
+        assert!(moved.status.success(), "{moved:?}");
+        // Until it leads: an election's time, most likely less.
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// A member is added that never runs, and removed: it is listed, said to be away, and does not vote.
+fn members_come_and_go(lab: &Lab) {
+    let three = members(lab);
+    let numbers: Vec<u64> = three.iter().map(|(number, ..)| *number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert!(three.iter().all(|(.., role)| role == "voter"), "{three:?}");
+    let address = "172.30.0.1:4999";
+    let fourth = asked(lab, &["member", "add", "4", address]);
+    assert!(fourth.status.success(), "{fourth:?}");
+    let four = members(lab);
+    assert_eq!(four[..3], three[..]);
+    assert_eq!(four[3..], [(4, address.to_owned(), "learner".to_owned())]);
+    let listed = table(&told(lab, &["member", "list"]));
+    assert_eq!(listed[0], ["MEMBER", "ADDRESS", "ROLE", "LEADS", "LAG"]);
+    assert_eq!(listed[4][..3], ["4", address, "learner"]);
+    let seen = asked(lab, &["status"]);
+    assert_eq!(seen.status.code(), Some(1), "one is away: {seen:?}");
+    let away = table(&seen).into_iter().find(|words| words.first().is_some_and(|it| it == address));
+    assert_eq!(away.unwrap()[1], "away");
+    let refused = asked(lab, &["member", "promote", "4"]);
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("member 4 is behind"), "{refused:?}");
+    let removed = asked(lab, &["member", "remove", "4"]);
+    assert!(removed.status.success(), "{removed:?}");
+    assert_eq!(members(lab), three);
+    told(lab, &["status"]);
+    let refused = asked(lab, &["member", "remove", "4"]);
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("there is no such member"), "{refused:?}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ pub struct Cluster {
     pub committed: u64,
     /// Whether it takes changes of the desired state.
     pub serving: bool,
-    /// What the store said last when it did not do what it was asked.
+    /// What the store said last when it did not do what it was asked: who leads asks it for changes, others look how it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_problem: Option<String>,
     /// Numbers that would be free, were it not for nodes that may have them still; the leader alone knows.

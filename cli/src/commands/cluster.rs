@@ -243,11 +243,7 @@ fn cells(row: &Row, leader: Option<&Cluster>) -> [String; 10] {
         seen.committed.to_string(),
         lag.map(|lag| lag.to_string()).unwrap_or_default(),
         of(seen).map(|member| member.agents.to_string()).unwrap_or_default(),
-        match (&seen.store_problem, seen.serving) {
-            (Some(problem), _) => problem.clone(),
-            (None, true) => "ok".to_owned(),
-            (None, false) => String::new(),
-        },
+        seen.store_problem.clone().unwrap_or_else(|| "ok".to_owned()),
     ]
 }
 

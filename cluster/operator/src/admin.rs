@@ -1,6 +1,7 @@
 //! The admin socket.
 
 use crate::{
+    keeper::Looks,
     leader::Leader,
     messages::{
         AwaitRevision, CatchUp, ChangeGroup, Desire, Look, Number, Transfer, Trouble, Undone,
@@ -47,6 +48,8 @@ pub struct Admin {
     pub group: watch::Receiver<Status>,
     /// By whom others are asked.
     pub peers: Peers,
+    /// How the store is.
+    pub store: Looks,
 }
 
 impl Admin {
@@ -204,7 +207,7 @@ impl Admin {
                     }
                 })
             }
-            Request::Cluster { .. } => self.look(Look::Cluster).await,
+            Request::Cluster { .. } => self.cluster().await,
             Request::Identities => {
                 self.catch_up(patience).await?;
                 self.look(Look::Identities).await
@@ -229,6 +232,17 @@ impl Admin {
                 Err(failure(FailureKind::Invalid, message))
             }
         }
+    }
+
+    /// How the group is seen here, and the store: who leads knows that, others look.
+    async fn cluster(&self) -> Result<Answer, Failure> {
+        let mut answer = self.look(Look::Cluster).await?;
+        if let Answer::Cluster(seen) = &mut answer
+            && !seen.serving
+        {
+            seen.store_problem = self.store.problem().await;
+        }
+        Ok(answer)
     }
 
     async fn look(&self, look: Look) -> Result<Answer, Failure> {

@@ -97,6 +97,7 @@ impl Operator {
         };
         let admin = Server::bind(&config.admin_socket, Limits::default())?;
         let (keeper, told) = Keeper::start(store, cluster.clone(), Arc::clone(&metrics))?;
+        let looks = keeper.looks();
         let (generation, alone) = (founded.revision.generation(), founded.led.is_some());
         let (messages, outgoing) = mpsc::channel(OUTBOX);
         let status = writer.connect(messages);
@@ -110,7 +111,7 @@ impl Operator {
             Leader::new(founded, Box::new(sequencer), leading, status.clone(), told_with);
         let leader = leader.start();
         let (peers, errands) = Peers::new();
-        let calls = Admin { leader: leader.clone(), group: status.clone(), peers };
+        let calls = Admin { leader: leader.clone(), group: status.clone(), peers, store: looks };
         let meeting = (generation, inbox, &metrics, watched.agents);
         Self::meet(config, &credentials, &calls, meeting, (outgoing, errands)).await?;
         let mut hearing = actix::spawn(hear(stream, told, leader.clone()));
@@ -161,7 +162,7 @@ impl Operator {
             credentials: credentials.clone(),
         };
         let (introductions, introduced) = mpsc::channel(OUTBOX);
-        let Admin { leader, group, peers } = admin.clone();
+        let Admin { leader, group, peers, .. } = admin.clone();
         let router =
             Router::new(who.clone(), inbox.clone(), (leader, agents), (peers.clone(), errands));
         actix::spawn(router.run(outgoing, group, introduced));

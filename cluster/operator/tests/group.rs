@@ -13,7 +13,10 @@ mod support;
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -39,10 +42,14 @@ use weft_wire::tls;
 
 /// The store that all of them ask.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<MemoryStore>>);
+struct Shared(Arc<Mutex<MemoryStore>>, Arc<AtomicBool>);
 
 impl Store for Shared {
     fn founded(&self) -> Result<Option<(Identified, Fence)>, StoreError> {
+        if self.1.load(Ordering::Relaxed) {
+            let problem = "nobody is there".to_owned();
+            return Err(StoreError::Failed { action: "look", problem });
+        }
         self.0.lock().unwrap().founded()
     }
 
@@ -87,7 +94,8 @@ impl Group {
             (0..places).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let places = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         drop(listeners);
-        let store = Shared(Arc::new(Mutex::new(MemoryStore::new(Comparing::Always))));
+        let store = MemoryStore::new(Comparing::Always);
+        let store = Shared(Arc::new(Mutex::new(store)), Arc::default());
         let world = World::new();
         let mut group = Self { world, store, places, running: BTreeMap::new() };
         group.start(1);
@@ -239,6 +247,25 @@ fn a_group_of_three_survives_each_of_its_leaders() {
         eventually(|| (metric(member, "term") >= 5.0).then_some(()));
         assert!(metric(member, "terms_total") >= 1.0);
     }
+}
+
+#[test]
+fn whoever_follows_looks_how_the_store_is() {
+    let mut group = Group::founded(2);
+    let revision = group.apply(&[node(1)]);
+    group.join(2);
+    group.agents_at(revision);
+    let problems = || {
+        let members = group.running.keys();
+        members.filter_map(|member| group.seen_by(*member).store_problem).collect::<Vec<_>>()
+    };
+    assert!(problems().is_empty());
+    group.store.1.store(true, Ordering::Relaxed);
+    // Who leads hears of it with the next change.
+    let said = problems();
+    assert!(said.iter().any(|why| why.contains("nobody is there")), "{said:?}");
+    group.store.1.store(false, Ordering::Relaxed);
+    assert!(problems().is_empty());
 }
 
 /// The numbers that the store has.
