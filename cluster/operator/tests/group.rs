@@ -268,6 +268,32 @@ fn whoever_follows_looks_how_the_store_is() {
     assert!(problems().is_empty());
 }
 
+/// Of a leader that is gone its followers hear nothing for 10 ticks of 50 ms at least, before they elect another; of these,
+/// two at most had passed since its last sign of life.
+const UNHEARD: Duration = Duration::from_millis(8 * 50);
+
+#[test]
+fn whoever_is_told_to_stop_has_another_lead_before_anybody_could_find_that_out() {
+    let mut group = Group::founded(3);
+    group.apply(&[node(1)]);
+    (2..=3).for_each(|member| group.join(member));
+    let until = Instant::now() + PATIENCE;
+    // A busy machine takes longer than that now and then, but not each time.
+    loop {
+        let leader = group.leader();
+        let told = Instant::now();
+        group.stop(leader);
+        let leads = |member: &u64| group.seen_by(*member).role == "leader";
+        eventually(|| group.running.keys().any(leads).then_some(()));
+        let took = told.elapsed();
+        if took < UNHEARD {
+            break;
+        }
+        assert!(Instant::now() < until, "another led after {took:?}");
+        group.start(leader);
+    }
+}
+
 /// The numbers that the store has.
 fn told_of(group: &Group) -> BTreeMap<u32, String> {
     let all = group.store.identities().unwrap();
