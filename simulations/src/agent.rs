@@ -1,7 +1,7 @@
 //! Agents as operators meet them: each holds a revision, asks for what follows, and says what it plugged.
 
 use crate::{
-    invariant::Invariant,
+    Invariant,
     pods::Pods,
     release::Release,
     time::Micros,

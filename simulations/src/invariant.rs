@@ -1,4 +1,4 @@
-//! What must hold after every step, by id.
+//! What was seen not to hold after a step, by id.
 
 use crate::{
     numbers::{Freed, Numbers},
@@ -8,40 +8,7 @@ use std::collections::BTreeMap;
 use weft_raft::{Index, MemberId, Term};
 use weft_state::CommandV1;
 use weft_store::{Fence, MemoryStore};
-use weft_types::{Identity, LabelSet};
-
-/// What must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub enum Invariant {
-    /// One label set has one number, and a number one label set, until it is free.
-    OneNumber,
-    /// No number is given again within the grace, or while a node has it.
-    NoReuse,
-    /// A term has at most one leader.
-    OneLeader,
-    /// What is committed at a place in the log is the same at every member.
-    OneLog,
-    /// The log names no number that the store does not hold.
-    StoreFirst,
-    /// The store takes nothing of a deposed leader.
-    NoStaleWrite,
-    /// What was answered stays so.
-    NothingLost,
-    /// An agent never goes back.
-    NeverBack,
-    /// Operators and agents that are at one revision know the same.
-    OneState,
-    /// When all is well again everybody agrees: operators, store, agents.
-    Converges,
-    /// Whatever clients asked and were answered can have happened one operation after another, each within its time.
-    Linearizable,
-    /// No member gives up.
-    NobodyFails,
-    /// A pod that its node knows starts, whoever is away; one that it does not know is to try again.
-    PodsStart,
-    /// Whatever is away, nobody asks more often for it than a healthy system would bear.
-    NoStorm,
-}
+use weft_types::{Identity, Invariant, LabelSet};
 
 /// One that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -28,12 +28,13 @@ mod view;
 mod world;
 
 pub use history::{Action, HistoryError, Operation, Outcome, read, write};
-pub use invariant::{Invariant, Violation};
+pub use invariant::Violation;
 pub use linear::{Checked, HistoryFault, check};
 pub use report::{Counts, Report};
 pub use sabotage::Sabotage;
 pub use scenario::{Scenario, ScenarioError, Size};
 pub use summary::Summary;
+pub use weft_types::Invariant;
 pub use world::run;
 
 /// For so long at least operators wait for a leader's sign of life before they elect another, as shipped.

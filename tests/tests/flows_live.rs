@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use weft_tests::lab::{Lab, is_root, program, weft, weft_reads};
+use weft_types::Invariant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -554,6 +555,13 @@ fn root_metrics_rise_with_what_happens() {
         sleep(Duration::from_millis(20));
     }
     assert!(live.get("node1", "/nothing").starts_with("HTTP/1.1 404"));
+
+    // What must hold does, and is told from the beginning.
+    let page = live.get("node1", "/metrics");
+    for id in [Invariant::NoReuse, Invariant::NothingLost, Invariant::NeverBack] {
+        let series = format!("weft_agent_invariant_violations_total{{invariant=\"{id}\"}} 0\n");
+        assert!(page.contains(&series), "{page}");
+    }
 
     // Whatever is served is described, and whatever is described is served: some with the first thing that they count. The operator's
     // loopback is the underlay's.

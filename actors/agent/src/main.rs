@@ -168,6 +168,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             plugged: told.clone(),
             strangers: asked,
             state_dir,
+            counts: counts.clone(),
         };
         move |_| Uplink::new(setting.clone(), &columns)
     });

@@ -29,6 +29,7 @@ use weft_api::agent::{ActorRow, MapRow};
 use weft_datapath::kernel::{Counted, Malformed};
 use weft_hubble::{drop, flow::Flow, print};
 use weft_process::otlp;
+use weft_types::Invariant;
 
 /// What serving metrics is told.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -45,6 +46,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Names of labels and their values.
 type Labels<const N: usize> = [(&'static str, String); N];
 
+/// What an agent can see of what must hold: an operator gives a number anew that this node knows as another set's, tells what is
+/// older than what it, or another, told before; or this node's kernel went back.
+const SEEN: [Invariant; 3] = [Invariant::NoReuse, Invariant::NothingLost, Invariant::NeverBack];
+
 /// What is counted over all lives of the actors that count. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
@@ -54,6 +59,7 @@ pub struct Counts {
     programs_mended: Counter,
     maps_mended: Family<Labels<1>, Counter>,
     maps_full: Family<Labels<1>, Counter>,
+    violations: Family<Labels<1>, Counter>,
     notices: Notices,
 }
 
@@ -121,9 +127,26 @@ impl Counts {
         self.notices.tell(Instant::now(), "programs", what);
     }
 
+    /// What must hold does not.
+    pub fn violated(&self, invariant: Invariant, seen: &str) {
+        tracing::error!(%invariant, "an invariant does not hold: {seen}");
+        self.violations.get_or_create(&[("invariant", invariant.to_string())]).inc();
+        self.notices.tell(
+            Instant::now(),
+            "invariant",
+            format!("{invariant} does not hold: {seen}"),
+        );
+    }
+
     /// Has a registry render them.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { flows, malformed, lost, programs_mended, maps_full, .. } = self.clone();
+        for invariant in SEEN {
+            drop(self.violations.get_or_create(&[("invariant", invariant.to_string())]));
+        }
+        let Self { flows, malformed, lost, programs_mended, maps_full, violations, .. } =
+            self.clone();
+        let help = "Times that what must hold was seen not to, by its id";
+        registry.register("agent_invariant_violations", help, violations);
         registry.register("flows_processed", "Flows seen, by type and verdict", flows);
         registry.register("events_malformed", "Records that are no event", malformed);
         registry.register("lost_events", "Flows that readers missed, by where", lost);
@@ -369,6 +392,21 @@ mod tests {
             lines(&page, "weft_datapath_notices"),
             ["weft_datapath_notices_total{notice=\"events-lost\"} 5"]
         );
+    }
+
+    #[test]
+    fn what_must_hold_is_told_from_the_beginning_and_by_status_when_it_does_not() {
+        let (counts, mut page) = (Counts::default(), Page::default());
+        counts.violated(Invariant::NeverBack, "it went back");
+        counts.register(&mut page.0);
+        let of = |id, count| {
+            format!("weft_agent_invariant_violations_total{{invariant=\"{id}\"}} {count}")
+        };
+        let mut told = lines(&page, "weft_agent_invariant");
+        told.sort();
+        assert_eq!(told, [of("NeverBack", 1), of("NoReuse", 0), of("NothingLost", 0)]);
+        let told = counts.notices().recent(Instant::now());
+        assert_eq!(told, ["NeverBack does not hold: it went back (0 s ago)"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{Refusal, runtime::request};
 use std::{collections::BTreeMap, sync::Arc};
-use weft_types::{Delta, Identity, Revision, delta::DeltaKey};
+use weft_types::{Delta, Identity, Invariant, Revision, delta::DeltaKey};
 
 /// Bring this actor, and what it owns in the kernel, to a revision.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Published {
     incoming: Option<BTreeMap<DeltaKey, Arc<Delta>>>,
     /// Changes that nobody was told of yet.
     changes: BTreeMap<DeltaKey, Arc<Delta>>,
+    /// What was told that must never be, and that nobody was told of yet.
+    violations: Vec<(Invariant, String)>,
 }
 
 impl Published {
@@ -73,7 +75,7 @@ impl Published {
             incoming.extend(deltas.into_iter().map(|delta| (delta.key(), Arc::new(delta))));
             return true;
         }
-        if revision < self.revision {
+        if self.is_older(revision) {
             return false;
         }
         for delta in deltas.into_iter().map(Arc::new) {
@@ -81,7 +83,8 @@ impl Published {
             if delta.is_delete() {
                 self.state.remove(&key);
             } else {
-                self.state.insert(key.clone(), Arc::clone(&delta));
+                let before = self.state.insert(key.clone(), Arc::clone(&delta));
+                self.violations.extend(reused(before.as_deref(), &delta));
             }
             self.changes.insert(key, delta);
         }
@@ -92,18 +95,36 @@ impl Published {
     /// The snapshot is complete. False if it is older than what is here; then nothing changes.
     pub fn end_snapshot(&mut self, revision: Revision) -> bool {
         let incoming = self.incoming.take().unwrap_or_default();
-        if revision < self.revision {
+        if self.is_older(revision) {
             return false;
         }
         let gone = self.state.iter().filter(|(key, _)| !incoming.contains_key(*key));
         let gone: Vec<_> = gone.map(|(key, was)| (key.clone(), Arc::new(was.deletion()))).collect();
         let new = incoming.iter().filter(|(key, delta)| self.state.get(*key) != Some(*delta));
         let new: Vec<_> = new.map(|(key, delta)| (key.clone(), Arc::clone(delta))).collect();
+        let before = |key| self.state.get(key).map(|delta| &**delta);
+        self.violations.extend(new.iter().filter_map(|(key, delta)| reused(before(key), delta)));
         self.changes.extend(gone);
         self.changes.extend(new);
         self.state = incoming;
         self.revision = revision;
         true
+    }
+
+    /// Whether an operator tells what is older than it, or another, told before: that one is lost to it.
+    fn is_older(&mut self, revision: Revision) -> bool {
+        let is_older = revision < self.revision;
+        if is_older {
+            let seen =
+                format!("an operator tells {revision}, and {} was told before", self.revision);
+            self.violations.push((Invariant::NothingLost, seen));
+        }
+        is_older
+    }
+
+    /// What was told since this was asked last that must never be.
+    pub fn violations(&mut self) -> Vec<(Invariant, String)> {
+        std::mem::take(&mut self.violations)
     }
 
     /// What changed since this was asked last.
@@ -119,10 +140,23 @@ impl Published {
     }
 }
 
+/// Whether a number stands for another label set than it did, and this node was not told to forget it in between: its kernel
+/// took pods with it for the one while it was the other's.
+fn reused(before: Option<&Delta>, now: &Delta) -> Option<(Invariant, String)> {
+    let (Some(Delta::IdentityUpsert(number, was)), Delta::IdentityUpsert(_, is)) = (before, now)
+    else {
+        return None;
+    };
+    (was != is).then(|| {
+        let seen = format!("{number} is {is}, and this node knows it as {was}");
+        (Invariant::NoReuse, seen)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_types::{Identity, LabelSet, Node, NodeName};
+    use weft_types::{Identity, LabelSet, Node, NodeName, Source};
 
     fn node(name: &str, last: u8) -> Delta {
         Delta::NodeUpsert(Node {
@@ -138,6 +172,10 @@ mod tests {
 
     fn told(published: &mut Published) -> Vec<Delta> {
         published.changes().deltas.iter().map(|delta| (**delta).clone()).collect()
+    }
+
+    fn violated(published: &mut Published) -> Vec<Invariant> {
+        published.violations().into_iter().map(|(invariant, _)| invariant).collect()
     }
 
     #[test]
@@ -194,5 +232,34 @@ mod tests {
         assert!(!published.end_snapshot(Revision(6)));
         assert_eq!(told(&mut published), []);
         assert_eq!(published.revision(), Revision(7));
+        assert_eq!(violated(&mut published), [Invariant::NothingLost, Invariant::NothingLost]);
+    }
+
+    #[test]
+    fn a_number_is_another_sets_when_it_was_to_be_forgotten_and_not_before() {
+        let set = |app: &str| {
+            let mut labels = LabelSet::new();
+            labels.insert(Source::K8s, "app", app);
+            Delta::IdentityUpsert(Identity(300), labels)
+        };
+        let gone = Delta::IdentityDelete(Identity(300));
+        let mut published = Published::default();
+        for (revision, deltas, violations) in [
+            (1, vec![set("web")], vec![]),
+            (2, vec![set("web")], vec![]),
+            (3, vec![gone], vec![]),
+            (4, vec![set("db")], vec![]),
+            (5, vec![set("web")], vec![Invariant::NoReuse]),
+        ] {
+            assert!(published.take(Revision(revision), deltas));
+            assert_eq!(violated(&mut published), violations, "at {revision}");
+        }
+        for (revision, app, violations) in [(6, "web", vec![]), (7, "db", vec![Invariant::NoReuse])]
+        {
+            published.begin_snapshot();
+            published.take(Revision(revision), vec![set(app)]);
+            assert!(published.end_snapshot(Revision(revision)));
+            assert_eq!(violated(&mut published), violations, "at {revision}");
+        }
     }
 }

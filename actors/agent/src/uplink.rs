@@ -2,9 +2,11 @@
 
 mod disk;
 mod numbers;
+mod progress;
 mod turns;
 
 pub use numbers::SessionNumbers;
+pub use progress::Progress;
 
 use crate::{
     Refusal,
@@ -12,13 +14,13 @@ use crate::{
     ipcache::Ipcache,
     journal::Journal,
     mapsync::{BumpEpoch, ClassSync},
+    metrics::Counts,
     observer::Observer,
     policy::Policy,
     published::{Advance, Published},
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, is_over, request},
 };
 use std::{
-    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -46,8 +48,6 @@ use weft_wire::{
 const REALISED: Duration = Duration::from_secs(20);
 /// How long what the kernel did not take is left alone.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Epochs whose revision is remembered; flows are told long before so many passed.
-const EPOCHS: usize = 256;
 /// Messages of the operator that are taken together at most.
 const BATCH: usize = 256;
 
@@ -70,33 +70,6 @@ pub struct Config {
     pub session_away: Duration,
 }
 
-/// What became of the session, for everyone who wants to know.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Newest revision received.
-    pub received: Revision,
-    /// Revision the kernel holds; zero before the first snapshot.
-    pub realised: Revision,
-    /// Epoch of that revision.
-    pub epoch: u64,
-    /// Which revision the kernel holds from which epoch on, of the newest.
-    pub epochs: BTreeMap<u64, Revision>,
-    /// What brought those: the traces that a packet judged from that epoch on ends.
-    pub causes: BTreeMap<u64, Vec<TraceContext>>,
-    /// The operator, while connected.
-    pub operator: Option<SocketAddr>,
-    /// The cluster's name; empty before the first session.
-    pub cluster: String,
-    /// Why there was no session when one was tried last.
-    pub refusal: Option<String>,
-    /// Why the newest revision is not realised, if it is not.
-    pub problem: Option<String>,
-    /// The newest revision, if there is no room for it.
-    pub refused: Option<Revision>,
-    /// Why what was published is not on this node's disk, if it is not.
-    pub unkept: Option<String>,
-}
-
 /// What does not change over the lives of this actor.
 #[derive(Clone)]
 pub struct Setting {
@@ -116,6 +89,8 @@ pub struct Setting {
     pub strangers: watch::Receiver<Arc<[Ipv4Addr]>>,
     /// Folder of what must survive the agent.
     pub state_dir: PathBuf,
+    /// What is counted.
+    pub counts: Counts,
 }
 
 impl Setting {
@@ -256,17 +231,11 @@ impl Uplink {
                 self.excuse = None;
                 self.causes.clear();
                 tracing::info!(epoch, "realised");
-                self.setting.tell(|p| {
-                    p.realised = revision;
-                    p.epoch = epoch;
-                    p.epochs.insert(epoch, revision);
-                    p.causes.insert(epoch, caused);
-                    if p.epochs.len() > EPOCHS {
-                        p.epochs.pop_first();
-                        p.causes.pop_first();
-                    }
-                    (p.problem, p.refused) = (None, None);
-                });
+                let mut back = None;
+                self.setting.tell(|p| back = p.realise(revision, epoch, caused));
+                if let Some((invariant, seen)) = back {
+                    self.setting.counts.violated(invariant, &seen);
+                }
                 self.answer(ToOperator::Acknowledge { revision, trace: trace::current() });
             }
             Err(error) => {
@@ -411,6 +380,9 @@ request!(Heard => Result<(), String>);
 impl Serve<Heard> for Uplink {
     async fn serve(&mut self, Heard(messages): Heard, life: &Life<Self>) -> Result<(), String> {
         let heard = messages.into_iter().try_for_each(|message| self.hear(message));
+        for (invariant, seen) in self.published.violations() {
+            self.setting.counts.violated(invariant, &seen);
+        }
         if self.pending {
             self.realise(life).await;
         }

@@ -13,7 +13,7 @@ use weft_state::{
     interests::{Change, Interests},
 };
 use weft_store::{Fence, MemberDisk, Store, StoreError};
-use weft_types::{Cluster, Identity, IdentitySpace, Revision};
+use weft_types::{Cluster, Identity, IdentitySpace, Invariant, Revision};
 
 /// The term of a group's first state; its first leader has the next.
 const FOUNDING: Term = 1;
@@ -139,6 +139,27 @@ pub enum FoundingError {
     /// Generations are 16 bits.
     #[error("found the cluster anew: there is no generation after {0}")]
     NoGeneration(u16),
+}
+
+impl FoundingError {
+    /// What does not hold then; nothing where a disk or a store fails, or what was asked for does not fit.
+    pub const fn violates(&self) -> Option<Invariant> {
+        match self {
+            Self::Behind { .. } | Self::OldStore { .. } => Some(Invariant::StoreFirst),
+            Self::OldLog { .. } | Self::Member(_) | Self::Unreadable(_) => {
+                Some(Invariant::NobodyFails)
+            }
+            Self::Store(_)
+            | Self::OldRelease(_)
+            | Self::OtherCluster { .. }
+            | Self::OtherSpace { .. }
+            | Self::Apart { .. }
+            | Self::OtherMember { .. }
+            | Self::GroupMayLive(_)
+            | Self::NothingToJoin
+            | Self::NoGeneration(_) => None,
+        }
+    }
 }
 
 impl From<SequencerError> for FoundingError {

@@ -4,10 +4,12 @@
 //! the store's.
 
 mod group;
+mod invariants;
 mod look;
 mod sessions;
 
 use crate::{
+    elections::Elections,
     founding::Founded,
     history::{History, Pushes},
     leading::{Accepted, Leading, Order},
@@ -126,6 +128,7 @@ pub struct Leader {
     agents: watch::Sender<u64>,
     readers: Readers,
     progress: Progress<oneshot::Sender<Waited>>,
+    elections: Elections,
     sessions: BTreeMap<NodeName, Session>,
     pending: BTreeMap<Ticket, Pending>,
     /// Words under way of each node.
@@ -173,6 +176,7 @@ impl Leader {
             agents,
             readers: Readers::default(),
             progress: Progress::new(member),
+            elections: Elections::new(member),
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             under_way: BTreeMap::new(),
@@ -225,11 +229,15 @@ impl Leader {
 
     /// One step of its part in the store, and all that follows.
     fn lead(&mut self, event: Event) {
+        let was_broken = self.leading.core().fault().is_some();
         let mut next = Some(event);
         while let Some(event) = next.take() {
             for order in self.leading.step(&self.state, self.newest(), event) {
                 next = self.order(order).or(next);
             }
+        }
+        if !was_broken {
+            self.look_at_store();
         }
     }
 
@@ -256,6 +264,7 @@ impl Leader {
         let cause = entry.trace;
         let span = trace::adopt(tracing::debug_span!("commit", %revision), cause);
         let inside = span.enter();
+        self.look_at_entry(revision, &entry.command);
         let deltas = self.state.apply_entry(&entry);
         self.ask_again(&deltas);
         tracing::info!(deltas = deltas.len(), "committed");
@@ -462,6 +471,9 @@ impl Handler<Applied> for Leader {
     type Result = ();
 
     fn handle(&mut self, applied: Applied, _: &mut Self::Context) {
+        if let Sequenced::Role(role, term) = &applied.0 {
+            self.look_at_role(*role, *term);
+        }
         match applied.0 {
             Sequenced::Committed(entries) => {
                 entries.into_iter().for_each(|entry| self.apply(entry));

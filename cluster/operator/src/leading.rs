@@ -298,7 +298,7 @@ fn trouble(error: &StoreError) -> Trouble {
 
 impl FoundingError {
     /// A store that turned out to be the wrong one.
-    fn of(fault: &Fault, cluster: &str) -> Self {
+    pub(crate) fn of(fault: &Fault, cluster: &str) -> Self {
         match fault {
             Fault::OtherCluster(found) => {
                 Self::OtherCluster { asked: cluster.to_owned(), found: found.clone() }

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod admission;
 pub mod config;
+pub mod elections;
 pub mod founding;
 pub mod history;
 pub mod identities;
@@ -18,3 +19,4 @@ pub mod peers;
 pub mod progress;
 pub mod sequencer;
 pub mod session;
+pub mod violations;

@@ -1,5 +1,6 @@
 //! What an operator counts; `weft_operator_…` in the text of `/metrics`.
 
+use crate::violations::Violations;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{
@@ -10,7 +11,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 use weft_api::operator::IdentityState;
 
 /// Why a session is refused.
@@ -77,6 +78,8 @@ pub struct Metrics {
     pub snapshots: Counter,
     /// Bytes of both.
     pub pushed_bytes: Counter,
+    /// What must never have come to be.
+    pub violations: Violations,
     identities: Family<State, Gauge>,
     refused: Family<Reason, Counter>,
     latency: Family<Operation, Histogram>,
@@ -84,6 +87,17 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::of(Violations::default())
+    }
+}
+
+impl Metrics {
+    /// Of an operator with a state folder.
+    pub fn kept_in(state_dir: &Path) -> Self {
+        Self::of(Violations::kept_in(state_dir))
+    }
+
+    fn of(violations: Violations) -> Self {
         let mut registry = Registry::with_prefix("weft_operator");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::<i64>::default();
@@ -111,6 +125,9 @@ impl Default for Metrics {
         let identities = Family::<State, Gauge>::default();
         let help = "Identities: used, unused (nobody refers to them), retiring (agents are to forget them)";
         registry.register("identities", help, identities.clone());
+        let help =
+            "Times that what must hold was seen not to, by its id, over all lives of this operator";
+        registry.register("invariant_violations", help, violations.family());
         let refused = Family::<Reason, Counter>::default();
         registry.register("sessions_refused", "Sessions refused, by reason", refused.clone());
         // From 50 microseconds to 1.6 seconds.
@@ -133,14 +150,13 @@ impl Default for Metrics {
             pushes,
             snapshots,
             pushed_bytes,
+            violations,
             identities,
             refused,
             latency,
         }
     }
-}
 
-impl Metrics {
     /// How many identities are in each state of their lives.
     pub fn identities(&self, of: [(IdentityState, usize); 3]) {
         for (state, count) in of {

@@ -82,10 +82,15 @@ impl Operator {
             return Err(FoundingError::OldRelease(old).into());
         }
         let credentials = Credentials::read(&config.ca, &config.cert, &config.key)?;
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::kept_in(&config.state_dir));
         let cluster = config.cluster()?;
-        let (founded, mut writer) =
-            founding::begin(&mut *store, disk, &cluster, &config.peers, Arc::clone(&metrics))?;
+        let begun =
+            founding::begin(&mut *store, disk, &cluster, &config.peers, Arc::clone(&metrics));
+        let (founded, mut writer) = begun.inspect_err(|error| {
+            if let Some(invariant) = error.violates() {
+                metrics.violations.saw(invariant, error);
+            }
+        })?;
         tracing::info!(cluster = %config.cluster, revision = %founded.revision,
             term = founded.led, "the cluster's state is read");
         let listener = TcpListener::bind(config.listen)

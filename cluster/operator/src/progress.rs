@@ -313,8 +313,7 @@ impl<A> Progress<A> {
         revision: Revision,
         only: Option<&BTreeSet<NodeName>>,
     ) -> Vec<NodeProgress> {
-        let held = |node: &NodeName| self.nodes.get(node).and_then(|known| known.row.held);
-        let lacks = |node: &&NodeName| held(node).is_none_or(|held| held < revision);
+        let lacks = |node: &&NodeName| self.held(node).is_none_or(|held| held < revision);
         let of = |node: &NodeName| self.of(node);
         match only {
             None => nodes.keys().filter(lacks).map(of).collect(),
@@ -333,6 +332,11 @@ impl<A> Progress<A> {
             |node: &NodeName| self.nodes.get(node).is_some_and(|known| self.is_connected(known));
         let (there, away): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_there);
         (there.into_iter().collect(), away)
+    }
+
+    /// The revision that a node's kernel holds, as its agent said last to whichever operator.
+    pub fn held(&self, node: &NodeName) -> Option<Revision> {
+        self.nodes.get(node)?.row.held
     }
 
     /// What a node holds.

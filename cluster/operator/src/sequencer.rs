@@ -28,7 +28,7 @@ use weft_process::trace;
 use weft_raft::{Change, Disk, Envelope, MemberId, Refusal, Role, Status, Term, Write};
 use weft_state::{ClusterState, EntryV1, Unreadable};
 use weft_store::StoreError;
-use weft_types::Revision;
+use weft_types::{Invariant, Revision};
 
 /// Work that waits.
 const QUEUE: usize = 16 << 10;
@@ -251,6 +251,10 @@ impl Writer {
             // Whoever applies may have ended; then the process does.
             if let Err(error) = self.carry_out(work, |told| drop(stream.send(told))) {
                 tracing::error!("the log cannot go on: {error}");
+                // A disk that fails is nobody's violation.
+                if let SequencerError::Member(error) = error {
+                    self.metrics.violations.saw(Invariant::NobodyFails, error);
+                }
                 return;
             }
             if ticks {

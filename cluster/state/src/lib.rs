@@ -15,6 +15,7 @@ pub mod interests;
 pub mod leadership;
 mod references;
 pub mod retirement;
+mod violation;
 mod words;
 
 pub use adopt::adoption;

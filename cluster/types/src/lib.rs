@@ -7,6 +7,7 @@ pub mod codec;
 pub mod delta;
 pub mod identity;
 pub mod identity_labels;
+pub mod invariant;
 pub mod label;
 pub mod label_filter;
 pub mod name;
@@ -22,6 +23,7 @@ pub mod workload;
 
 pub use delta::Delta;
 pub use identity::{Identity, IdentitySpace};
+pub use invariant::Invariant;
 pub use label::{Label, LabelSet, Source};
 pub use label_filter::LabelFilter;
 pub use name::{NamespacedName, NodeName};

@@ -5,8 +5,8 @@ use super::{
     event::{Event, Waiting},
 };
 use crate::{
+    Invariant,
     agent::{Agent, Asking, Told},
-    invariant::Invariant,
     operator::{Question, Running, revision},
     sabotage::Sabotage,
     time::Micros,

@@ -2,8 +2,8 @@
 
 use super::{QUIET, World};
 use crate::{
+    Invariant,
     agent::Agent,
-    invariant::Invariant,
     operator::{Operator, revision},
     time::Micros,
     view::View,

@@ -2,9 +2,8 @@
 
 use super::{CLIENT_PATIENCE, Event, World};
 use crate::{
-    Action, Operation, Outcome,
+    Action, Invariant, Operation, Outcome,
     client::Client,
-    invariant::Invariant,
     time::{Micros, Millis},
     trace::Trace,
 };

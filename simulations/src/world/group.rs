@@ -2,7 +2,7 @@
 
 use super::{Event, GroupChange, TICK, World, numbers::Numbered};
 use crate::{
-    invariant::Invariant,
+    Invariant,
     operator::{Running, revision},
     sabotage::{Sabotage, without_references},
     story::Condition,
@@ -241,6 +241,12 @@ impl World {
         let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
             return;
         };
+        if is_first {
+            // What operators count of it.
+            for (invariant, seen) in running.state.violations(&entry.command) {
+                self.invariants.violated(invariant, now, seen);
+            }
+        }
         let numbers = is_first.then(|| Numbered::before(&running.state, &entry.command));
         let deltas = running.state.apply_entry(&entry);
         running.words += u64::from(matches!(entry.command, CommandV1::Said(..)));

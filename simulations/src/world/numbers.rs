@@ -1,7 +1,7 @@
 //! What becomes of numbers, as the log has it; and who has one that is given again.
 
 use super::World;
-use crate::{Action, Operation, Outcome, agent::Agent, invariant::Invariant, numbers::Freed};
+use crate::{Action, Invariant, Operation, Outcome, agent::Agent, numbers::Freed};
 use std::collections::VecDeque;
 use weft_state::{ClusterState, CommandV1};
 use weft_types::{Delta, Identity, LabelSet, Revision};

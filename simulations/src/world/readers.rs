@@ -5,9 +5,7 @@ use super::{
     clients::{value_of, written},
 };
 use crate::{
-    Action, Operation, Outcome,
-    invariant::Invariant,
-    linear,
+    Action, Invariant, Operation, Outcome, linear,
     operator::{Look, Seen},
     sabotage::Sabotage,
     time::{Micros, Millis},

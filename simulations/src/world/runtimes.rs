@@ -1,7 +1,7 @@
 //! What container runtimes do on nodes: they hear of pods as operators do, and not from them.
 
 use super::{Event, World};
-use crate::{invariant::Invariant, pods::Added, time::Micros};
+use crate::{Invariant, pods::Added, time::Micros};
 use weft_state::leadership::Change;
 use weft_types::{NodeName, Object};
 

@@ -167,19 +167,23 @@ impl Handler<Join> for Leader {
     type Result = Result<Joined, NotJoined>;
 
     fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
-        let revision = self.newest();
+        let (revision, before) = (self.newest(), self.progress.held(&join.node));
         let joined = match join.from.filter(|from| *from > revision) {
             Some(held) => Err(NotJoined::Ahead { node: join.node.clone(), held, newest: revision }),
             None => self.progress.join(&join.node, join.session, join.held, revision),
         };
-        joined.map_err(|why| match why {
+        let joined = joined.map_err(|why| match why {
             NotJoined::Ahead { held, newest, .. }
                 if self.group.borrow().group.members.len() > 1 =>
             {
                 NotJoined::NotYet { held, newest }
             }
             why => why,
-        })?;
+        });
+        joined.inspect_err(|why| self.look_at_refused(why))?;
+        if let Some(held) = join.held {
+            self.look_at_held(&join.node, before, held);
+        }
         tracing::info!(node = %join.node, held = ?join.held.map(|r| r.to_string()), "agent joined");
         let (end, over) = oneshot::channel();
         let said = Stamp { session: join.session.0, sequence: 0 };
@@ -217,6 +221,7 @@ impl Handler<Heard> for Leader {
                 let span = tracing::debug_span!("acknowledge", %node, %revision);
                 let span = trace::adopt(span, trace.or_else(|| self.history.cause(revision)));
                 span.in_scope(|| tracing::debug!("the node's kernel holds it"));
+                self.look_at_held(&node, self.progress.held(&node), revision);
                 self.progress.acknowledge(&node, revision, self.newest());
                 self.settle();
                 return Box::pin(async { Ok(()) });
