@@ -1,5 +1,11 @@
 //! A pod starts when those that may meet it know its address, or soon after.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
 
 #[path = "cni/node.rs"]
 mod node;
@@ -14,11 +20,28 @@ use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
+use weft_api::agent;
 use weft_tests::lab::is_root;
 
 /// Whether node2's kernel has an address.
 fn knows(node: &Node, address: Ipv4Addr) -> bool {
     node.known_at("node2").contains(&address)
+}
+
+/// ADDs of node1 that returned before nodes knew their pods.
+fn early(node: &Node) -> u64 {
+    let scrape = ["node", "exec", "node1", "--", "curl", "-s", "127.0.0.1:9962/metrics"];
+    let series = "weft_adds_early_total{reason=\"behind\"} ";
+    let page = node.lab.does(&scrape);
+    page.lines().find_map(|line| line.strip_prefix(series)?.parse().ok()).expect(&page)
+}
+
+/// What `weft status` tells of node1 beside problems.
+fn notices(node: &Node) -> Vec<String> {
+    match node.ask(agent::Request::Status).unwrap() {
+        agent::Answer::Status(status) => status.notices,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -49,9 +72,15 @@ fn root_an_add_returns_when_those_that_may_meet_the_pod_know_it_or_soon_after() 
     let (_late, late) = node.plugged("late");
     let said = log().lines().find(|line| line.contains(&late.to_string())).map(str::to_owned);
     assert!(said.as_ref().is_some_and(|line| line.contains("node2")), "{said:?}");
+    let told = log().matches("before these nodes know").count() as u64;
+    assert_eq!(early(&node), told);
+    let notices = notices(&node);
+    let of_late = |told: &String| told.contains("t/late") && told.contains("before node2 knew");
+    assert!(notices.iter().any(of_late), "{notices:?}");
     // Of whom node2 has to know nothing, it is not asked.
     let (_stranger, stranger) = node.plugged("stranger");
     assert!(!log().contains(&stranger.to_string()), "{}", log());
+    assert_eq!(early(&node), told);
     kill(agent, Signal::SIGCONT).unwrap();
     node.becomes("node2 knows it, too", |node| knows(node, late));
 

@@ -12,6 +12,7 @@ use crate::{
     ipcache::Ipcache,
     loader::{Inspect, Loader},
     mapsync::{ClassSync, TableSync},
+    metrics::Counts,
     policy::{DescribeClasses, Policy},
     published::Advance,
     runtime::{Edge, Life, Refeed, Role, Seat, Serve, Thread, request},
@@ -61,6 +62,8 @@ pub struct Setting {
     /// Where it is said who is plugged; nothing before the endpoints of the agent's life before are in the
     /// tables, since an empty answer would take them from every other node.
     pub plugged: Arc<watch::Sender<Option<PluggedPods>>>,
+    /// What is counted.
+    pub counts: Counts,
 }
 
 /// Whom the endpoints' actor asks.
@@ -200,7 +203,8 @@ impl Endpoints {
                 let spread = self.spreads.of(endpoint.address);
                 self.then(life, key.clone(), async move {
                     let opened = open(&loader, &setting, &key, &endpoint);
-                    let (result, ()) = tokio::join!(opened, spread.wait(&endpoint));
+                    let (result, ()) =
+                        tokio::join!(opened, spread.wait(&endpoint, &setting.counts));
                     Event::Opened { key, result: result.map_err(why) }
                 });
             }

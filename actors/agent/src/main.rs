@@ -150,8 +150,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let callees = Callees { policy, ipcache, loader, table: rows, classes };
         let node = node.clone();
         let folder = folder.clone();
-        let progress = seen.clone();
-        let setting = endpoints::Setting { node, folder, mtu, progress, plugged };
+        let (progress, counts) = (seen.clone(), counts.clone());
+        let setting = endpoints::Setting { node, folder, mtu, progress, plugged, counts };
         move |_| Endpoints::new(setting.clone(), &callees)
     });
     let _uplink = runtime.role("uplink", {

@@ -46,6 +46,26 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Names of labels and their values.
 type Labels<const N: usize> = [(&'static str, String); N];
 
+/// Why an ADD returned before every node that has to know its pod did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Early {
+    /// Some did not.
+    Behind,
+    /// No operator said in time.
+    Unheard,
+}
+
+impl Early {
+    const ALL: [Self; 2] = [Self::Behind, Self::Unheard];
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Behind => "behind",
+            Self::Unheard => "unheard",
+        }
+    }
+}
+
 /// What an agent can see of what must hold: an operator gives a number anew that this node knows as another set's, tells what is
 /// older than what it, or another, told before; or this node's kernel went back.
 const SEEN: [Invariant; 3] = [Invariant::NoReuse, Invariant::NothingLost, Invariant::NeverBack];
@@ -60,6 +80,7 @@ pub struct Counts {
     maps_mended: Family<Labels<1>, Counter>,
     maps_full: Family<Labels<1>, Counter>,
     violations: Family<Labels<1>, Counter>,
+    adds_early: Family<Labels<1>, Counter>,
     notices: Notices,
 }
 
@@ -127,6 +148,16 @@ impl Counts {
         self.notices.tell(Instant::now(), "programs", what);
     }
 
+    /// An ADD returned before every node that has to know its pod did: which pod and nodes is told for a while.
+    pub fn add_early(&self, why: Early, what: String) {
+        self.adds_early.get_or_create(&[("reason", why.reason().to_owned())]).inc();
+        let subject = match why {
+            Early::Behind => "adds behind",
+            Early::Unheard => "adds unheard",
+        };
+        self.notices.tell(Instant::now(), subject, what);
+    }
+
     /// What must hold does not.
     pub fn violated(&self, invariant: Invariant, seen: &str) {
         tracing::error!(%invariant, "an invariant does not hold: {seen}");
@@ -143,8 +174,13 @@ impl Counts {
         for invariant in SEEN {
             drop(self.violations.get_or_create(&[("invariant", invariant.to_string())]));
         }
-        let Self { flows, malformed, lost, programs_mended, maps_full, violations, .. } =
-            self.clone();
+        for why in Early::ALL {
+            drop(self.adds_early.get_or_create(&[("reason", why.reason().to_owned())]));
+        }
+        let Self { flows, malformed, lost, programs_mended, maps_full, .. } = self.clone();
+        let Self { violations, adds_early, .. } = self.clone();
+        let help = "CNI ADDs that returned before every node that has to know the pod did";
+        registry.register("adds_early", help, adds_early);
         let help = "Times that what must hold was seen not to, by its id";
         registry.register("agent_invariant_violations", help, violations);
         registry.register("flows_processed", "Flows seen, by type and verdict", flows);

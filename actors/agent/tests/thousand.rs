@@ -89,13 +89,16 @@ fn world(maps: Arc<dyn Maps>) -> World {
     let (addresses, prefixes) =
         (table("map-addresses", &ADDRESSES4), table("map-prefixes", &PREFIXES4));
     let rows = table("map-endpoints", &ENDPOINTS);
-    let loader = runtime.role("loader", move |life| {
-        let programs: Arc<dyn Programs> = kernel.clone();
-        let links: Arc<dyn Links> = kernel.clone();
-        let both = (Gated::new(programs, life.gate()), Gated::new(links, life.gate()));
-        let address = [192, 168, 0, 1].into();
-        let device = loader::Device { ifindex: DEVICE, address, mtu: None };
-        Loader::new(loader::Config::default(), device, both, counts.clone())
+    let loader = runtime.role("loader", {
+        let counts = counts.clone();
+        move |life| {
+            let programs: Arc<dyn Programs> = kernel.clone();
+            let links: Arc<dyn Links> = kernel.clone();
+            let both = (Gated::new(programs, life.gate()), Gated::new(links, life.gate()));
+            let address = [192, 168, 0, 1].into();
+            let device = loader::Device { ifindex: DEVICE, address, mtu: None };
+            Loader::new(loader::Config::default(), device, both, counts.clone())
+        }
     });
     let ipcache = runtime.role("ipcache", {
         let (node, prefixes, loader) = (node.clone(), prefixes.clone(), loader.clone());
@@ -114,7 +117,7 @@ fn world(maps: Arc<dyn Maps>) -> World {
         let (plugged, folder) = (Arc::new(watch::channel(None).0), folder.path().to_owned());
         let mtu = watch::channel(1500).1;
         let progress = watch::channel(Progress::default()).1;
-        let setting = endpoints::Setting { node, folder, mtu, progress, plugged };
+        let setting = endpoints::Setting { node, folder, mtu, progress, plugged, counts };
         move |_| Endpoints::new(setting.clone(), &callees)
     });
     let (policy, ipcache, endpoints) = (policy.edge(), ipcache.edge(), endpoints.edge());

@@ -1,7 +1,10 @@
 //! A pod starts when the nodes that have to know its address have it (invariant W6 of the design), or soon after.
 
 use super::Endpoints;
-use crate::runtime::{Life, Serve, request};
+use crate::{
+    metrics::{Counts, Early},
+    runtime::{Life, Serve, request},
+};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use tokio::{
     sync::oneshot,
@@ -10,6 +13,9 @@ use tokio::{
 use weft_core::endpoint::Endpoint;
 use weft_types::NodeName;
 use weft_wire::SPREAD_MAX;
+
+/// Nodes that `weft status` names of those that did not know a pod; the log has all.
+const NAMED: usize = 8;
 
 /// Where a waiting ADD hears who does not know its pod yet.
 type Tell = oneshot::Sender<Vec<NodeName>>;
@@ -62,18 +68,26 @@ impl Spreads {
 }
 
 impl Spreading {
-    /// Waits as long as is left, and says in the log who does not know the pod.
-    pub(super) async fn wait(self, endpoint: &Endpoint) {
+    /// Waits as long as is left, and says who does not know the pod: the log of each, metrics how many, status the last.
+    pub(super) async fn wait(self, endpoint: &Endpoint, counts: &Counts) {
         let (pod, address) = (&endpoint.pod, endpoint.address);
         match self.known().await {
             Known::ByAll => {}
             Known::NotBy(nodes) => {
-                let nodes: Vec<String> = nodes.into_iter().map(|node| node.0).collect();
-                let nodes = nodes.join(", ");
-                tracing::warn!(%pod, %address, nodes, "plugged before these nodes know its address");
+                let names: Vec<&str> = nodes.iter().map(|node| node.0.as_str()).collect();
+                let names = names.join(", ");
+                tracing::warn!(%pod, %address, nodes = names, "plugged before these nodes know its address");
+                counts.add_early(
+                    Early::Behind,
+                    format!("{pod} ({address}) was plugged before {} knew it", some(&nodes)),
+                );
             }
             Known::Unheard => {
                 tracing::warn!(%pod, %address, "plugged before an operator said who knows its address");
+                counts.add_early(
+                    Early::Unheard,
+                    format!("{pod} ({address}) was plugged before an operator said who knew it"),
+                );
             }
         }
     }
@@ -87,6 +101,17 @@ impl Spreading {
             Ok(Err(_)) | Err(_) => Known::Unheard,
         }
     }
+}
+
+/// The first of these, and how many more there are.
+fn some(nodes: &[NodeName]) -> String {
+    let (named, more) = nodes.split_at(nodes.len().min(NAMED));
+    let named: Vec<&str> = named.iter().map(|node| node.0.as_str()).collect();
+    let more = match more.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", named.join(", "))
 }
 
 /// These nodes alone do not know an address yet that operators were told of.
@@ -109,6 +134,14 @@ mod tests {
     use super::*;
     use std::time::Duration;
     use tokio::time::advance;
+
+    #[test]
+    fn of_many_nodes_the_first_are_named() {
+        let nodes = |count| (1..=count).map(|n| NodeName(format!("n{n}"))).collect::<Vec<_>>();
+        assert_eq!(some(&nodes(2)), "n1, n2");
+        assert_eq!(some(&nodes(8)), "n1, n2, n3, n4, n5, n6, n7, n8");
+        assert_eq!(some(&nodes(10)), "n1, n2, n3, n4, n5, n6, n7, n8 and 2 more");
+    }
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
     const LATER: Duration = Duration::from_millis(1);
