@@ -223,10 +223,14 @@ impl Node {
     /// A member with what was on its disk; the first thing to be applied is the snapshot that [`Saved`] has, by the caller.
     pub fn new(config: Config, saved: Saved) -> Result<Self, NodeError> {
         let election = usize::from(config.election_ticks.max(2));
+        let heartbeat = usize::from(config.heartbeat_ticks.max(1));
+        // For so long who heard a leader votes for nobody else. It is over when the first one stands, whatever moments clocks
+        // tick at: who is refused has lost its turn, and if it has more of the log than others theirs is lost too.
+        let lease = election.saturating_sub(heartbeat).max(heartbeat + 1);
         let raft = raft::Config {
             id: config.member.0,
-            election_tick: election,
-            heartbeat_tick: usize::from(config.heartbeat_ticks.max(1)),
+            election_tick: lease,
+            heartbeat_tick: heartbeat,
             min_election_tick: election,
             max_election_tick: 2 * election,
             applied: saved.snapshot.index,

@@ -408,6 +408,33 @@ fn who_is_left_elects_one_at_the_first_attempt_and_soon() {
     }
 }
 
+/// Clocks tick at different moments, so of two that heard a leader last at one time one counts a tick less.
+#[test]
+fn who_stands_first_is_not_refused_by_whose_clock_ticks_later() {
+    let mut three = Network::of(3);
+    let mut leader = three.elect();
+    for round in 0..40 {
+        let before = three.peer(leader).role.1;
+        let mut left: Vec<MemberId> = (1..=3).map(id).filter(|m| *m != leader).collect();
+        left.rotate_left(round % 2);
+        // The sign of life that both hear.
+        three.run(2);
+        three.cut_off(&[leader]);
+        // Ten ticks without a leader, and the turn of the one after who is gone.
+        for _ in 0..14 {
+            for member in &left {
+                three.step(*member, Input::Tick);
+                three.deliver();
+            }
+        }
+        let next = left.iter().find(|m| three.peers[*m].role == (Role::Leader, before + 1));
+        let next = *next.unwrap_or_else(|| panic!("round {round}: nobody leads"));
+        three.heal();
+        leader = three.elect();
+        assert_eq!(leader, next, "who was away comes back quietly");
+    }
+}
+
 #[test]
 fn the_same_inputs_give_the_same_messages() {
     let run = || {
