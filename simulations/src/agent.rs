@@ -154,15 +154,15 @@ impl News {
 }
 
 impl Agent {
-    pub(crate) fn new(node: NodeName, operator: MemberId, release: Release) -> Self {
+    pub(crate) fn new(node: NodeName, operator: MemberId, release: Release, pods: Pods) -> Self {
         Self {
             node,
             operator,
             release,
+            pods,
             held: None,
             view: Rc::default(),
             kept: Kept::default(),
-            pods: Pods::default(),
             session: 1,
             all: Rc::default(),
             says: Vec::new(),
@@ -177,7 +177,7 @@ impl Agent {
     /// Its node goes down, and with it all that it knew and all pods; it comes back after a time.
     pub(crate) fn go_down(&mut self, until: Micros) {
         let session = self.session + 1;
-        let new = Self::new(self.node.clone(), self.operator, self.release);
+        let new = Self::new(self.node.clone(), self.operator, self.release, self.pods.anew());
         *self = Self { down_until: until, session, ..new };
     }
 
@@ -194,7 +194,7 @@ impl Agent {
         let (Made { view, about }, alike) = news.make(&self.view, views, now);
         self.view = view;
         if about.is_none_or(|about| about.contains(&self.node)) {
-            self.run();
+            self.run(now);
         }
         let (node, revision) = (&self.node, news.revision);
         if back {
@@ -243,9 +243,9 @@ impl Agent {
     }
 
     /// Notes what runs here, and what is to be said of it.
-    pub(crate) fn run(&mut self) {
+    pub(crate) fn run(&mut self, now: Micros) {
         let share = self.view.share(&self.node).cloned().unwrap_or_default();
-        self.pods.follow(&share);
+        self.pods.follow(&share, now);
         self.say(&share);
     }
 

@@ -30,11 +30,20 @@ pub(crate) struct Habits {
     relabel_every: u64,
     /// Milliseconds between two pods that are started anew where they are; 0 is never.
     pub(crate) restart_every: u64,
+    /// Milliseconds that a runtime takes to end a pod which is wanted no more.
+    pub(crate) lingers: u64,
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { only: 50, pods: usize::MAX, at_once: 1, relabel_every: 0, restart_every: 0 }
+        Self {
+            only: 50,
+            pods: usize::MAX,
+            at_once: 1,
+            relabel_every: 0,
+            restart_every: 0,
+            lingers: 0,
+        }
     }
 }
 

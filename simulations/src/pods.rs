@@ -29,6 +29,10 @@ pub(crate) struct Pods {
     scheduled: RedBlackTreeMap<NamespacedName, Identity>,
     /// ADDs of pods that are not known here yet.
     waiting: BTreeMap<NamespacedName, Adding>,
+    /// How long a pod takes to end.
+    lingers: Micros,
+    /// Pods that are wanted no more, and when they end.
+    ending: BTreeMap<NamespacedName, Micros>,
 }
 
 /// An ADD, again and again.
@@ -51,15 +55,27 @@ pub(crate) enum Added {
 }
 
 impl Pods {
-    /// What is scheduled here is another: who is known is plugged, who went is unplugged.
-    pub(crate) fn follow(&mut self, share: &Share) {
+    /// None, of a runtime that takes so long to end one.
+    pub(crate) fn new(lingers: Micros) -> Self {
+        Self { lingers, ..Self::default() }
+    }
+
+    /// None, of the same runtime.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.lingers)
+    }
+
+    /// What is scheduled here is another: who is known is plugged, who went is unplugged when it has ended.
+    pub(crate) fn follow(&mut self, share: &Share, now: Micros) {
         self.core.set_pod_cidrs(share.prefix.into_iter().collect());
         let before = std::mem::replace(&mut self.scheduled, share.scheduled.clone());
         for pod in before.keys().filter(|pod| !share.scheduled.contains_key(*pod)) {
             self.core.set_workload(pod, None);
-            self.delete(pod);
+            self.ending.insert(pod.clone(), now + self.lingers);
         }
+        self.end(now);
         for (pod, identity) in &share.scheduled {
+            self.ending.remove(pod);
             if before.get(pod) != Some(identity) {
                 self.core.set_workload(pod, Some(*identity));
             }
@@ -67,6 +83,14 @@ impl Pods {
                 self.waiting.remove(pod);
             }
         }
+    }
+
+    /// Pods whose time is over end; whether any did.
+    pub(crate) fn end(&mut self, now: Micros) -> bool {
+        let over = self.ending.extract_if(.., |_, end| *end <= now);
+        let over: Vec<NamespacedName> = over.map(|(pod, _)| pod).collect();
+        over.iter().for_each(|pod| self.delete(pod));
+        !over.is_empty()
     }
 
     /// A runtime starts a pod, whether it is known here or not.
@@ -108,6 +132,11 @@ impl Pods {
     pub(crate) fn waits_since(&self, time: Micros) -> Option<&NamespacedName> {
         let first = |(pod, adding): (_, &Adding)| (adding.first <= time).then_some(pod);
         self.waiting.iter().find_map(first)
+    }
+
+    /// Who is plugged and wanted.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.plugged().map(|(pod, _)| pod).filter(|pod| self.scheduled.contains_key(*pod))
     }
 
     /// Who is plugged, where.
@@ -192,6 +221,10 @@ mod tests {
         }
     }
 
+    fn nothing() -> Share {
+        Share { scheduled: RedBlackTreeMap::new(), ..scheduled() }
+    }
+
     #[test]
     fn who_is_not_known_waits_until_it_is() {
         let mut pods = Pods::default();
@@ -200,7 +233,7 @@ mod tests {
         assert_eq!(pods.tire(Micros::seconds(1), true), [Added::TryAgain]);
         assert_eq!(pods.tire(Micros::seconds(2), true), [], "the runtime calls again, and waits");
         assert_eq!(pods.waits_since(Micros(0)), Some(&pod()));
-        pods.follow(&scheduled());
+        pods.follow(&scheduled(), Micros(0));
         assert_eq!(pods.waits_since(Micros::seconds(9)), None);
         assert_eq!(pods.plugged().count(), 1);
     }
@@ -208,10 +241,24 @@ mod tests {
     #[test]
     fn who_is_known_starts_again_and_who_went_is_unplugged() {
         let mut pods = Pods::default();
-        pods.follow(&scheduled());
+        pods.follow(&scheduled(), Micros(0));
         assert_eq!(pods.restart(&pod()), Added::Done);
         assert_eq!(pods.add(&pod(), Micros(0)), Added::Done);
-        pods.follow(&Share { scheduled: RedBlackTreeMap::new(), ..scheduled() });
+        pods.follow(&nothing(), Micros(0));
+        assert_eq!(pods.plugged().count(), 0);
+    }
+
+    #[test]
+    fn who_went_is_there_until_it_has_ended_unless_it_comes_back() {
+        let mut pods = Pods::new(Micros::seconds(2));
+        pods.follow(&scheduled(), Micros(0));
+        pods.follow(&nothing(), Micros::seconds(1));
+        assert!(!pods.end(Micros::millis(2999)));
+        assert_eq!((pods.plugged().count(), pods.wanted().count()), (1, 0));
+        pods.follow(&scheduled(), Micros::millis(2999));
+        assert!(!pods.end(Micros::seconds(9)), "it is wanted again");
+        pods.follow(&nothing(), Micros::seconds(9));
+        assert!(pods.end(Micros::seconds(11)));
         assert_eq!(pods.plugged().count(), 0);
     }
 }

@@ -13,6 +13,8 @@ pub struct Counts {
     pub answers: u64,
     /// Identities at the end.
     pub identities: u64,
+    /// Numbers that were given to label sets.
+    pub given: u64,
     /// Numbers that were freed.
     pub freed: u64,
     /// Numbers that were given to another label set than before.
@@ -50,6 +52,8 @@ pub struct Counts {
 pub struct Report {
     /// The scenario.
     pub scenario: String,
+    /// Its name, or the path of a file of one's own.
+    pub found_by: String,
     /// What it shows, in a sentence.
     pub about: String,
     /// Members of the group at the beginning.
@@ -114,9 +118,9 @@ impl Report {
 
     /// The command that runs it again.
     pub fn replay(&self) -> String {
-        let Self { scenario, seed, agents, seconds, .. } = self;
+        let Self { found_by, seed, agents, seconds, .. } = self;
         let full = if self.full { " --full" } else { "" };
-        format!("weft-sim run {scenario}{full} --seed {seed} --nodes {agents} --seconds {seconds}")
+        format!("weft-sim run {found_by}{full} --seed {seed} --nodes {agents} --seconds {seconds}")
     }
 
     /// For programs.

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_state::{ClusterState, CommandV1, Stamp, Unreadable, Word, leadership::Ask};
 use weft_types::Identity;
 
+/// Of so many numbers one is forgotten.
+const FORGOTTEN: u32 = 3;
+
 /// What is broken in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sabotage {
@@ -28,6 +31,8 @@ pub enum Sabotage {
     ToldForgotten,
     /// An operator's snapshot lacks what agents said that they plugged.
     ReferenceLost,
+    /// Operators take that a node has plugged a pod with a number, and do not put it in order: one of three numbers.
+    PlugForgotten,
     /// An operator answers who looks from its own copy, without asking whether that is old.
     CopyRead,
 }
@@ -72,4 +77,17 @@ pub(crate) fn without_references(state: &ClusterState) -> Result<Vec<u8>, Unread
         state.apply(&CommandV1::Said(node, stamp, Word::Are(Vec::new())));
     }
     state.encode()
+}
+
+/// What a node says, without pods that are forgotten; none when it is about one of those.
+pub(crate) fn forgetting(word: Word) -> Option<Word> {
+    let kept = |number: Identity| !number.0.is_multiple_of(FORGOTTEN);
+    match word {
+        Word::Plug { identity, .. } if !kept(identity) => None,
+        Word::Are(mut all) => {
+            all.retain(|(_, identity)| kept(*identity));
+            Some(Word::Are(all))
+        }
+        Word::Plug { .. } | Word::Unplug(_) => Some(word),
+    }
 }

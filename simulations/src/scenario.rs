@@ -5,7 +5,7 @@ use crate::{
     fault::{Fault, Kind},
     release::Release,
     time::{Micros, Millis},
-    world::TICK,
+    world::{QUIET, TICK},
 };
 use serde::Deserialize;
 use std::path::Path;
@@ -34,6 +34,9 @@ pub struct Scenario {
     /// Whether this is that.
     #[serde(skip)]
     pub(crate) is_full: bool,
+    /// What finds it: its name, or the path of a file of one's own.
+    #[serde(skip)]
+    pub(crate) found_by: String,
     /// What clients want.
     #[serde(default)]
     pub(crate) habits: Habits,
@@ -100,6 +103,9 @@ pub(crate) struct Minimum {
     /// Identities at the end.
     #[serde(default)]
     pub(crate) identities: u64,
+    /// Numbers that were given.
+    #[serde(default)]
+    pub(crate) given: u64,
     /// Numbers that were freed.
     #[serde(default)]
     pub(crate) freed: u64,
@@ -222,6 +228,7 @@ impl Scenario {
     pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = serde_saphyr::from_str(text)
             .map_err(|error| ScenarioError(format!("read scenario {name}: {error}")))?;
+        let scenario = Self { found_by: name.to_owned(), ..scenario };
         let needs_agents = scenario.agents == 0 || scenario.clients == 0 || scenario.operators == 0;
         let no_faults = scenario.faults.iter().all(|fault| fault.kind == Kind::Nothing);
         let impossible = scenario.faults.iter().find(|fault| !fault.is_possible());
@@ -279,12 +286,19 @@ impl Scenario {
         self
     }
 
-    /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second.
+    /// Simulated seconds with the quiet phase at the end.
+    pub fn whole(&self) -> u64 {
+        self.seconds + QUIET.0 / Micros::seconds(1).0
+    }
+
+    /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second; how many
+    /// identities there are at the end does not depend on that.
     pub fn with_seconds(mut self, seconds: u64) -> Self {
         let Minimum {
             faults,
             answers,
-            identities,
+            identities: _,
+            given,
             freed,
             reused,
             plugs,
@@ -294,7 +308,7 @@ impl Scenario {
             refusals,
             reads,
         } = &mut self.minimum;
-        let numbers = [identities, freed, reused];
+        let numbers = [given, freed, reused];
         let others = [faults, answers, plugs, moves, relabels, restarts, refusals, reads];
         for least in numbers.into_iter().chain(others) {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);

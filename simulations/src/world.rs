@@ -15,8 +15,8 @@ mod sessions;
 
 use crate::{
     Operation, Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault,
-    invariant::Invariants, operator::Operator, release::Release, report::Counts, sabotage::Reused,
-    store::SimStore, story::Story, time::Micros, trace::Trace, view::Views,
+    invariant::Invariants, operator::Operator, pods::Pods, release::Release, report::Counts,
+    sabotage::Reused, store::SimStore, story::Story, time::Micros, trace::Trace, view::Views,
 };
 use agenda::Agenda;
 use event::{Cut, Event, Way};
@@ -40,7 +40,7 @@ const ROOM: usize = 180;
 /// How long a client waits for its answer before it asks another operator.
 const CLIENT_PATIENCE: Micros = Micros::seconds(2);
 /// After everything is healed, until everybody must agree.
-const QUIET: Micros = Micros::seconds(10);
+pub(crate) const QUIET: Micros = Micros::seconds(10);
 
 /// Everything there is.
 struct World {
@@ -108,7 +108,9 @@ impl World {
         let (release, grace) = (scenario.begins(), scenario.grace_at_least());
         let mut any = || MemberId(rng.u64(1..=scenario.operators));
         let clients = (0..scenario.clients).map(|n| Client::new(n, any())).collect();
-        let agents = nodes.iter().map(|node| Agent::new(node.clone(), any(), release)).collect();
+        let pods = Pods::new(Micros::millis(scenario.habits.lingers));
+        let agent = |node: &NodeName| Agent::new(node.clone(), any(), release, pods.anew());
+        let agents = nodes.iter().map(agent).collect();
         Self {
             next_member: scenario.operators + 1,
             scenario,
@@ -251,7 +253,7 @@ impl World {
 
     fn report(self) -> Report {
         let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
-        let Counts { restarts, refusals, reads, freed, reused, .. } = self.counts;
+        let Counts { restarts, refusals, reads, given, freed, reused, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -259,6 +261,7 @@ impl World {
         let void = short("faults hit", faults, minimum.faults)
             .or_else(|| short("changes answered", answers, minimum.answers))
             .or_else(|| short("identities", identities, minimum.identities))
+            .or_else(|| short("numbers given", given, minimum.given))
             .or_else(|| short("numbers freed", freed, minimum.freed))
             .or_else(|| short("numbers given again", reused, minimum.reused))
             .or_else(|| short("pods plugged", plugs, minimum.plugs))
@@ -269,6 +272,7 @@ impl World {
             .or_else(|| short("looks answered", reads, minimum.reads));
         Report {
             scenario: self.scenario.name,
+            found_by: self.scenario.found_by,
             about: self.scenario.about,
             operators: self.scenario.operators,
             seed: self.seed,

@@ -59,11 +59,12 @@ fn a_number_that_is_given_again_is_noticed() {
     assert!(seen.iter().all(|invariant| broken.contains(invariant)), "{broken:?}");
 }
 
-/// A hundred numbers that go round in seconds, while operators with their agents, or nodes alone, are cut off for longer.
-fn few_numbers(fault: &str) -> Scenario {
+/// A hundred numbers that go round in seconds, while operators with their agents, or nodes alone, are cut off for longer. Pods
+/// that are wanted no more are there for so many milliseconds.
+fn few_numbers(fault: &str, lingers: u64) -> Scenario {
     let text = format!(
         "{{ name: few-numbers, about: numbers go round, agents: 6, clients: 4, seconds: 24, pause: [5, 40],
-        habits: {{ only: 100, pods: 4 }}, grace: 200, numbers: {{ bits: 17, cluster: 2 }},
+        habits: {{ only: 100, pods: 4, lingers: {lingers} }}, grace: 200, numbers: {{ bits: 17, cluster: 2 }},
         faults: [{{ {fault}, every: 9000, lasts: 6000 }}], minimum: {{ faults: 1, answers: 50, reused: 20 }} }}"
     );
     Scenario::parse("few-numbers", &text).unwrap()
@@ -71,14 +72,14 @@ fn few_numbers(fault: &str) -> Scenario {
 
 #[test]
 fn a_number_that_is_freed_though_a_connected_node_may_have_it_is_noticed() {
-    let broken = broken(&few_numbers("kind: cut-off, whom: follower"), Sabotage::VetoIgnored);
+    let broken = broken(&few_numbers("kind: cut-off, whom: follower", 0), Sabotage::VetoIgnored);
     assert!(broken.contains(&Invariant::NoReuse), "{broken:?}");
 }
 
 #[test]
 fn a_number_that_is_freed_though_a_lost_node_may_have_it_is_noticed() {
     let fault = "kind: cut-off, whom: { agents: 30 }";
-    let broken = broken(&few_numbers(fault), Sabotage::QuarantineSkipped);
+    let broken = broken(&few_numbers(fault, 0), Sabotage::QuarantineSkipped);
     assert!(broken.contains(&Invariant::NoReuse), "{broken:?}");
 }
 
@@ -98,4 +99,11 @@ fn a_look_at_an_old_copy_is_noticed() {
 fn a_reference_that_is_lost_is_noticed() {
     let broken = broken(&Scenario::find("leader-kill").unwrap(), Sabotage::ReferenceLost);
     assert!(broken.contains(&Invariant::OneState), "{broken:?}");
+}
+
+#[test]
+fn a_number_whose_last_reference_is_lost_is_not_anothers_unnoticed() {
+    let scenario = few_numbers("kind: cut-off, whom: follower", 3000);
+    let broken = broken(&scenario, Sabotage::PlugForgotten);
+    assert!(broken.contains(&Invariant::NoReuse), "{broken:?}");
 }

@@ -1,4 +1,4 @@
-//! Every scenario under twenty seeds, each at most a minute of simulated time.
+//! Every scenario under twenty seeds, each at most a minute of simulated time; more seeds and agents where that is asked for.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,19 +7,33 @@
     reason = "a test"
 )]
 
+use std::process::Command;
 use weft_sim::{Sabotage, Scenario, Summary, run};
 
 /// Seeds of each scenario; `WEFT_SEEDS` has more of them run.
 const SEEDS: u64 = 20;
 
+fn asked_for(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|number| number.parse().expect("a number"))
+}
+
 fn seeds() -> u64 {
-    std::env::var("WEFT_SEEDS").ok().map_or(SEEDS, |seeds| seeds.parse().expect("a number"))
+    asked_for("WEFT_SEEDS").unwrap_or(SEEDS)
+}
+
+/// One that comes with the program, with as many agents as `WEFT_AGENTS` has it.
+fn scenario(name: &str) -> Scenario {
+    let scenario = Scenario::find(name).unwrap();
+    match asked_for("WEFT_AGENTS") {
+        Some(agents) => scenario.with_agents(agents.try_into().unwrap()),
+        None => scenario,
+    }
 }
 
 #[track_caller]
 fn holds(name: &str) {
-    let scenario = Scenario::find(name).unwrap();
-    assert!(scenario.seconds <= 60);
+    let scenario = scenario(name);
+    assert!(scenario.whole() <= 60);
     let failed: Vec<String> = (1..=seeds())
         .map(|seed| run(&scenario, seed, Sabotage::None))
         .filter(|report| !report.holds())
@@ -105,7 +119,7 @@ fn identity_churn() {
 
 #[test]
 fn after_a_thousand_killed_leaders_allocations_go_on_within_two_election_timeouts() {
-    let scenario = Scenario::find("leader-kill").unwrap();
+    let scenario = scenario("leader-kill");
     let mut summary = Summary::of(&scenario);
     for seed in 1..=200 {
         if summary.leaders_killed() >= 1000 {
@@ -121,11 +135,11 @@ fn after_a_thousand_killed_leaders_allocations_go_on_within_two_election_timeout
 #[test]
 #[ignore = "half an hour of simulated time and a thousand agents: make test-long"]
 fn every_scenario_holds_in_full() {
-    for name in Scenario::names() {
-        let report = run(&Scenario::find(name).unwrap().in_full(), 1, Sabotage::None);
-        println!("{report}");
-        assert!(report.holds());
-    }
+    let in_full = |name| run(&Scenario::find(name).unwrap().in_full(), 1, Sabotage::None);
+    let reports = Scenario::names().map(in_full).inspect(|report| println!("{report}"));
+    let failed: Vec<String> =
+        reports.filter(|report| !report.holds()).map(|report| report.to_string()).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]
@@ -138,10 +152,25 @@ fn every_scenario_has_a_test() {
 
 #[test]
 fn a_seed_gives_one_trace() {
-    let scenario = Scenario::find("leader-kill").unwrap().with_seconds(8);
-    let first = run(&scenario, 3, Sabotage::None);
-    assert_eq!(first, run(&scenario, 3, Sabotage::None));
-    assert_ne!(first.trace, run(&scenario, 4, Sabotage::None).trace);
+    for name in Scenario::names() {
+        let scenario = Scenario::find(name).unwrap().with_seconds(5);
+        let first = run(&scenario, 3, Sabotage::None);
+        assert!(first == run(&scenario, 3, Sabotage::None), "{first}");
+        assert_ne!(first.trace, run(&scenario, 4, Sabotage::None).trace, "{name}");
+    }
+}
+
+/// What differs from process to process is where things lie in memory, and how a map hashes.
+#[test]
+fn a_seed_gives_one_trace_in_every_process() {
+    let scenario = Scenario::find("identity-churn").unwrap().with_seconds(5);
+    let here = format!("{:016x}", run(&scenario, 3, Sabotage::None).trace);
+    for _ in 0..2 {
+        let arguments = ["run", "identity-churn", "--seed", "3", "--seconds", "5"];
+        let run = Command::new(env!("CARGO_BIN_EXE_weft-sim")).args(arguments).output().unwrap();
+        let said = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(said.lines().last(), Some(here.as_str()), "{said}");
+    }
 }
 
 #[test]
@@ -152,6 +181,33 @@ fn a_run_without_its_faults_is_void() {
     assert_eq!(report.void.as_deref(), Some("0 faults hit, of at least 1"));
     assert!(!report.holds());
     assert!(report.to_string().contains("weft-sim run calm --seed 1"));
+}
+
+#[test]
+fn what_fails_of_a_file_of_ones_own_says_a_command_that_runs_it_again() {
+    let path = std::env::temp_dir().join(format!("weft-{}-mine.yaml", std::process::id()));
+    let text = "{ name: calm, about: nothing, agents: 1, clients: 1, seconds: 2, faults: [],
+        minimum: { faults: 0, answers: 100000 } }";
+    std::fs::write(&path, text).unwrap();
+    let mine = Scenario::find(path.to_str().unwrap()).unwrap();
+    let report = run(&mine, 7, Sabotage::None);
+    assert_eq!((report.scenario.as_str(), report.holds()), ("calm", false));
+    let replay = report.replay();
+    let arguments = replay.split_whitespace().skip(1);
+    let again = Command::new(env!("CARGO_BIN_EXE_weft-sim")).args(arguments).output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let said = String::from_utf8(again.stdout).unwrap();
+    assert_eq!(again.status.code(), Some(1), "{replay}: {said}");
+    assert_eq!(said.lines().last(), Some(format!("{:016x}", report.trace).as_str()));
+}
+
+#[test]
+fn how_many_identities_there_are_at_the_end_does_not_grow_with_the_run() {
+    let text = "{ name: calm, about: nothing, agents: 1, clients: 1, seconds: 2, faults: [],
+        habits: { only: 100, pods: 4 }, minimum: { faults: 0, answers: 1, identities: 4, given: 8 } }";
+    let calm = Scenario::parse("calm", text).unwrap().with_seconds(20);
+    let report = run(&calm, 1, Sabotage::None);
+    assert!(report.holds() && report.counts.given >= 80, "{report}");
 }
 
 #[test]

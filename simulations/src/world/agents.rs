@@ -8,7 +8,7 @@ use crate::{
     Invariant,
     agent::{Agent, Asking, Told},
     operator::{Question, Running, revision},
-    sabotage::Sabotage,
+    sabotage::{Sabotage, forgetting},
     time::Micros,
     told::FEW,
 };
@@ -87,8 +87,8 @@ impl World {
 
     pub(super) fn polled(&mut self, member: MemberId, asking: Vec<Asking>) {
         let since = self.now;
-        let careless = self.sabotage == Sabotage::OldSnapshotGiven;
-        let forgetful = self.sabotage == Sabotage::ToldForgotten;
+        let sabotage = self.sabotage;
+        let forgetful = sabotage == Sabotage::ToldForgotten;
         let Some(operator) = self.operators.get_mut(&member) else { return };
         let (release, Some(running)) = (operator.release, operator.running.as_mut()) else {
             if !operator.dark {
@@ -109,7 +109,7 @@ impl World {
             let newest = revision(running.index);
             let told = told.map(|told| (if forgetful { BTreeSet::new() } else { told }, scope));
             let joined = running.sessions.hear(since, (agent, node), session, (newest, told));
-            if joined.is_err() || (held > Some(newest) && !careless) {
+            if joined.is_err() || (held > Some(newest) && sabotage != Sabotage::OldSnapshotGiven) {
                 behind.push(Waiting::new(agent, number));
                 continue;
             }
@@ -121,7 +121,10 @@ impl World {
             }
             let begun = running.state.heard(node).is_some_and(|heard| heard.session >= session);
             let is_all = !begun || says.is_empty();
-            let says = if is_all { vec![Word::Are(all.to_vec())] } else { says };
+            let mut says = if is_all { vec![Word::Are(all.to_vec())] } else { says };
+            if sabotage == Sabotage::PlugForgotten {
+                says = says.into_iter().filter_map(forgetting).collect();
+            }
             let command = |(word, place)| {
                 let stamp = Stamp { session, sequence: (number << 16) + place };
                 CommandV1::Said(node.clone(), stamp, word)

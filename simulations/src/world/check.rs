@@ -9,6 +9,7 @@ use crate::{
     view::View,
 };
 use std::{collections::BTreeMap, rc::Rc};
+use weft_state::ClusterState;
 use weft_store::Store;
 use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
 
@@ -65,10 +66,8 @@ impl World {
             let (store, log) = (identities.len(), known.len());
             differs(format!("the store has {store} identities, the log {log}"));
         }
-        let references = model.state.references();
-        let left = references.idle().len() + references.retiring().len();
-        // There was time for it: both graces, and for nodes to agree.
-        if left > 0 && Micros::millis(2 * self.scenario.grace) + AGREE <= QUIET {
+        let left = unreferenced(&model.state).count();
+        if left > 0 && self.until_free() <= QUIET {
             differs(format!("{left} numbers are not free that nobody refers to"));
         }
         let by_key = |objects: Vec<Object>| -> BTreeMap<ObjectKey, Object> {
@@ -80,6 +79,11 @@ impl World {
         }
         found.extend(self.agents_unlike(revision(model.index), model.state.snapshot().collect()));
         found
+    }
+
+    /// How long at most nobody refers to a number before it is free, when all is well: both graces, and until nodes agree.
+    fn until_free(&self) -> Micros {
+        Micros::millis(2 * self.scenario.grace) + AGREE
     }
 
     fn agents_unlike(&self, newest: Revision, published: Vec<Delta>) -> Vec<(Invariant, String)> {
@@ -178,4 +182,9 @@ impl World {
         }));
         found
     }
+}
+
+/// Numbers of label sets that nobody refers to.
+fn unreferenced(state: &ClusterState) -> impl Iterator<Item = &Identity> {
+    state.references().idle().iter().chain(state.references().retiring())
 }

@@ -246,6 +246,9 @@ impl World {
             for (invariant, seen) in running.state.violations(&entry.command) {
                 self.invariants.violated(invariant, now, seen);
             }
+            if let CommandV1::Desire { identities, .. } = &entry.command {
+                self.counts.given += identities.len() as u64;
+            }
         }
         let numbers = is_first.then(|| Numbered::before(&running.state, &entry.command));
         let deltas = running.state.apply_entry(&entry);

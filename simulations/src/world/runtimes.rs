@@ -50,12 +50,12 @@ impl World {
         self.restart_pod_later();
         let now = self.now;
         let up = self.agents.iter_mut().filter(|agent| agent.down_until <= now);
-        let with_pods = up.filter(|agent| agent.pods.plugged().next().is_some());
+        let with_pods = up.filter(|agent| agent.pods.wanted().next().is_some());
         let Some(agent) = self.rng.choice(with_pods.collect::<Vec<_>>()) else { return };
-        let pods = agent.pods.plugged().map(|(pod, _)| pod.clone());
-        let Some(pod) = self.rng.choice(pods.collect::<Vec<_>>()) else { return };
+        let pods: Vec<_> = agent.pods.wanted().cloned().collect();
+        let Some(pod) = self.rng.choice(pods) else { return };
         let added = agent.pods.restart(&pod);
-        agent.run();
+        agent.run(now);
         match added {
             Added::Done => self.counts.restarts += 1,
             Added::TryAgain => self.pod_refused("what its node knows is to try again"),
@@ -63,9 +63,14 @@ impl World {
         }
     }
 
-    /// ADDs that waited long enough are answered.
+    /// Pods that were to end have, and ADDs that waited long enough are answered.
     pub(super) fn runtimes_tire(&mut self) {
         let now = self.now;
+        for agent in &mut self.agents {
+            if agent.pods.end(now) {
+                agent.run(now);
+            }
+        }
         let told = self.agents.iter_mut().flat_map(|agent| {
             let alone = agent.is_alone();
             agent.pods.tire(now, alone)
