@@ -44,9 +44,9 @@ test-long: setup ## Run what is too long for `make test`
 	@CARGO="$(CARGO)" .ci/test --test agent_stalls -- --ignored --nocapture
 	@echo "4/9: 200 rounds of plugins, agents and namespaces that go in the midst of CNI calls"
 	@CARGO="$(CARGO)" .ci/test --test cni_killed -- --ignored --nocapture
-	@echo "5/9: scenarios of the operators' world: 300 seeds with a hundred agents, 100 with few, and each in full"
+	@echo "5/9: scenarios of the operators' world: 300 seeds with a hundred agents, 300 with few, and each in full"
 	@WEFT_SEEDS=300 WEFT_AGENTS=100 CARGO="$(CARGO)" .ci/test --test scenarios
-	@WEFT_SEEDS=100 CARGO="$(CARGO)" .ci/test --test scenarios -- --include-ignored
+	@WEFT_SEEDS=300 CARGO="$(CARGO)" .ci/test --test scenarios -- --include-ignored
 	@echo "6/9: 50 leaders killed in a lab, and operators and etcd away for a minute each, under live flows"
 	@CARGO="$(CARGO)" .ci/test --test live_chaos -- --ignored --nocapture
 	@echo "7/9: fuzz targets (TIME=600: ten minutes each)"

@@ -167,6 +167,8 @@ mod tests {
     fn each_end_changes_by_itself() {
         let mut timeline = Timeline::new(says(false, true), 0);
         assert!(timeline.judge(&question(), Passed, (1, 2)).is_err());
+        assert!(timeline.judge(&question(), KeptIn, (1, 2)).is_ok());
+        assert!(timeline.judge(&question(), KeptOut, (1, 2)).is_err());
         timeline.begins(says(true, false), 10);
         assert!(
             timeline.judge(&question(), Passed, (11, 12)).is_ok(),

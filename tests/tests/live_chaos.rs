@@ -104,6 +104,9 @@ fn root_whoever_is_cut_off_or_away_breaks_nothing_off_and_all_is_well_soon_after
     let of = |key: &str| {
         told["rounds"].as_array().unwrap().iter().map(|row| row[key].as_u64()).collect::<Vec<_>>()
     };
+    // While the store was away, or everybody, nothing was answered: what was to be cut off was.
+    let gaps = of("gap_ms");
+    assert!([2, 5, 6].iter().all(|at| gaps[*at] >= Some(1500)), "{told}");
     let started = [None, None, None, None, Some(1), Some(1), Some(1)];
     assert_eq!(
         (of("known_pods_started"), of("unknown_pods_told_again")),

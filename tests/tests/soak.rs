@@ -50,7 +50,7 @@ use weft_tests::{
     oracle::Answer,
     sandbox::{comes_to_be, everything, within},
     seed::Chance,
-    timeline::{Seen, Timeline, Verdicts},
+    timeline::{Seen, Timeline, Verdicts, Violation},
 };
 
 /// How many pods a node has.
@@ -239,7 +239,8 @@ impl Soak {
             is_well(&self.lab, node);
             limits::are_reached(&self.lab, node);
         }
-        drop((self.flood.take(), self.witnesses.take()));
+        drop(self.flood.take());
+        self.witnesses.take().into_iter().for_each(Witnesses::end);
         std::mem::take(&mut self.probers).into_values().for_each(Prober::end);
         self.is_unharmed();
         let World { passed, missed, kept, .. } = &*self.world;
@@ -330,10 +331,14 @@ fn is_noticed(telling: Telling, changes: &'static [&'static str], wanted: Seen) 
             soak.change(&Change::Policy((*name).to_owned(), nobody), telling);
         }
         let begun = Instant::now();
-        while !soak.world.violations().iter().any(|(_, violation)| violation.seen == wanted) {
+        let is_wanted = |(_, violation): &(Duration, Violation)| violation.seen == wanted;
+        while !soak.world.violations().iter().any(is_wanted) {
             assert!(begun.elapsed() < PATIENCE, "not noticed");
             sleep(Duration::from_millis(20));
         }
+        // Where nothing changed nothing else is wrong.
+        let violations = soak.world.violations();
+        assert!(!changes.is_empty() || violations.iter().all(is_wanted), "{violations:?}");
     });
 }
 

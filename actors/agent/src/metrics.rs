@@ -160,8 +160,11 @@ impl Counts {
 
     /// What must hold does not.
     pub fn violated(&self, invariant: Invariant, seen: &str) {
-        tracing::error!(%invariant, "an invariant does not hold: {seen}");
-        self.violations.get_or_create(&[("invariant", invariant.to_string())]).inc();
+        let of = self.violations.get_or_create(&[("invariant", invariant.to_string())]);
+        // Whoever sees it with each try of a session does not fill the log.
+        if (of.inc() + 1).is_power_of_two() {
+            tracing::error!(%invariant, "an invariant does not hold: {seen}");
+        }
         self.notices.tell(
             Instant::now(),
             "invariant",
@@ -178,7 +181,7 @@ impl Counts {
             drop(self.adds_early.get_or_create(&[("reason", why.reason().to_owned())]));
         }
         let Self { flows, malformed, lost, programs_mended, maps_full, .. } = self.clone();
-        let Self { violations, adds_early, .. } = self.clone();
+        let (violations, adds_early) = (self.violations.clone(), self.adds_early.clone());
         let help = "CNI ADDs that returned before every node that has to know the pod did";
         registry.register("adds_early", help, adds_early);
         let help = "Times that what must hold was seen not to, by its id";

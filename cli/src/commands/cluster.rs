@@ -243,7 +243,12 @@ fn cells(row: &Row, leader: Option<&Cluster>) -> [String; 10] {
         seen.committed.to_string(),
         lag.map(|lag| lag.to_string()).unwrap_or_default(),
         of(seen).map(|member| member.agents.to_string()).unwrap_or_default(),
-        seen.store_problem.clone().unwrap_or_else(|| "ok".to_owned()),
+        match &seen.store_problem {
+            Some(problem) => problem.clone(),
+            // Who has begun to lead has not read it yet.
+            None if seen.role == "leader" && !seen.serving => String::new(),
+            None => "ok".to_owned(),
+        },
     ]
 }
 

@@ -238,7 +238,7 @@ impl Admin {
     async fn cluster(&self) -> Result<Answer, Failure> {
         let mut answer = self.look(Look::Cluster).await?;
         if let Answer::Cluster(seen) = &mut answer
-            && !seen.serving
+            && seen.role != "leader"
         {
             seen.store_problem = self.store.problem().await;
         }

@@ -146,11 +146,12 @@ impl FoundingError {
     pub const fn violates(&self) -> Option<Invariant> {
         match self {
             Self::Behind { .. } | Self::OldStore { .. } => Some(Invariant::StoreFirst),
-            Self::OldLog { .. } | Self::Member(_) | Self::Unreadable(_) => {
-                Some(Invariant::NobodyFails)
-            }
+            Self::OldLog { .. } => Some(Invariant::NobodyFails),
+            Self::Member(error) => error.violates(),
+            Self::Unreadable(error) if !error.other_release => Some(Invariant::NobodyFails),
             Self::Store(_)
             | Self::OldRelease(_)
+            | Self::Unreadable(_)
             | Self::OtherCluster { .. }
             | Self::OtherSpace { .. }
             | Self::Apart { .. }

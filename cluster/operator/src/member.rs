@@ -18,7 +18,7 @@ use weft_raft::{
     Status, Write,
 };
 use weft_state::{ClusterState, Unreadable, decode_entry, encode_entry};
-use weft_types::Revision;
+use weft_types::{Invariant, Revision};
 
 /// What a member is to do.
 #[derive(Debug)]
@@ -66,6 +66,16 @@ pub enum MemberError {
         /// What is wrong with it.
         problem: Unreadable,
     },
+}
+
+impl MemberError {
+    /// What does not hold then; nothing where another release wrote what cannot be understood.
+    pub const fn violates(&self) -> Option<Invariant> {
+        match self {
+            Self::Entry { problem, .. } if problem.other_release => None,
+            Self::Node(_) | Self::Entry { .. } => Some(Invariant::NobodyFails),
+        }
+    }
 }
 
 /// The member.

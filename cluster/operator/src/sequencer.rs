@@ -28,7 +28,7 @@ use weft_process::trace;
 use weft_raft::{Change, Disk, Envelope, MemberId, Refusal, Role, Status, Term, Write};
 use weft_state::{ClusterState, EntryV1, Unreadable};
 use weft_store::StoreError;
-use weft_types::{Invariant, Revision};
+use weft_types::Revision;
 
 /// Work that waits.
 const QUEUE: usize = 16 << 10;
@@ -252,8 +252,10 @@ impl Writer {
             if let Err(error) = self.carry_out(work, |told| drop(stream.send(told))) {
                 tracing::error!("the log cannot go on: {error}");
                 // A disk that fails is nobody's violation.
-                if let SequencerError::Member(error) = error {
-                    self.metrics.violations.saw(Invariant::NobodyFails, error);
+                if let SequencerError::Member(error) = error
+                    && let Some(invariant) = error.violates()
+                {
+                    self.metrics.violations.saw(invariant, error);
                 }
                 return;
             }

@@ -12,6 +12,8 @@
 //! | `NeverBack` | an agent says that its kernel holds an older revision than it said before |
 //! | `NobodyFails` | the member cannot go on, or not begin, for what is in its log or its peers say. The operator ends |
 //!
+//! What another release wrote is none of these, nor is a disk that fails.
+//!
 //! The others nobody sees who is part of it: the simulator alone, which looks at all at once.
 
 use prometheus_client::metrics::{counter::Counter, family::Family};
@@ -87,7 +89,7 @@ impl Violations {
     /// fourth, eighth… time of a life.
     pub fn saw(&self, invariant: Invariant, seen: impl fmt::Display) {
         let before = self.before.get(&invariant).copied().unwrap_or_default();
-        let count = self.counts.get_or_create(&id(invariant)).inc() + 1 - before;
+        let count = (self.counts.get_or_create(&id(invariant)).inc() - before).saturating_add(1);
         if count.is_power_of_two() {
             tracing::error!(%invariant, count, "an invariant does not hold: {seen}");
             if let Err(error) = self.keep() {
@@ -109,6 +111,18 @@ impl Violations {
         let new = file.with_extension("new");
         fs::write(&new, text)?;
         fs::rename(&new, file)
+    }
+}
+
+impl Drop for Violations {
+    /// What was seen since it was kept last.
+    fn drop(&mut self) {
+        let count = |invariant| self.counts.get_or_create(&id(invariant)).get();
+        let of_before = |invariant| self.before.get(&invariant).copied().unwrap_or_default();
+        if SEEN.into_iter().any(|invariant| count(invariant) != of_before(invariant)) {
+            // Nobody is left to be told that it is lost.
+            drop(self.keep());
+        }
     }
 }
 
@@ -136,8 +150,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for life in 1..=5 {
             let violations = Violations::kept_in(folder.path());
-            violations.saw(Invariant::StoreFirst, "it is not there");
-            assert_eq!(count(&violations, Invariant::StoreFirst), life);
+            for time in 1..=3 {
+                violations.saw(Invariant::StoreFirst, "it is not there");
+                assert_eq!(count(&violations, Invariant::StoreFirst), 3 * (life - 1) + time);
+            }
             assert_eq!(count(&violations, Invariant::OneLeader), 0);
         }
     }

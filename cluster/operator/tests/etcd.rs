@@ -183,6 +183,11 @@ fn certificates_of_etcd_and_to_it_are_renewed_and_the_operator_goes_on() {
     let before = std::fs::read(&own).unwrap();
     std::fs::write(&own, "nothing").unwrap();
     operator.apply(vec![pod("db-0", "db", 1)]);
+    etcd.kill(0);
+    let request = Request::Apply { objects: vec![pod("new-0", "new", 1)] };
+    let why = ask_within(&operator.socket, request, Duration::from_secs(7)).unwrap_err().message;
+    assert!(why.contains("renewed certificates cannot be used"), "{why}");
+    etcd.start(0);
     std::fs::write(&own, before).unwrap();
     // Of another authority all, and nobody takes the one before.
     let next = issued(&world.dir.path().join("next"));

@@ -269,8 +269,8 @@ fn whoever_follows_looks_how_the_store_is() {
 }
 
 /// Of a leader that is gone its followers hear nothing for 10 ticks of 50 ms at least, before they elect another; of these,
-/// two at most had passed since its last sign of life.
-const UNHEARD: Duration = Duration::from_millis(8 * 50);
+/// one may have been under way, and two have passed since its last sign of life.
+const UNHEARD: Duration = Duration::from_millis(6 * 50);
 
 #[test]
 fn whoever_is_told_to_stop_has_another_lead_before_anybody_could_find_that_out() {

@@ -34,6 +34,8 @@ pub struct Unreadable {
     pub what: &'static str,
     /// What is wrong with it.
     pub problem: String,
+    /// Whether nothing is, and another release wrote it.
+    pub other_release: bool,
 }
 
 /// Everything that the state cannot make of the rest.
@@ -125,7 +127,8 @@ impl ClusterState {
     /// The state from its bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         let snapshot: Snapshot = decode(SNAPSHOT, bytes)?;
-        let unreadable = |problem: String| Unreadable { what: SNAPSHOT, problem };
+        let unreadable =
+            |problem: String| Unreadable { what: SNAPSHOT, problem, other_release: false };
         let (numbers, places) = (snapshot.identities.len(), snapshot.places.len());
         if numbers != places {
             return Err(unreadable(format!("it has {numbers} numbers and {places} places")));
@@ -152,13 +155,16 @@ impl ClusterState {
 
 fn encode(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
     let mut bytes = vec![VERSION];
-    codec::encode_into(value, &mut bytes)
-        .map_err(|error| Unreadable { what, problem: error.to_string() })?;
+    codec::encode_into(value, &mut bytes).map_err(|error| Unreadable {
+        what,
+        problem: error.to_string(),
+        other_release: false,
+    })?;
     Ok(bytes)
 }
 
 fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Unreadable> {
-    let unreadable = |problem: String| Unreadable { what, problem };
+    let unreadable = |problem: String| Unreadable { what, problem, other_release: false };
     match bytes.split_first() {
         Some((&VERSION, body)) => codec::decode(body).map_err(|e| unreadable(e.to_string())),
         Some((&WITHOUT_FENCE, body)) => {
@@ -166,9 +172,10 @@ fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Un
         }
         Some((version, _)) => {
             let program = if *version > VERSION { "a newer" } else { "the older" };
-            Err(unreadable(format!(
+            let problem = format!(
                 "it is of version {version}, this program knows {VERSION}: use {program} program"
-            )))
+            );
+            Err(Unreadable { what, problem, other_release: true })
         }
         None => Err(unreadable("it is empty".to_owned())),
     }

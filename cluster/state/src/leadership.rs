@@ -242,8 +242,8 @@ impl Leadership {
                 self.phase = Phase::Listing(fence);
                 self.store(Ask::List, effects);
             }
-            // Somebody was quicker, or wrote meanwhile.
-            (Phase::Raising(_), Err(Trouble::Fenced)) => self.read(effects),
+            // Somebody was quicker, or wrote meanwhile: it is read again with the next tick.
+            (Phase::Raising(_), Err(Trouble::Fenced)) => self.phase = Phase::Pausing(0),
             (Phase::Listing(fence), Ok(Stored::Contents(contents))) => {
                 self.adopt(state, fence, contents, effects);
             }

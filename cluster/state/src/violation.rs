@@ -25,8 +25,12 @@ impl ClusterState {
             let first = *numbers.entry(labels).or_insert(*number);
             let set = *sets.entry(*number).or_insert(labels);
             let is_second = first != *number || set != labels;
-            broken.extend(self.broken_by(*number, labels));
-            broken.extend(is_second.then(|| two(*number, labels)));
+            let by_state = self.broken_by(*number, labels);
+            // What breaks one thing in two ways breaks it once.
+            let again = is_second.then(|| two(*number, labels));
+            let id = by_state.as_ref().map(|(invariant, _)| *invariant);
+            broken.extend(by_state);
+            broken.extend(again.filter(|(invariant, _)| Some(*invariant) != id));
         }
         broken
     }

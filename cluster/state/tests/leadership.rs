@@ -540,6 +540,11 @@ fn whoever_finds_another_fence_than_it_read_reads_it_again() {
     world.answer(&Ask::Founded, Ok(Stored::Founded(Some(("blue".into(), written(1, 4))))));
     // The leader before it had one write under way.
     world.answer(&Ask::Raise(Some(written(1, 4)), fence(2, 0)), Err(Trouble::Fenced));
+    assert!(
+        world.effects.is_empty(),
+        "a store that refuses each time is not asked without a pause"
+    );
+    world.step(TICK);
     world.fenced(Some(written(1, 5)), fence(2, 0));
     assert_eq!(world.ask().1, Ask::List);
 }

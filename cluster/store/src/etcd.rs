@@ -232,7 +232,7 @@ impl Store for EtcdStore {
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
         let all = self.list("list objects", OBJECTS)?;
-        all.iter().map(|record| decode(&self.name(record), record.value())).collect()
+        all.into_iter().map(|record| decode(&self.name(&record), record.value())).collect()
     }
 
     /// More than a transaction takes is written by several, side by side but for the last. When one of them is not, it is

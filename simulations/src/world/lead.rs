@@ -24,12 +24,10 @@ impl World {
             match effect {
                 Effect::Store(operation, ask) => self.ask_store(member, operation, ask),
                 Effect::Propose(ticket, fence, command) => {
-                    let fence = Some(fence);
-                    let entry = encode_entry(&EntryV1 { trace: None, command, fence });
+                    let entry = EntryV1 { trace: None, command, fence: Some(fence) };
                     let ticket = Running::ticket_of_leader(ticket);
-                    let command = entry.unwrap_or_default();
-                    let proposal =
-                        Proposal { ticket, command, only_in: fence.map(|fence| fence.term) };
+                    let command = encode_entry(&entry).unwrap_or_default();
+                    let proposal = Proposal { ticket, command, only_in: Some(fence.term) };
                     self.feed(member, Input::Propose(vec![proposal]));
                 }
                 Effect::Answer(request, verdict) => {

@@ -53,12 +53,20 @@ impl Witnesses {
     }
 }
 
+impl Witnesses {
+    /// Returns when they have ended, as they did.
+    #[track_caller]
+    pub(crate) fn end(mut self) {
+        self.over.store(true, SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    }
+}
+
 impl Drop for Witnesses {
     fn drop(&mut self) {
         self.over.store(true, SeqCst);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
     }
 }
 
