@@ -5,7 +5,7 @@ use crate::{
     environment::{Environment, attachment},
     error::{CniError, Code},
     node::Node,
-    result::{self, Previous},
+    result::Previous,
 };
 use serde_json::Value;
 use std::path::PathBuf;
@@ -29,23 +29,23 @@ pub(crate) fn add(
     node.check_netns(&netns, own).map_err(|why| CniError::new(Code::InvalidNetns, why))?;
     let previous = Previous::read(config)?;
     let netns = text(netns)?;
-    if previous.as_ref().is_some_and(|previous| previous.has(&attachment.interface, &netns)) {
-        let name = &attachment.interface;
-        let message = format!(
-            "ADD: a plugin before weft-cni made {name}, as prevResult says; weft-cni makes it: list it before plugins that change it"
-        );
-        return Err(CniError::new(Code::InvalidConfig, message));
-    }
+    let adopt = previous.as_ref().map(|it| it.adopted(&attachment.interface, &netns));
+    let adopt = adopt.transpose()?.flatten();
     let request = Request::CniAdd(Add {
         attachment: attachment.clone(),
         netns: netns.clone(),
         pod_namespace: pod.namespace,
         pod_name: pod.name,
         network: Some(config.name.clone()),
+        adopt,
     });
     match node.ask(&config.socket, request).map_err(|error| failed("ADD", &error))? {
         Answer::Added(added) => {
-            Ok(result::of(&added, &attachment.interface, &netns, config.version, previous))
+            let previous = previous.unwrap_or_default();
+            Ok(match adopt {
+                Some(_) => previous.with_a_link_taken_over(config.version),
+                None => previous.with(&added, &attachment.interface, &netns, config.version),
+            })
         }
         other => Err(CniError::new(Code::Agent, format!("the agent answered ADD with {other:?}"))),
     }
@@ -83,7 +83,10 @@ pub(crate) fn check(
     let own = environment.may_be_own_netns()?;
     node.check_netns(&netns, own).map_err(|why| CniError::new(Code::InvalidNetns, why))?;
     let netns = text(netns)?;
-    let addresses = previous.addresses(&attachment.interface, &netns)?;
+    let addresses = previous.addresses(&attachment.interface, &netns).map_err(|what| {
+        let (name, message) = (&attachment.interface, "CHECK: prevResult has no");
+        CniError::new(Code::Different, format!("{message} {what} {name} in {netns}"))
+    })?;
     let request = Request::CniCheck(Check { attachment, netns, addresses });
     node.ask(&config.socket, request).map(drop).map_err(|error| match error {
         CallError::Failed(f) if f.kind == FailureKind::Refused => {

@@ -7,7 +7,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 use weft_api::cni::Added;
 
 /// What other plugins made of an attachment; kept as it is where it is none of ours.
@@ -52,68 +52,98 @@ impl Previous {
         config.previous.clone().map(read).transpose()
     }
 
-    /// Whether a container has this interface by what the plugins before made.
-    pub(crate) fn has(&self, interface: &str, netns: &str) -> bool {
-        self.interfaces.iter().any(|device| device.name == interface && device.sandbox == netns)
-    }
-
-    /// The IPv4 addresses of a container's interface. Plugins after ours may have added some.
-    pub(crate) fn addresses(
+    /// The address of an interface that a plugin before made, which is to be taken over; none where none made it.
+    pub(crate) fn adopted(
         &self,
         interface: &str,
         netns: &str,
-    ) -> Result<Vec<Ipv4Addr>, CniError> {
-        let different = |what: &str| {
-            let message = format!("CHECK: prevResult has no {what} {interface} in {netns}");
-            CniError::new(Code::Different, message)
-        };
-        let ours = |device: &Device| device.name == interface && device.sandbox == netns;
-        let index = self.interfaces.iter().position(ours).ok_or_else(|| different("interface"))?;
+    ) -> Result<Option<Ipv4Addr>, CniError> {
+        match self.addresses(interface, netns) {
+            Ok(addresses) => Ok(addresses.first().copied()),
+            Err(Lacks::Interface) => Ok(None),
+            Err(Lacks::Address) => Err(CniError::new(
+                Code::InvalidConfig,
+                format!(
+                    "ADD: a plugin before weft-cni made {interface}, and prevResult has no IPv4 address of it"
+                ),
+            )),
+        }
+    }
+
+    /// The IPv4 addresses of a container's interface, at least one. Plugins after ours may have added some.
+    pub(crate) fn addresses(&self, interface: &str, netns: &str) -> Result<Vec<Ipv4Addr>, Lacks> {
+        let it = |device: &Device| device.name == interface && device.sandbox == netns;
+        let index = self.interfaces.iter().position(it).ok_or(Lacks::Interface)?;
         let of_it = self.ips.iter().filter(|ip| ip.interface == Some(index));
         let addresses: Vec<Ipv4Addr> =
             of_it.filter_map(|ip| ip.address.split('/').next()?.parse().ok()).collect();
-        if addresses.is_empty() {
-            return Err(different("IPv4 address of"));
+        if addresses.is_empty() { Err(Lacks::Address) } else { Ok(addresses) }
+    }
+
+    /// ADD's result: what other plugins made before, then ours.
+    pub(crate) fn with(
+        mut self,
+        added: &Added,
+        interface: &str,
+        netns: &str,
+        version: Version,
+    ) -> Value {
+        let device = |name: &str, mac: &str, sandbox: &str| {
+            let mut rest = Map::from_iter([("mac".to_owned(), json!(mac))]);
+            if version >= Version::V1_1_0 {
+                rest.insert("mtu".to_owned(), json!(added.mtu));
+            }
+            Device { name: name.to_owned(), sandbox: sandbox.to_owned(), rest }
+        };
+        self.interfaces.push(device(&added.host_interface, &added.host_mac, ""));
+        self.interfaces.push(device(interface, &added.mac, netns));
+        let mut rest = Map::from_iter([("gateway".to_owned(), json!(added.gateway))]);
+        if version < Version::V1_0_0 {
+            rest.insert("version".to_owned(), json!("4"));
         }
-        Ok(addresses)
+        self.ips.push(Address {
+            address: format!("{}/32", added.address),
+            interface: Some(self.interfaces.len() - 1),
+            rest,
+        });
+        self.routes.push(json!({ "dst": "0.0.0.0/0", "gw": added.gateway }));
+        self.said(version)
+    }
+
+    /// ADD's result where it took over what another plugin made: that. Which of the node's interfaces is the other side is
+    /// not said, and that has another hardware address now: none is told that may not be so.
+    pub(crate) fn with_a_link_taken_over(mut self, version: Version) -> Value {
+        for device in self.interfaces.iter_mut().filter(|device| device.sandbox.is_empty()) {
+            device.rest.remove("mac");
+        }
+        self.said(version)
+    }
+
+    fn said(self, version: Version) -> Value {
+        json!({
+            "cniVersion": version.as_str(),
+            "interfaces": self.interfaces,
+            "ips": self.ips,
+            "routes": self.routes,
+            "dns": self.dns,
+        })
     }
 }
 
-/// ADD's result: what other plugins made before, then ours.
-pub(crate) fn of(
-    added: &Added,
-    interface: &str,
-    netns: &str,
-    version: Version,
-    previous: Option<Previous>,
-) -> Value {
-    let mut all = previous.unwrap_or_default();
-    let device = |name: &str, mac: &str, sandbox: &str| {
-        let mut rest = Map::from_iter([("mac".to_owned(), json!(mac))]);
-        if version >= Version::V1_1_0 {
-            rest.insert("mtu".to_owned(), json!(added.mtu));
-        }
-        Device { name: name.to_owned(), sandbox: sandbox.to_owned(), rest }
-    };
-    all.interfaces.push(device(&added.host_interface, &added.host_mac, ""));
-    all.interfaces.push(device(interface, &added.mac, netns));
-    let mut rest = Map::from_iter([("gateway".to_owned(), json!(added.gateway))]);
-    if version < Version::V1_0_0 {
-        rest.insert("version".to_owned(), json!("4"));
+/// What a result lacks, in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    Interface,
+    Address,
+}
+
+impl fmt::Display for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interface => "interface",
+            Self::Address => "IPv4 address of",
+        })
     }
-    all.ips.push(Address {
-        address: format!("{}/32", added.address),
-        interface: Some(all.interfaces.len() - 1),
-        rest,
-    });
-    all.routes.push(json!({ "dst": "0.0.0.0/0", "gw": added.gateway }));
-    json!({
-        "cniVersion": version.as_str(),
-        "interfaces": all.interfaces,
-        "ips": all.ips,
-        "routes": all.routes,
-        "dns": all.dns,
-    })
 }
 
 #[cfg(test)]
@@ -132,7 +162,7 @@ mod tests {
     }
 
     fn golden(version: Version, line: &str) {
-        let result = of(&added(), "eth0", "/run/netns/a", version, None);
+        let result = Previous::default().with(&added(), "eth0", "/run/netns/a", version);
         assert_eq!(result, serde_json::from_str::<Value>(line).unwrap(), "{result}");
     }
 
@@ -164,8 +194,9 @@ mod tests {
             "routes": [{"dst": "192.0.2.0/24", "priority": 7}],
             "dns": {"nameservers": ["192.0.2.53"]},
         });
-        let previous = serde_json::from_value(before.clone()).unwrap();
-        let result = of(&added(), "eth0", "/run/netns/a", Version::V1_1_0, Some(previous));
+        let previous: Previous = serde_json::from_value(before.clone()).unwrap();
+        assert_eq!(previous.adopted("eth0", "/run/netns/a").unwrap(), None);
+        let result = previous.with(&added(), "eth0", "/run/netns/a", Version::V1_1_0);
         for key in ["interfaces", "ips", "routes"] {
             assert_eq!(result[key][0], before[key][0], "{key}");
         }
@@ -176,8 +207,33 @@ mod tests {
         let ours = again.addresses("eth0", "/run/netns/a").unwrap();
         assert_eq!(ours, [Ipv4Addr::new(10, 244, 0, 7)]);
         for (interface, netns) in [("eth1", "/run/netns/a"), ("eth0", "/run/netns/b")] {
-            let error = again.addresses(interface, netns).unwrap_err();
-            assert_eq!(error.code, Code::Different);
+            assert_eq!(again.addresses(interface, netns), Err(Lacks::Interface));
         }
+    }
+
+    #[test]
+    fn what_was_taken_over_is_told_as_it_is() {
+        let before = json!({
+            "cniVersion": "1.1.0",
+            "interfaces": [
+                {"name": "vethd", "mac": "02:00:00:00:00:08"},
+                {"name": "eth0", "mac": "02:00:00:00:00:09", "sandbox": "/run/netns/a"},
+            ],
+            "ips": [{"address": "fd00::9/64", "interface": 1}, {"address": "10.244.0.9/24", "interface": 1}],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dns": {},
+        });
+        let previous: Previous = serde_json::from_value(before.clone()).unwrap();
+        let address = previous.adopted("eth0", "/run/netns/a").unwrap();
+        assert_eq!(address, Some(Ipv4Addr::new(10, 244, 0, 9)));
+        let mut wanted = before.clone();
+        wanted["interfaces"][0].as_object_mut().unwrap().remove("mac");
+        assert_eq!(previous.with_a_link_taken_over(Version::V1_1_0), wanted);
+
+        let mut only_ipv6 = before;
+        only_ipv6["ips"].as_array_mut().unwrap().pop();
+        let previous: Previous = serde_json::from_value(only_ipv6).unwrap();
+        let error = previous.adopted("eth0", "/run/netns/a").unwrap_err();
+        assert_eq!(error.code, Code::InvalidConfig);
     }
 }

@@ -169,6 +169,31 @@ fn root_add_and_check_are_asked_and_answered_in_each_version() {
 }
 
 #[test]
+fn root_a_link_that_another_plugin_made_is_taken_over() {
+    let Some(netns) = Netns::new() else { return };
+    let node = Node::new();
+    let asked = node.agent(ADDED);
+    let mut config = node.config("1.1.0");
+    config["prevResult"] = json!({
+        "cniVersion": "1.1.0",
+        "interfaces": [{"name": "veth7"}, {"name": "eth0", "sandbox": netns.path, "mac": "02:00:00:00:00:07"}],
+        "ips": [{"address": "10.244.0.9/24", "gateway": "10.244.0.1", "interface": 1}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dns": {},
+    });
+    let outcome = node.call("ADD", &netns.path, &config);
+    assert!(outcome.success, "{outcome:?}");
+    assert_eq!(asked.recv().unwrap()["request"]["cni_add"]["adopt"], "10.244.0.9");
+    assert_eq!(outcome.output, Some(config["prevResult"].clone()));
+
+    // With no address there is nothing to know it by: nobody is asked.
+    config["prevResult"]["ips"] = json!([]);
+    let outcome = node.call("ADD", &netns.path, &config);
+    assert!(outcome.code() == Some(7) && outcome.message().contains("eth0"), "{outcome:?}");
+    assert!(asked.try_recv().is_err());
+}
+
+#[test]
 fn root_what_the_agent_says_becomes_a_code() {
     let Some(netns) = Netns::new() else { return };
     for (kind, add, check, delete, status) in [
@@ -215,9 +240,6 @@ fn root_an_agent_that_is_away_is_told_quickly() {
         assert_eq!(outcome.code(), Some(code), "{command}: {outcome:?}");
         assert!(outcome.message().contains("agent.sock"), "{outcome:?}");
     }
-    // A plugin before it made the interface that it is to make: nobody is asked.
-    let outcome = node.call("ADD", &netns.path, &config);
-    assert!(outcome.code() == Some(7) && outcome.message().contains("eth0"), "{outcome:?}");
     assert!(begun.elapsed() < Duration::from_secs(5), "four calls took {:?}", begun.elapsed());
 }
 

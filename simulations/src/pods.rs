@@ -156,7 +156,7 @@ impl Pods {
 
     fn call_add(&mut self, pod: &NamespacedName) -> Added {
         let (key, netns) = (pod.clone(), String::new());
-        let add = Event::Add { key: key.clone(), pod: key, netns, caller: CALLER };
+        let add = Event::Add { key: key.clone(), pod: key, netns, adopt: None, caller: CALLER };
         self.drive(add).unwrap_or_else(|| Added::Refused("ADD has no end".to_owned()))
     }
 

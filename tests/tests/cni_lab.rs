@@ -126,7 +126,7 @@ fn root_what_cannot_be_plugged_is_said_at_once() {
     if !is_root() {
         return;
     }
-    let node = Node::up("refused");
+    let mut node = Node::up("refused");
     node.schedule(&[("a", "web"), ("b", "web")]);
     let (a, _) = node.plugged("a");
     let begun = Instant::now();
@@ -148,6 +148,29 @@ fn root_what_cannot_be_plugged_is_said_at_once() {
     assert!(failure.code == 100 && failure.message.contains("eth0"), "{failure:?}");
     assert!(ip(&["link", "show", "eth9"]).status.success());
     assert_eq!(node.links().len(), 1);
+
+    // Another plugin made it: its other side is not the node's, or it has not the address that it is said to have.
+    let folder = node.lab.dir().join("plugins");
+    fs::create_dir(&folder).unwrap();
+    node.runtime.path.insert(0, folder.clone());
+    let before = json!({
+        "cniVersion": "1.1.0",
+        "interfaces": [{"name": "eth0", "sandbox": other.netns.path()}],
+        "ips": [{"address": "10.244.1.200/24", "interface": 0}],
+    });
+    script(&folder, "before", &before.to_string());
+    let plugins = [&[json!({"type": "before"})], &node.network.plugins[..]].concat();
+    let chained = Network { plugins, ..node.network.clone() };
+    for why in
+        ["it has not the address 10.244.1.200", "it is no side of a veth pair whose other side"]
+    {
+        let failure = node.runtime.add(&chained, &other.container).unwrap_err();
+        assert!(failure.code == 100 && failure.message.contains(why), "{failure:?}");
+        assert!(ip(&["addr", "replace", "10.244.1.200/24", "dev", "eth0"]).status.success());
+    }
+    assert!(ip(&["link", "show", "eth9"]).status.success());
+    assert_eq!(node.links().len(), 1);
+    node.runtime.path.remove(0);
 
     // The node's own namespace is nobody's sandbox.
     let mut own = node.sandbox("own");

@@ -372,7 +372,7 @@ impl Serve<Add> for Endpoints {
         let key = Key { network: add.network, ..Key::from(add.attachment) };
         let caller = self.wait(&key, Waiter::Add(answer));
         let pod = weft_types::NamespacedName::new(add.pod_namespace, add.pod_name);
-        let event = Event::Add { key, pod, netns: add.netns, caller };
+        let event = Event::Add { key, pod, netns: add.netns, adopt: add.adopt, caller };
         self.happened(event, life);
     }
 }

@@ -34,6 +34,9 @@ pub struct Record {
     pub address: Ipv4Addr,
     /// Its identity when this was written.
     pub identity: Identity,
+    /// Whether another plugin made its link.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// Its link: index of the host side and the pod's hardware address; none while it is being made.
     pub link: Option<(u32, [u8; 6])>,
     /// Its link's MTU; none while it is being made, and the first agents wrote none.
@@ -185,6 +188,7 @@ mod tests {
             id: 3,
             address: [10, 0, 1, 5].into(),
             identity: Identity(300),
+            adopted: false,
             link: Some((9, [2, 0, 0, 0, 0, 1])),
             mtu: Some(1400),
         }
@@ -232,6 +236,11 @@ mod tests {
         let folder = folder(disk.path()).unwrap();
         write(&folder, "wl1", &record()).unwrap();
         assert_eq!(fs::read_to_string(folder.join("wl1.json")).unwrap(), golden);
+        let adopted = Record { adopted: true, ..record() };
+        write(&folder, "wl2", &adopted).unwrap();
+        let text = fs::read_to_string(folder.join("wl2.json")).unwrap();
+        assert!(text.contains(r#""identity":300,"adopted":true,"link""#), "{text}");
+        assert_eq!(*read(&folder).unwrap()["wl2"].as_ref().unwrap(), adopted);
         let network = record().network;
         for (text, network) in [(old, network), (oldest, None), (&first, None)] {
             fs::write(folder.join("wl1.json"), text).unwrap();

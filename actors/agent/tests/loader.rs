@@ -51,6 +51,7 @@ impl World {
             host_interface: format!("weft{ifindex}"),
             address: ifindex.into(),
             mtu: 1500,
+            adopt: false,
         };
         self.loader.ask(Plug(spec)).await.unwrap().unwrap();
     }

@@ -186,6 +186,7 @@ impl World {
             pod_namespace: "many".to_owned(),
             pod_name: format!("pod-{number}"),
             network: None,
+            adopt: None,
         };
         self.endpoints.ask_within(PATIENCE, Add(add, answer)).await.unwrap();
         answered.await.unwrap().unwrap()

@@ -34,6 +34,9 @@ pub struct Add {
     /// Name of the network, for GC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// The pod's address, where a plugin before weft-cni made the interface: it is taken over as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Ipv4Addr>,
 }
 
 /// GC: which attachments of a network its runtime has.

@@ -39,6 +39,7 @@ fn cni_calls() {
                 pod_namespace: "shop".to_owned(),
                 pod_name: "web-0".to_owned(),
                 network: Some("weft".to_owned()),
+                adopt: None,
             }))
         },
         r#"{"version":1,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","deadline_ms":5000,"request":{"cni_add":{"attachment":{"container_id":"c0ffee","interface":"eth0"},"netns":"/run/netns/a","pod_namespace":"shop","pod_name":"web-0","network":"weft"}}}"#,

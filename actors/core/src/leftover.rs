@@ -147,6 +147,7 @@ mod tests {
             id: 1,
             address: [10, 0, 1, 5].into(),
             identity: Identity(300),
+            adopted: false,
             wire: ifindex.map(|ifindex| Wire { ifindex, mac: [2; 6], mtu: None }),
             phase,
         }

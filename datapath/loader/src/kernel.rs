@@ -111,7 +111,10 @@ pub trait Programs: Send + Sync + 'static {
     fn pinned(&self) -> Result<BTreeSet<u32>, KernelError>;
 }
 
-/// A pod's link to make.
+/// What names of pods' links begin with, on their host side.
+pub const HOST_SIDE: &str = "wl";
+
+/// A pod's link to make, or to take over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkSpec {
     /// Path of the pod's network namespace.
@@ -124,9 +127,11 @@ pub struct LinkSpec {
     pub address: Ipv4Addr,
     /// MTU of both sides.
     pub mtu: u32,
+    /// Whether another made the link, and gave the pod its address: it is taken over, and keeps what is the pod's.
+    pub adopt: bool,
 }
 
-/// A link that was made.
+/// A link that was made, or taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Index of the host side.
@@ -141,7 +146,8 @@ pub struct Link {
 pub trait Links: Send + Sync + 'static {
     /// Makes a pod's link whole: the pair, addresses, MTU, routes and permanent neighbours of both
     /// sides. The host side is down until [`Links::open`]. Making it again is no error; a different
-    /// interface of that name in the pod is.
+    /// interface of that name in the pod is. One to adopt is there: the pod's side of a veth pair whose other
+    /// side is here.
     fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError>;
     /// Sets the host side up: programs are attached and maps are written. When it returns, both sides carry packets.
     fn open(&self, spec: &LinkSpec) -> Result<(), KernelError>;
@@ -152,7 +158,7 @@ pub trait Links: Send + Sync + 'static {
     /// Index of the host side, if the other end is in the pod's network namespace. A namespace that went takes its links
     /// with it in its own time, and another of its name may be there before.
     fn joined(&self, spec: &LinkSpec) -> Result<Option<u32>, KernelError>;
-    /// Host sides that exist, by name and index.
+    /// Host sides that exist, by the names that they were given here, and index.
     fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError>;
     /// The device with this address, and its MTU.
     fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError>;

@@ -5,7 +5,7 @@
 
 use crate::{
     glances::Glances,
-    kernel::{KernelError, Link, LinkSpec, Links},
+    kernel::{HOST_SIDE, KernelError, Link, LinkSpec, Links},
     maps::failed,
     netns,
     rtnl::{Device, Network, Route, Side, silence_ipv6},
@@ -33,6 +33,9 @@ pub struct RealLinks;
 impl Links for RealLinks {
     fn plug(&self, spec: &LinkSpec) -> Result<Link, KernelError> {
         refuse_own(&spec.netns)?;
+        if spec.adopt {
+            return adopt(spec);
+        }
         let mac = pod_mac(spec.address);
         // Mostly neither name is taken; who has it is looked for only then.
         let host = match make_pair(spec, mac) {
@@ -60,7 +63,10 @@ impl Links for RealLinks {
         network.set_up(host.index).map_err(failed(action()))?;
         let route = Route { prefix: (spec.address, 32), via: None, device: host.index };
         network.add_route(route).map_err(failed(action()))?;
-        let mac = pod_mac(spec.address);
+        let mac = match network.peer(&host).map_err(failed(action()))? {
+            Some(Device { mac: Some(mac), .. }) if spec.adopt => mac,
+            _ => pod_mac(spec.address),
+        };
         network.add_neighbour(host.index, spec.address, mac).map_err(failed(action()))?;
         carries(|| network.device(&spec.host_interface)).map_err(failed(action()))?;
         let action = || format!("open {} in {}", spec.interface, spec.netns.display());
@@ -108,7 +114,7 @@ impl Links for RealLinks {
 
     fn plugged(&self) -> Result<Vec<(String, u32)>, KernelError> {
         let devices = network()?.devices().map_err(failed("list interfaces".to_owned()))?;
-        Ok(devices.into_iter().filter(is_host_side).map(|d| (d.name, d.index)).collect())
+        Ok(devices.into_iter().filter(is_host_side).map(|d| (name_here(&d), d.index)).collect())
     }
 
     fn device_of(&self, address: Ipv4Addr) -> Result<(u32, u32), KernelError> {
@@ -231,6 +237,62 @@ fn paired(spec: &LinkSpec) -> Result<Option<Device>, KernelError> {
     }
 }
 
+/// The name that a host side was given here: its own, or beside that of who made it.
+fn name_here(host: &Device) -> String {
+    let all = std::iter::once(&host.name).chain(&host.other_names);
+    all.into_iter().find(|name| name.starts_with(HOST_SIDE)).unwrap_or(&host.name).clone()
+}
+
+/// Takes over a link that another CNI plugin made. The pod's side stays as it is; the host's becomes one like those that are
+/// made here, found by the name of those beside its own.
+fn adopt(spec: &LinkSpec) -> Result<Link, KernelError> {
+    let action = || format!("take over {} of {}", spec.interface, spec.netns.display());
+    let unusable = |why: &str| KernelError::Unusable(format!("{}: {why}", action()));
+    let (pod, has_address) = netns::inside(&spec.netns, || {
+        let mut network = network()?;
+        let pod = network.device(&spec.interface).map_err(failed(action()))?;
+        let addresses = network.addresses().map_err(failed(action()))?;
+        let has = |pod: &Device| addresses.contains(&(spec.address, pod.index));
+        let has_address = pod.as_ref().is_some_and(has);
+        Ok((pod, has_address))
+    })?;
+    let pod = pod.ok_or_else(|| unusable("it is not there"))?;
+    if !has_address {
+        return Err(unusable(&format!("it has not the address {}", spec.address)));
+    }
+    let mut network = network()?;
+    let other = pod.peer.filter(|_| pod.veth);
+    let host = other.map(|index| network.device_at(index).map_err(failed(action()))).transpose()?;
+    let no_pair = "it is no side of a veth pair whose other side is on this node";
+    let host = host.flatten().filter(|host| host.veth).ok_or_else(|| unusable(no_pair))?;
+    // A number alone may be that of another namespace's device.
+    let back = network.peer(&host).map_err(failed(action()))?;
+    if back.is_none_or(|back| (back.index, back.mac) != (pod.index, pod.mac)) {
+        return Err(unusable(no_pair));
+    }
+    let mac = pod.mac.ok_or_else(|| unusable("it has no hardware address"))?;
+    // What an older sandbox left under this name goes; a device is ours by its hardware address before it is by its name.
+    let before = network.device(&spec.host_interface).map_err(failed(action()))?;
+    if let Some(before) = before.filter(|before| before.index != host.index && is_host_side(before))
+    {
+        network.remove(before.index).map_err(failed(action()))?;
+    }
+    network.set_mac(host.index, GATEWAY_MAC).map_err(failed(action()))?;
+    network.add_name(&host, &spec.host_interface).map_err(failed(action()))?;
+    // The gateway's of the pod: what the node sends from it would come from an address of a pod that is nobody's.
+    for (address, _) in addresses_of(&mut network, host.index).map_err(failed(action()))? {
+        network.remove_address(host.index, address).map_err(failed(action()))?;
+    }
+    silence_ipv6(&host.name).map_err(failed(action()))?;
+    Ok(Link { ifindex: host.index, mac, mtu: host.mtu })
+}
+
+fn addresses_of(network: &mut Network, device: u32) -> io::Result<Vec<(Ipv4Addr, u32)>> {
+    let mut addresses = network.addresses()?;
+    addresses.retain(|(_, index)| *index == device);
+    Ok(addresses)
+}
+
 fn mates(host: &Device, pod: &Device) -> bool {
     is_host_side(host) && host.peer == Some(pod.index) && pod.peer == Some(host.index)
 }
@@ -290,6 +352,8 @@ fn pod_differences(spec: &LinkSpec, host: &Device) -> io::Result<Vec<String>> {
     };
     let routes = network.routes()?;
     let neighbours = network.neighbours(pod.index)?;
+    // Routes, neighbours and hardware address of one that was taken over are the concern of who made it.
+    let is_mac = spec.adopt || pod.mac == Some(pod_mac(spec.address));
     let checks = [
         (mates(host, &pod), format!("{name} is not the peer of {}", spec.host_interface)),
         (pod.up, format!("{name} is down")),
@@ -299,17 +363,17 @@ fn pod_differences(spec: &LinkSpec, host: &Device) -> io::Result<Vec<String>> {
             pod.mtu <= host.mtu,
             format!("{name} has MTU {}, more than its peer's {}", pod.mtu, host.mtu),
         ),
-        (pod.mac == Some(pod_mac(spec.address)), format!("{name} has another hardware address")),
+        (is_mac, format!("{name} has another hardware address")),
         (
             network.addresses()?.contains(&(spec.address, pod.index)),
             format!("{name} has not the address {}", spec.address),
         ),
         (
-            pod_routes(pod.index).iter().all(|route| routes.contains(route)),
+            spec.adopt || pod_routes(pod.index).iter().all(|route| routes.contains(route)),
             format!("{name} has not the routes to and through {}", gateway()),
         ),
         (
-            neighbours.contains(&(gateway(), GATEWAY_MAC)),
+            spec.adopt || neighbours.contains(&(gateway(), GATEWAY_MAC)),
             format!("{name} does not know the gateway's hardware address"),
         ),
     ];

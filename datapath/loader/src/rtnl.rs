@@ -1,6 +1,6 @@
 //! Devices, addresses, routes and neighbours of one network namespace, as typed requests and rows.
 
-use crate::netlink::{Request, Socket, attribute, find, half, text, word};
+use crate::netlink::{self, Request, Socket, attribute, find, half, text, word};
 use std::{fs, io, net::Ipv4Addr, os::fd::RawFd};
 
 /// `AF_INET` in a byte, as netlink wants it.
@@ -13,6 +13,10 @@ const VETH_INFO_PEER: u16 = 1;
 const IFLA_TARGET_NETNSID: u16 = 46;
 /// `linux/if.h`.
 const IF_OPER_UP: u8 = 6;
+/// `linux/rtnetlink.h`, Linux 5.5 or later.
+const RTM_NEWLINKPROP: u16 = 108;
+/// `linux/netlink.h`: the kernel asks for it where it reads strictly.
+const NLA_F_NESTED: u16 = 1 << 15;
 const DUMP: i32 = libc::NLM_F_DUMP;
 const MAKE: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
 /// Who made a route (`rtm_protocol`; `ip route` shows `proto 87`). The kernel keeps 0 to 4 for itself and leaves the others
@@ -26,6 +30,8 @@ pub struct Device {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Other names that it has (`altname`).
+    pub other_names: Vec<String>,
     /// Whether it is set up.
     pub up: bool,
     /// Whether it is operational (`IF_OPER_UP`): up, with a carrier, and with a queue to send by.
@@ -108,6 +114,22 @@ impl Network {
         self.ask(Request::new(libc::RTM_NEWLINK, flags, &body).with(libc::IFLA_LINKINFO, &info))
     }
 
+    /// Gives a device another hardware address.
+    pub fn set_mac(&mut self, index: u32, mac: [u8; 6]) -> io::Result<()> {
+        let request = Request::new(libc::RTM_NEWLINK, 0, &ifinfo(index, 0, 0));
+        self.ask(request.with(libc::IFLA_ADDRESS, &mac))
+    }
+
+    /// Gives a device one more name; one that it has already is no error.
+    pub fn add_name(&mut self, device: &Device, name: &str) -> io::Result<()> {
+        if device.other_names.iter().any(|other| other == name) {
+            return Ok(());
+        }
+        let names = attribute(libc::IFLA_ALT_IFNAME, &text(name));
+        let request = Request::new(RTM_NEWLINKPROP, 0, &ifinfo(device.index, 0, 0));
+        self.ask(request.with(libc::IFLA_PROP_LIST | NLA_F_NESTED, &names))
+    }
+
     /// Sets a device up.
     pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         let up = libc::IFF_UP as u32;
@@ -125,7 +147,12 @@ impl Network {
         Ok(rows.iter().filter_map(|row| read_device(row)).collect())
     }
 
-    /// The device of a name.
+    /// The device of a number.
+    pub fn device_at(&mut self, index: u32) -> io::Result<Option<Device>> {
+        self.find_device(Request::new(libc::RTM_GETLINK, 0, &ifinfo(index, 0, 0)))
+    }
+
+    /// The device of a name, be it one of its other names.
     pub fn device(&mut self, name: &str) -> io::Result<Option<Device>> {
         let request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0));
         self.find_device(request.with(libc::IFLA_IFNAME, &text(name)))
@@ -156,6 +183,13 @@ impl Network {
             .with(libc::IFA_LOCAL, &address.octets())
             .with(libc::IFA_ADDRESS, &address.octets());
         self.ask(request)
+    }
+
+    /// Takes an address from a device, and with it the routes that prefer it as their source.
+    pub fn remove_address(&mut self, device: u32, address: Ipv4Addr) -> io::Result<()> {
+        let body = [[INET, 32, 0, 0], device.to_ne_bytes()].concat();
+        let request = Request::new(libc::RTM_DELADDR, 0, &body);
+        self.ask(request.with(libc::IFA_LOCAL, &address.octets()))
     }
 
     /// Every IPv4 address with its device.
@@ -272,10 +306,15 @@ fn ifinfo(index: u32, flags: u32, change: u32) -> Vec<u8> {
 fn read_device(row: &[u8]) -> Option<Device> {
     let attributes = row.get(16..)?;
     let name = find(attributes, libc::IFLA_IFNAME)?;
+    let in_words = |name: &[u8]| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+    let other_names = find(attributes, libc::IFLA_PROP_LIST).into_iter().flat_map(|list| {
+        netlink::attributes(list).filter(|(kind, _)| *kind == libc::IFLA_ALT_IFNAME)
+    });
     let kind = find(attributes, libc::IFLA_LINKINFO).and_then(|i| find(i, IFLA_INFO_KIND));
     Some(Device {
         index: word(row, 4)?,
-        name: String::from_utf8_lossy(name).trim_end_matches('\0').to_owned(),
+        name: in_words(name),
+        other_names: other_names.map(|(_, name)| in_words(name)).collect(),
         up: word(row, 8)? & libc::IFF_UP as u32 != 0,
         carries: find(attributes, libc::IFLA_OPERSTATE) == Some(&[IF_OPER_UP]),
         mtu: word(find(attributes, libc::IFLA_MTU)?, 0)?,

@@ -155,6 +155,7 @@ impl Pod {
             host_interface: "weftpod".to_owned(),
             address: POD,
             mtu: 1500,
+            adopt: false,
         }
     }
 

@@ -102,7 +102,12 @@ pub fn run(bytes: &[u8]) {
     assert!(!is_left || (command == "DEL" && done == Ok(None)), "{command} left a DEL: {done:?}");
     match done {
         Err(error) => is_an_error(&error),
-        Ok(Some(result)) if command == "ADD" => can_be_checked(result, &environment, stdin),
+        Ok(Some(result)) if command == "ADD" => {
+            let adopts =
+                |asked: &Request| matches!(asked, Request::CniAdd(add) if add.adopt.is_some());
+            let adopted = node.asked.borrow().iter().any(adopts);
+            can_be_checked(result, &environment, (stdin, adopted));
+        }
         Ok(Some(result)) => assert!(command == "VERSION" && result["cniVersion"].is_string()),
         Ok(None) => assert!(!matches!(command, "ADD" | "VERSION" | "UPDATE"), "{command}"),
     }
@@ -114,14 +119,16 @@ fn is_an_error(error: &Value) {
     assert!(error["cniVersion"].is_string(), "{error}");
 }
 
-/// What ADD says is what CHECK and DEL understand when a runtime gives it back.
-fn can_be_checked(result: Value, environment: &Environment, stdin: &[u8]) {
+/// What ADD says is what CHECK and DEL understand when a runtime gives it back. It adds to what plugins before it said, unless
+/// it took over what one of them made.
+fn can_be_checked(result: Value, environment: &Environment, (stdin, adopted): (&[u8], bool)) {
     let mut config: Value = serde_json::from_slice(stdin).unwrap();
     assert_eq!(result["cniVersion"], config["cniVersion"]);
     let previous = config.get("prevResult").filter(|previous| !previous.is_null()).cloned();
-    for key in ["interfaces", "ips", "routes"] {
+    for (key, ours) in [("interfaces", 2), ("ips", 1), ("routes", 1)] {
         let before = previous.as_ref().and_then(|p| p[key].as_array()).map_or(0, Vec::len);
-        assert!(result[key].as_array().is_some_and(|now| now.len() > before), "{result}");
+        let all = before + if adopted { 0 } else { ours };
+        assert!(result[key].as_array().is_some_and(|now| now.len() == all), "{result}");
     }
     config["prevResult"] = result;
     let stdin = config.to_string();

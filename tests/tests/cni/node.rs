@@ -230,12 +230,21 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 
 pub fn address(result: &Value) -> Ipv4Addr {
     let text = result["ips"][0]["address"].as_str().unwrap();
-    text.strip_suffix("/32").unwrap().parse().unwrap()
+    text.split('/').next().unwrap().parse().unwrap()
 }
 
 /// Has a sandbox answer at TCP port 80, for as long as it is there.
 pub fn serve(sandbox: &Sandbox) {
-    let listener = sandbox.netns.inside(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    echo(sandbox.netns.inside(listener));
+}
+
+/// At TCP port 80, where the calling thread is.
+pub fn listener() -> TcpListener {
+    TcpListener::bind("0.0.0.0:80").unwrap()
+}
+
+/// Sends back what comes, for as long as the listener's namespace is there.
+pub fn echo(listener: TcpListener) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut stream = stream;

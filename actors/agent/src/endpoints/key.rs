@@ -3,6 +3,7 @@
 use crate::Refusal;
 use std::cmp::Ordering;
 use weft_api::{FailureKind, cni::Attachment};
+use weft_datapath::kernel::HOST_SIDE;
 
 /// The name of its link's host side, which stands for its attachment; so an endpoint whose record was damaged is found by
 /// every call that is about it.
@@ -57,5 +58,5 @@ pub fn host_interface(attachment: &Attachment) -> String {
     let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("wl{:012x}", hash & 0xffff_ffff_ffff)
+    format!("{HOST_SIDE}{:012x}", hash & 0xffff_ffff_ffff)
 }

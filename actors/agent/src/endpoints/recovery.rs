@@ -93,6 +93,7 @@ fn recorded(record: Record, ifindex: Option<u32>) -> Endpoint {
         id: record.id,
         address: record.address,
         identity: record.identity,
+        adopted: record.adopted,
         wire,
         phase: if is_whole { Phase::Ready } else { Phase::Plugging },
     }
@@ -108,6 +109,7 @@ fn in_kernel(link: &str, ifindex: u32, rows: &Rows) -> Option<Endpoint> {
         id: row.id,
         address: Ipv4Addr::from(row.addr4.octets()),
         identity: Identity(row.identity),
+        adopted: false,
         wire: Some(Wire { ifindex, mac: row.mac, mtu: None }),
         phase: Phase::Ready,
     })
@@ -186,6 +188,7 @@ mod tests {
             id: 1 + number,
             address: address(number),
             identity: Identity(300 + number),
+            adopted: false,
             link: Some((link(number).1, mac(number))),
             mtu: Some(1500),
         }

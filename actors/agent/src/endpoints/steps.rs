@@ -17,6 +17,7 @@ pub(super) fn spec(setting: &Setting, key: &Key, endpoint: &Endpoint) -> Result<
         host_interface: key.link.clone(),
         address: endpoint.address,
         mtu: *setting.mtu.borrow(),
+        adopt: endpoint.adopted,
     })
 }
 
@@ -33,6 +34,7 @@ pub(super) async fn keep(setting: &Setting, key: &Key, endpoint: &Endpoint) -> R
         id: endpoint.id,
         address: endpoint.address,
         identity: endpoint.identity,
+        adopted: endpoint.adopted,
         link: endpoint.wire.map(|wire| (wire.ifindex, wire.mac)),
         mtu: endpoint.wire.and_then(|wire| wire.mtu),
     };

@@ -153,7 +153,9 @@ impl<K: Ord + Clone> Endpoints<K> {
     /// The one transition function.
     pub fn step(&mut self, event: Event<K>) -> Vec<Effect<K>> {
         match event {
-            Event::Add { key, pod, netns, caller } => self.add(key, pod, netns, caller),
+            Event::Add { key, pod, netns, adopt, caller } => {
+                self.add(key, (pod, netns, adopt), caller)
+            }
             Event::Delete { key, caller } => self.delete(key, caller),
             Event::Linked { key, wire } => self.linked(key, wire),
             Event::Settled { version } => self.settled(version),
@@ -175,8 +177,7 @@ impl<K: Ord + Clone> Endpoints<K> {
     fn add(
         &mut self,
         key: K,
-        pod: NamespacedName,
-        netns: String,
+        (pod, netns, adopt): (NamespacedName, String, Option<Ipv4Addr>),
         caller: Caller,
     ) -> Vec<Effect<K>> {
         let fail = |why: Failure| vec![Effect::Failed { caller, why }];
@@ -187,10 +188,13 @@ impl<K: Ord + Clone> Endpoints<K> {
                     let why = format!("the endpoint of pod {pod} is still being removed");
                     fail(Failure::Passing(why))
                 }
-                _ if endpoint.pod != pod || endpoint.netns != netns => {
-                    let Endpoint { pod, netns, .. } = endpoint;
-                    let why = format!("this container is plugged already: pod {pod} in {netns}");
-                    fail(Failure::Lasting(why))
+                _ if endpoint.pod != pod
+                    || endpoint.netns != netns
+                    || adopt.is_some_and(|address| address != endpoint.address) =>
+                {
+                    let Endpoint { pod, netns, address, .. } = endpoint;
+                    let is = format!("pod {pod} at {address} in {netns}");
+                    fail(Failure::Lasting(format!("this container is plugged already: {is}")))
                 }
                 phase @ (Phase::Plugging | Phase::Settling | Phase::Opening | Phase::Ready) => {
                     let endpoint = endpoint.clone();
@@ -209,13 +213,22 @@ impl<K: Ord + Clone> Endpoints<K> {
         let Some(identity) = self.workloads.get(&pod).copied() else {
             return fail(Failure::Passing(format!("pod {pod} is not known on this node yet")));
         };
-        let Some(address) = self.free_address() else {
-            return self.obstacle().map(fail).unwrap_or_default();
+        let address = match adopt {
+            Some(address) => self.adopted_address(address),
+            None => self.free_address().ok_or_else(|| self.obstacle()),
+        };
+        let address = match address {
+            Ok(address) => address,
+            Err(why) => return why.map(fail).unwrap_or_default(),
         };
         let id = self.free_id();
-        (self.last_address, self.last_id) = (Some(address), id);
+        self.last_id = id;
+        let adopted = adopt.is_some();
+        if !adopted {
+            self.last_address = Some(address);
+        }
         let phase = Phase::Plugging;
-        let endpoint = Endpoint { pod, netns, id, address, identity, wire: None, phase };
+        let endpoint = Endpoint { pod, netns, id, address, identity, adopted, wire: None, phase };
         self.endpoints.insert(key.clone(), endpoint.clone());
         self.waiting.insert(key.clone(), Waiting { adders: vec![caller], ..Waiting::default() });
         vec![Effect::Announce, Effect::Plug { key, endpoint }]
@@ -409,6 +422,28 @@ impl<K: Ord + Clone> Endpoints<K> {
         let is_free = |address: &Ipv4Addr| !taken.contains(address);
         let after = all().filter(|address| Some(*address) > self.last_address);
         after.into_iter().find(is_free).or_else(|| all().find(is_free))
+    }
+
+    /// An address that another plugin gave: others have to find it here, so it is from this node's prefixes.
+    fn adopted_address(&self, address: Ipv4Addr) -> Result<Ipv4Addr, Option<Failure>> {
+        if self.pod_cidrs.is_empty() {
+            return Err(self.obstacle());
+        }
+        if !self.pod_cidrs.iter().any(|cidr| cidr.contains(&address)) {
+            let cidrs: Vec<String> = self.pod_cidrs.iter().map(ToString::to_string).collect();
+            return Err(Some(Failure::Lasting(format!(
+                "the plugin before weft-cni gave the pod {address}, which is not of this node's {}: have its IPAM give \
+                 addresses of that",
+                cidrs.join(", ")
+            ))));
+        }
+        match self.endpoints.values().find(|endpoint| endpoint.address == address) {
+            Some(Endpoint { pod, .. }) => Err(Some(Failure::Lasting(format!(
+                "the plugin before weft-cni gave the pod {address}, which pod {pod} has: only one of them may give \
+                 addresses of this node"
+            )))),
+            None => Ok(address),
+        }
     }
 
     fn free_id(&self) -> u32 {

@@ -56,6 +56,8 @@ pub struct Endpoint {
     pub address: Ipv4Addr,
     /// Its identity.
     pub identity: Identity,
+    /// Whether another CNI plugin made its link and gave its address: the link was taken over.
+    pub adopted: bool,
     /// Its link, once there is one.
     pub wire: Option<Wire>,
     /// Where in its life it is.
@@ -111,8 +113,8 @@ pub enum Presence {
 #[allow(missing_docs, reason = "the fields are what their names say; `key` is the attachment")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<K> {
-    /// CNI ADD.
-    Add { key: K, pod: NamespacedName, netns: String, caller: Caller },
+    /// CNI ADD; `adopt` is the address of a link that is there, made by another plugin.
+    Add { key: K, pod: NamespacedName, netns: String, adopt: Option<Ipv4Addr>, caller: Caller },
     /// CNI DEL.
     Delete { key: K, caller: Caller },
     /// The end of [`Effect::Plug`].
@@ -135,7 +137,7 @@ pub enum Event<K> {
 pub enum Effect<K> {
     /// Say who is plugged, or about to be ([`Endpoints::announced`]).
     Announce,
-    /// Remember the endpoint durably, then make its link.
+    /// Remember the endpoint durably, then make its link, or take it over.
     Plug { key: K, endpoint: Endpoint },
     /// Write the tables; report [`Event::Settled`].
     Settle,

@@ -20,7 +20,7 @@ fn lasting(why: &str) -> Failure {
 }
 
 fn add(key: &'static str, caller: Caller) -> Event<&'static str> {
-    Event::Add { key, pod: pod(), netns: format!("/run/netns/{key}"), caller }
+    Event::Add { key, pod: pod(), netns: format!("/run/netns/{key}"), adopt: None, caller }
 }
 
 fn settle(endpoints: &mut Endpoints<&'static str>) -> Vec<Effect<&'static str>> {
@@ -131,7 +131,8 @@ fn a_repeated_add_whose_link_went_makes_it_anew() {
 fn a_container_is_one_pod_s_in_one_namespace() {
     let mut endpoints = endpoints();
     plugged(&mut endpoints, "a");
-    let elsewhere = Event::Add { key: "a", pod: pod(), netns: "/run/netns/b".into(), caller: 2 };
+    let elsewhere =
+        Event::Add { key: "a", pod: pod(), netns: "/run/netns/b".into(), adopt: None, caller: 2 };
     let refused = endpoints.step(elsewhere);
     assert!(
         matches!(&refused[..], [Effect::Failed { why: Failure::Lasting(why), .. }] if why.contains("/run/netns/a")),
@@ -274,6 +275,7 @@ fn an_endpoint_whose_record_was_lost_keeps_its_address_and_is_named_by_others() 
         id: 7,
         address: [10, 0, 1, 2].into(),
         identity: Identity(300),
+        adopted: false,
         wire: Some(WIRE),
         phase: Phase::Ready,
     };
@@ -288,4 +290,47 @@ fn an_endpoint_whose_record_was_lost_keeps_its_address_and_is_named_by_others() 
     assert_ne!(endpoints.get(&"b").unwrap().address, Ipv4Addr::from([10, 0, 1, 2]));
     let effects = endpoints.step(Event::Delete { key: "lost", caller: 9 });
     assert_eq!(effects, [Effect::Settle]);
+}
+
+/// ADD of a pod whose link another plugin made, and gave this address.
+fn adopt(key: &'static str, last: u8, caller: Caller) -> Event<&'static str> {
+    let address = Some([10, 0, 0, last].into());
+    Event::Add { key, pod: pod(), netns: format!("/run/netns/{key}"), adopt: address, caller }
+}
+
+#[test]
+fn a_link_that_another_plugin_made_keeps_its_address() {
+    let mut endpoints = endpoints();
+    let begun = endpoints.step(adopt("a", 5, 1));
+    let is_so = |e: &Endpoint| e.adopted && e.address == Ipv4Addr::new(10, 0, 0, 5);
+    assert!(
+        matches!(&begun[..], [Effect::Announce, Effect::Plug { endpoint, .. }] if is_so(endpoint)),
+        "{begun:?}"
+    );
+    // Its address is nobody else's, and the next free one is the first all the same.
+    plugged(&mut endpoints, "b");
+    let address = |key| endpoints.get(&key).map(|endpoint| endpoint.address);
+    assert_eq!(address("b"), Some([10, 0, 0, 2].into()));
+}
+
+#[test]
+fn an_address_that_cannot_be_found_here_is_refused() {
+    let mut endpoints = endpoints();
+    plugged(&mut endpoints, "a");
+    for (last, why) in [(9, "not of this node's 10.0.0.0/29"), (2, "which pod shop/cart-0 has")] {
+        let refused = endpoints.step(adopt("b", last, 2));
+        assert!(
+            matches!(&refused[..], [Effect::Failed { caller: 2, why: Failure::Lasting(it) }] if it.contains(why)),
+            "{refused:?}"
+        );
+    }
+    // The container that is plugged has another address by now: it is not that.
+    let refused = endpoints.step(adopt("a", 5, 3));
+    assert!(
+        matches!(&refused[..], [Effect::Failed { why: Failure::Lasting(_), .. }]),
+        "{refused:?}"
+    );
+    endpoints.set_pod_cidrs(Vec::new());
+    let later = endpoints.step(adopt("b", 5, 4));
+    assert!(matches!(&later[..], [Effect::Failed { why: Failure::Passing(_), .. }]), "{later:?}");
 }

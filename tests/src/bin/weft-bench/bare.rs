@@ -134,6 +134,7 @@ fn pod(node: &Namespace, address: Ipv4Addr) -> Result<(Namespace, u32)> {
         host_interface: format!("pod{}", address.octets()[3]),
         address,
         mtu: MTU,
+        adopt: false,
     };
     let link = node.inside(|| {
         let link = RealLinks.plug(&spec)?;
