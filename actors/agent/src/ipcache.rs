@@ -84,17 +84,21 @@ impl Ipcache {
         if edits.routes || self.loader.is_hungry() {
             let life = self.loader.incarnation();
             self.loader.starve();
-            routes = self.loader.ask(SetRoutes(self.core.routes())).await?;
+            routes = match self.loader.ask(SetRoutes(self.core.routes())).await {
+                Ok(routes) => routes,
+                Err(lost) => Err(lost.into()),
+            };
             if routes.is_ok() {
                 self.loader.fed(life);
             }
         }
+        // Both tables are told, whatever became of the routes or of the other: the core does not say these edits again.
         let rows: Edits = edits
             .addresses
             .iter()
             .map(|(a, entry)| (a.octets().into(), entry.map(|e| e.to_bytes().into())))
             .collect();
-        write(&self.addresses, rows, || {
+        let addresses = write(&self.addresses, rows, || {
             self.core
                 .rows()
                 .addresses
@@ -102,17 +106,17 @@ impl Ipcache {
                 .map(|(a, e)| (a.octets().into(), e.to_bytes().into()))
                 .collect()
         })
-        .await?;
+        .await;
         let rows: Edits = edits
             .prefixes
             .iter()
             .map(|(p, entry)| (key(p), entry.map(|e| e.to_bytes().into())))
             .collect();
-        write(&self.prefixes, rows, || {
+        let prefixes = write(&self.prefixes, rows, || {
             self.core.rows().prefixes.iter().map(|(p, e)| (key(p), e.to_bytes().into())).collect()
         })
-        .await
-        .and(routes)
+        .await;
+        addresses.and(prefixes).and(routes)
     }
 }
 

@@ -34,7 +34,6 @@ impl Endpoints {
 
     /// Makes the tables hold who is in them: rows come after the class they need, and go before it does.
     pub(super) async fn settle(&mut self) -> Result<u64, Refusal> {
-        self.remember().await;
         let (version, inside) = self.core.in_tables();
         let mut now = Told::default();
         for (endpoint, wire) in inside.into_iter().map(|(_, endpoint, wire)| (endpoint, wire)) {
@@ -50,6 +49,8 @@ impl Endpoints {
         }
         let changed = now.rows != self.told.rows || now.local != self.told.local;
         self.hold(both).await?;
+        // A life that ends here begins again with rows of its files, whose classes have to be there.
+        self.remember().await;
         let rows = difference(&self.told.rows, &now.rows);
         write(&self.edges.table, rows, || now.rows.clone()).await?;
         self.told.rows = now.rows;
