@@ -57,6 +57,8 @@ pub(crate) enum Kind {
     Disconnect,
     /// The store answers nobody; what it was asked may be done later.
     StoreOutage,
+    /// The same to an operator alone.
+    CutStore,
 }
 
 /// Whom a fault hits.
@@ -99,6 +101,7 @@ impl Kind {
             Self::ClockJump => "has its clock jump ahead",
             Self::Disconnect => "loses its operator",
             Self::StoreOutage => "answers nobody",
+            Self::CutStore => "hears nothing of the store",
         }
     }
 
@@ -112,6 +115,7 @@ impl Kind {
                 | Self::SlowDisk
                 | Self::FullDisk
                 | Self::StoreOutage
+                | Self::CutStore
         )
     }
 }

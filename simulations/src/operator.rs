@@ -144,7 +144,7 @@ impl Operator {
             _ => ClusterState::decode(&snapshot.state).map_err(|error| error.to_string())?,
         };
         // A snapshot is larger than the default needs: a pause is shorter here than the real one.
-        let limits = Limits { patience: 20, pause: 3, grace, ..Limits::default() };
+        let limits = Limits { patience: 20, pause: 3, yields: 20, grace, ..Limits::default() };
         let view = views.of_all(revision(snapshot.index), state.snapshot());
         let interests = Interests::new(state.snapshot());
         self.running = Some(Running {

@@ -199,6 +199,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "power-failure",
     "reconnect-storm",
     "rolling-restart",
+    "store-cut",
     "store-outage",
 ];
 

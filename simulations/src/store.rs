@@ -1,6 +1,8 @@
 //! The store as operators meet it: far away, sometimes silent, and sometimes late.
 
 use crate::{invariant::Invariants, sabotage::Sabotage, time::Micros};
+use std::collections::BTreeMap;
+use weft_raft::MemberId;
 use weft_state::leadership::{Ask, Contents, Stored, Trouble};
 use weft_store::{Batch, Comparing, Fence, MemoryStore, Store, StoreError};
 use weft_types::Cluster;
@@ -10,6 +12,8 @@ pub(crate) struct SimStore {
     pub(crate) contents: MemoryStore,
     /// Silent until then.
     pub(crate) down_until: Micros,
+    /// Silent to a member until then.
+    pub(crate) cut_until: BTreeMap<MemberId, Micros>,
     sabotage: Sabotage,
 }
 
@@ -19,7 +23,13 @@ impl SimStore {
             Sabotage::FenceNotCompared => Comparing::Never,
             _ => Comparing::Always,
         };
-        Self { contents: MemoryStore::new(comparing), down_until: Micros(0), sabotage }
+        let (contents, cut_until) = (MemoryStore::new(comparing), BTreeMap::new());
+        Self { contents, down_until: Micros(0), cut_until, sabotage }
+    }
+
+    /// Until when a member hears nothing of it.
+    pub(crate) fn silent_until(&self, member: MemberId) -> Micros {
+        self.cut_until.get(&member).copied().unwrap_or(Micros(0)).max(self.down_until)
     }
 
     /// Whoever holds a number that a batch gives loses it. A store has no word for that: it is made anew without it.

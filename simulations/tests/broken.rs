@@ -90,6 +90,14 @@ fn an_identity_that_a_node_keeps_and_need_not_know_is_noticed() {
 }
 
 #[test]
+fn a_leader_that_leads_on_without_the_store_is_noticed() {
+    let scenario = Scenario::find("store-cut").unwrap();
+    let void =
+        |sabotage| (1..=6).filter_map(move |seed| run(&scenario, seed, sabotage).void).count();
+    assert_eq!(void(Sabotage::LeadsOn), 6, "too little is answered");
+}
+
+#[test]
 fn a_look_at_an_old_copy_is_noticed() {
     let broken = broken(&Scenario::find("partition").unwrap(), Sabotage::CopyRead);
     assert!(broken.contains(&Invariant::Linearizable), "{broken:?}");

@@ -63,6 +63,11 @@ fn power_failure() {
 }
 
 #[test]
+fn store_cut() {
+    holds("store-cut");
+}
+
+#[test]
 fn store_outage() {
     holds("store-outage");
 }

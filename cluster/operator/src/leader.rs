@@ -236,6 +236,9 @@ impl Leader {
                 next = self.order(order).or(next);
             }
         }
+        if self.leading.yields() {
+            self.hand_over();
+        }
         if !was_broken {
             self.look_at_store();
         }

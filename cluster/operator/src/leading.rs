@@ -18,11 +18,12 @@ use weft_state::{
 use weft_store::StoreError;
 use weft_types::{Cluster, Fence, Identity, LabelFilter, LabelSet, Revision, TraceContext};
 
-/// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, and half a second
-/// before one that failed is asked again. A store splits what is more than its own transactions take. While one command is put in
+/// A leader's patience, in [`crate::leader::TICK`]s: what a store needs to list a large cluster, half a second
+/// before one that failed is asked again, and three until another member is to lead whom it may answer. A store splits what is more than its own transactions take. While one command is put in
 /// order the next goes to the store, and who comes meanwhile shares the one after it: more under way would be smaller.
 fn limits(grace: Grace) -> Limits {
-    Limits { waiting: 16 << 10, transaction: 1024, ordering: 1, patience: 300, pause: 5, grace }
+    let (waiting, transaction, ordering) = (16 << 10, 1024, 1);
+    Limits { waiting, transaction, ordering, patience: 300, pause: 5, yields: 30, grace }
 }
 
 /// The leader's own request: to filter labels as it was told.
@@ -91,6 +92,8 @@ pub struct Leading {
     filtering: Filtering,
     askers: BTreeMap<RequestId, Asker>,
     last: RequestId,
+    /// Whether another member is to lead.
+    yields: bool,
     /// What the store said last when it did not do what it was asked, until it does something.
     trouble: Option<StoreError>,
     standing: watch::Sender<Standing>,
@@ -113,6 +116,7 @@ impl Leading {
             filtering: Filtering::Unknown,
             askers: BTreeMap::new(),
             last: FILTER,
+            yields: false,
             trouble: None,
             standing,
         };
@@ -167,6 +171,11 @@ impl Leading {
         self.broken().or_else(|| self.trouble.as_ref().map(ToString::to_string))
     }
 
+    /// Whether another member is to lead, whom the store may answer; asked once for each time that it is so.
+    pub fn yields(&mut self) -> bool {
+        std::mem::take(&mut self.yields)
+    }
+
     /// What decides.
     pub const fn core(&self) -> &Leadership {
         &self.leadership
@@ -217,6 +226,7 @@ impl Leading {
                 Effect::Propose(ticket, fence, command) => {
                     orders.push(Order { ticket, fence, command, cause: self.cause() });
                 }
+                Effect::Yield => self.yields = true,
                 Effect::Answer(FILTER, verdict) => self.filtered(verdict),
                 Effect::Answer(request, verdict) => {
                     self.answer(state, request, verdict, newest);

@@ -11,12 +11,9 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
@@ -40,17 +37,33 @@ use weft_store::{Batch, Comparing, Fence, FileDisk, MemoryStore, Store, StoreErr
 use weft_types::{Cluster as Identified, Identity, LabelSet, Object, Revision, codec};
 use weft_wire::tls;
 
-/// The store that all of them ask.
+/// The store that all of them ask, as one of them does; who reads what is in it is none of them.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<MemoryStore>>, Arc<AtomicBool>);
+struct Shared {
+    contents: Arc<Mutex<MemoryStore>>,
+    /// Whom it does not answer.
+    away: Arc<Mutex<BTreeSet<u64>>>,
+    member: u64,
+}
+
+impl Shared {
+    fn contents(&self) -> Result<MutexGuard<'_, MemoryStore>, StoreError> {
+        if self.away.lock().unwrap().contains(&self.member) {
+            let problem = "nobody is there".to_owned();
+            return Err(StoreError::Failed { action: "ask", problem });
+        }
+        Ok(self.contents.lock().unwrap())
+    }
+
+    /// From now on it does not answer these.
+    fn leaves(&self, members: &[u64]) {
+        *self.away.lock().unwrap() = members.iter().copied().collect();
+    }
+}
 
 impl Store for Shared {
     fn founded(&self) -> Result<Option<(Identified, Fence)>, StoreError> {
-        if self.1.load(Ordering::Relaxed) {
-            let problem = "nobody is there".to_owned();
-            return Err(StoreError::Failed { action: "look", problem });
-        }
-        self.0.lock().unwrap().founded()
+        self.contents()?.founded()
     }
 
     fn raise(
@@ -59,23 +72,23 @@ impl Store for Shared {
         before: Option<Fence>,
         after: Fence,
     ) -> Result<(), StoreError> {
-        self.0.lock().unwrap().raise(cluster, before, after)
+        self.contents()?.raise(cluster, before, after)
     }
 
     fn identities(&self) -> Result<Vec<(Identity, LabelSet)>, StoreError> {
-        self.0.lock().unwrap().identities()
+        self.contents()?.identities()
     }
 
     fn given(&self) -> Result<Option<Identity>, StoreError> {
-        self.0.lock().unwrap().given()
+        self.contents()?.given()
     }
 
     fn objects(&self) -> Result<Vec<Object>, StoreError> {
-        self.0.lock().unwrap().objects()
+        self.contents()?.objects()
     }
 
     fn write(&mut self, fence: Fence, batch: &Batch) -> Result<(), StoreError> {
-        self.0.lock().unwrap().write(fence, batch)
+        self.contents()?.write(fence, batch)
     }
 }
 
@@ -95,7 +108,8 @@ impl Group {
         let places = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         drop(listeners);
         let store = MemoryStore::new(Comparing::Always);
-        let store = Shared(Arc::new(Mutex::new(store)), Arc::default());
+        let contents = Arc::new(Mutex::new(store));
+        let store = Shared { contents, away: Arc::default(), member: 0 };
         let world = World::new();
         let mut group = Self { world, store, places, running: BTreeMap::new() };
         group.start(1);
@@ -124,7 +138,7 @@ impl Group {
     }
 
     fn try_start(&self, config: Config) -> anyhow::Result<Running> {
-        let store = self.store.clone();
+        let store = Shared { member: config.peers.member, ..self.store.clone() };
         Running::start_by(config, move |config| async move {
             std::fs::create_dir_all(&config.state_dir)?;
             let disk = FileDisk::open(&config.state_dir.join("raft.redb"))?;
@@ -260,12 +274,45 @@ fn whoever_follows_looks_how_the_store_is() {
         members.filter_map(|member| group.seen_by(*member).store_problem).collect::<Vec<_>>()
     };
     assert!(problems().is_empty());
-    group.store.1.store(true, Ordering::Relaxed);
+    group.store.leaves(&[1, 2]);
     // Who leads hears of it with the next change.
     let said = problems();
     assert!(said.iter().any(|why| why.contains("nobody is there")), "{said:?}");
-    group.store.1.store(false, Ordering::Relaxed);
+    group.store.leaves(&[]);
     assert!(problems().is_empty());
+}
+
+#[test]
+fn a_leader_whom_the_store_fails_has_another_lead() {
+    let mut group = Group::founded(3);
+    group.apply(&[node(1)]);
+    (2..=3).for_each(|member| group.join(member));
+    for round in 0..2 {
+        let leader = group.leader();
+        group.store.leaves(&[leader]);
+        // Whoever wants something is answered, by another in the end.
+        let app = format!("app-{round}");
+        group.apply(&[pod(&app, &app, 1)]);
+        assert_ne!(group.leader(), leader);
+        assert_eq!(group.seen_by(leader).role, "follower");
+        group.store.leaves(&[]);
+    }
+    // It fails all of them: whoever leads goes on to, and takes changes when it is back.
+    let (leader, term) = (group.leader(), group.seen_by(1).term);
+    let all: Vec<u64> = group.running.keys().copied().collect();
+    group.store.leaves(&all);
+    let refused =
+        group.running[&leader].ask(Request::Apply { objects: vec![pod("late", "late", 1)] });
+    assert!(refused.is_err(), "{refused:?}");
+    eventually(|| (group.seen_by(1).term > term).then_some(()));
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(
+        group.seen_by(1).term,
+        term + 1,
+        "an outage is no reason for one election after the other"
+    );
+    group.store.leaves(&[]);
+    group.apply(&[pod("late", "late", 1)]);
 }
 
 /// Of a leader that is gone its followers hear nothing for 10 ticks of 50 ms at least, before they elect another; of these,

@@ -11,8 +11,8 @@ mod numbers;
 mod writing;
 
 pub use messages::{
-    Ask, Change, Contents, Effect, Event, Fault, Limits, NO_NUMBER, Operation, RequestId, Stored,
-    Ticket, Trouble, Verdict,
+    Ask, Change, Contents, Effect, Event, Fault, Limits, NO_NUMBER, Operation, RequestId, SELDOM,
+    Stored, Ticket, Trouble, Verdict,
 };
 
 use crate::{ClusterState, CommandV1, adoption, retirement::Retirement};
@@ -86,6 +86,10 @@ pub struct Leadership {
     ticket: Ticket,
     /// Ticks that the store was waited for.
     waited: u32,
+    /// Ticks since it failed, and nothing since.
+    failing: Option<u32>,
+    /// Whether it answered since the election.
+    answered: bool,
 }
 
 impl Leadership {
@@ -107,6 +111,8 @@ impl Leadership {
             operation: 0,
             ticket: 0,
             waited: 0,
+            failing: None,
+            answered: false,
         }
     }
 
@@ -173,6 +179,7 @@ impl Leadership {
         match event {
             Event::Led(term) if term >= self.term => {
                 self.term = term;
+                (self.failing, self.answered) = (None, false);
                 self.put_back();
                 self.retirement.begin();
                 self.read(&mut effects);
@@ -190,6 +197,12 @@ impl Leadership {
             }
             Event::Stored(operation, answer) if operation == self.operation => {
                 self.waited = 0;
+                match answer {
+                    Err(Trouble::Failed | Trouble::Ambiguous) => self.fails(),
+                    Ok(_) | Err(Trouble::Fenced | Trouble::Taken) => {
+                        (self.failing, self.answered) = (None, true);
+                    }
+                }
                 // No other answer to this is listened to.
                 self.operation += 1;
                 self.stored(state, answer, &mut effects);
@@ -435,7 +448,25 @@ impl Leadership {
         effects.extend(self.waiting.drain(..).map(away));
     }
 
+    fn fails(&mut self) {
+        self.failing = self.failing.or(Some(0));
+    }
+
+    /// An outage of the store alone is no reason for an election after the other: whoever it failed from the beginning waits.
+    fn yield_in_time(&mut self, effects: &mut Vec<Effect>) {
+        let Some(failing) = &mut self.failing else { return };
+        *failing += 1;
+        let seldom = if self.answered { 1 } else { SELDOM };
+        if *failing >= self.limits.yields.saturating_mul(seldom) {
+            *failing = 0;
+            effects.push(Effect::Yield);
+        }
+    }
+
     fn tick(&mut self, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Idle | Phase::Broken(_)) {
+            self.yield_in_time(effects);
+        }
         match &mut self.phase {
             Phase::Pausing(0) => self.read(effects),
             Phase::Pausing(left) => *left -= 1,
@@ -448,6 +479,7 @@ impl Leadership {
                 self.waited += 1;
                 if self.waited > self.limits.patience {
                     self.operation += 1;
+                    self.fails();
                     self.pause();
                 }
             }

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use weft_state::{
     ClusterState, CommandV1, EntryV1,
     leadership::{
-        Ask, Change, Contents, Effect, Event, Fault, Leadership, Limits, Stored, Trouble, Verdict,
+        Ask, Change, Contents, Effect, Event, Fault, Leadership, Limits, SELDOM, Stored, Trouble,
+        Verdict,
     },
     retirement::Grace,
 };
@@ -22,8 +23,15 @@ use weft_types::{
 };
 
 const GRACE: Grace = Grace { numbers: 10, nodes: 30, pause: 1, most: 8 };
-const LIMITS: Limits =
-    Limits { waiting: 4, transaction: 3, ordering: 2, patience: 3, pause: 1, grace: GRACE };
+const LIMITS: Limits = Limits {
+    waiting: 4,
+    transaction: 3,
+    ordering: 2,
+    patience: 3,
+    pause: 1,
+    yields: 6,
+    grace: GRACE,
+};
 
 fn pod(name: &str, app: &str) -> Object {
     Object::Pod(Pod {
@@ -409,6 +417,52 @@ fn a_store_that_says_nothing_is_asked_again_and_its_late_answer_is_nobodys() {
     let founded = Some(("blue".into(), fence(1, 0)));
     world.step(Event::Stored(operation, Ok(Stored::Founded(founded))));
     assert_eq!(world.ask().1, Ask::Raise(Some(fence(1, 0)), fence(1, 1)));
+}
+
+/// Ticks until another member is to lead, while the store fails whatever it is asked.
+fn until_it_yields(world: &mut World) -> u32 {
+    for ticks in 1..=1000 {
+        world.step(TICK);
+        for effect in std::mem::take(&mut world.effects) {
+            match effect {
+                Effect::Store(operation, _) => {
+                    world.step(Event::Stored(operation, Err(Trouble::Failed)));
+                }
+                Effect::Yield => return ticks,
+                Effect::Propose(..) | Effect::Answer(..) => panic!("{effect:?}"),
+            }
+        }
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
+fn whom_the_store_fails_lets_another_lead_and_seldom_where_it_failed_from_the_beginning() {
+    let mut world = World::new();
+    world.serve(1, None, vec![], vec![]);
+    world.step(Event::Asked(1, put(&[pod("a", "web")])));
+    let (operation, _) = world.ask();
+    world.step(Event::Stored(operation, Err(Trouble::Ambiguous)));
+    assert_eq!(until_it_yields(&mut world), LIMITS.yields);
+    // Nobody was there to take it: again, after as long.
+    assert_eq!(until_it_yields(&mut world), LIMITS.yields);
+
+    // Elected anew, it has not had one answer.
+    world.step(Event::Led(2));
+    let (operation, _) = world.ask();
+    world.step(Event::Stored(operation, Err(Trouble::Failed)));
+    assert_eq!(until_it_yields(&mut world), LIMITS.yields * SELDOM);
+
+    // One that answers again, be it that another wrote, does not fail it.
+    let mut world = World::new();
+    world.step(Event::Led(3));
+    let (operation, _) = world.ask();
+    world.step(Event::Stored(operation, Err(Trouble::Failed)));
+    (0..LIMITS.pause + 1).for_each(|_| world.step(TICK));
+    world.fenced(None, fence(3, 0));
+    world.answer(&Ask::List, Ok(stored(vec![], vec![])));
+    (0..LIMITS.yields * SELDOM).for_each(|_| world.step(TICK));
+    assert_eq!(world.effects, []);
 }
 
 #[test]

@@ -159,6 +159,8 @@ impl World {
                     Effect::Answer(_, verdict) => {
                         assert!(matches!(verdict, Verdict::Done | Verdict::Invalid(_)));
                     }
+                    // It is alone.
+                    Effect::Yield => {}
                 }
             }
         }

@@ -141,6 +141,7 @@ impl World {
                 self.gone.insert(member);
                 self.after(lasts, Event::Replace(member));
             }
+            Kind::CutStore => drop(self.store.cut_until.insert(member, self.now + lasts)),
             Kind::SlowDisk => {
                 let until = self.now + lasts;
                 if let Some(operator) = self.operators.get_mut(&member) {
@@ -264,6 +265,7 @@ impl World {
         self.quiet = true;
         self.cuts.clear();
         self.store.down_until = self.now;
+        self.store.cut_until.clear();
         let now = self.now;
         for operator in self.operators.values_mut() {
             (operator.slow_until, operator.full_until) = (now, now);

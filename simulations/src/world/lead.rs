@@ -30,6 +30,8 @@ impl World {
                     let proposal = Proposal { ticket, command, only_in: Some(fence.term) };
                     self.feed(member, Input::Propose(vec![proposal]));
                 }
+                Effect::Yield if self.sabotage == Sabotage::LeadsOn => {}
+                Effect::Yield => self.feed(member, Input::Transfer(None)),
                 Effect::Answer(request, verdict) => {
                     let asker = self.any_life(member).and_then(|r| r.requests.remove(&request));
                     if let Some(client) = asker {
@@ -50,7 +52,7 @@ impl World {
             Effect::Propose(ticket, fence, command) => {
                 Effect::Propose(ticket, fence, self.reused.command(command))
             }
-            Effect::Answer(..) => effect,
+            Effect::Answer(..) | Effect::Yield => effect,
         };
         effects.into_iter().map(reuse).collect()
     }
@@ -72,10 +74,11 @@ impl World {
         operation: Operation,
         ask: &Ask,
     ) {
-        if self.store.down_until > self.now {
+        let silent_until = self.store.silent_until(member);
+        if silent_until > self.now {
             // Half of what comes meanwhile is done when it is back, and nobody is told.
             if self.rng.bool() {
-                let left = Micros(self.store.down_until.0 - self.now.0);
+                let left = Micros(silent_until.0 - self.now.0);
                 let late = left + Millis(0, 1000).draw(&mut self.rng);
                 self.after(late, Event::AtStore(MemberId(0), 0, operation, ask.clone()));
             }
@@ -96,6 +99,9 @@ impl World {
         operation: Operation,
         mut answer: Result<Stored, Trouble>,
     ) {
+        if self.store.silent_until(member) > self.now {
+            return;
+        }
         let careless = self.sabotage == Sabotage::RecordNotAdopted;
         let Some(running) = self.running(member, life) else { return };
         if let (true, Ok(Stored::Contents(contents))) = (careless, &mut answer) {

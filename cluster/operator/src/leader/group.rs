@@ -13,6 +13,17 @@ impl Leader {
         let members = self.group.borrow().group.members.keys().copied().collect();
         self.progress.members_are(&members);
     }
+
+    /// The store does not answer this member: another is to lead, where one may.
+    pub(super) fn hand_over(&self) {
+        let group = self.group.borrow();
+        let is_alone = !group.group.voters().any(|voter| voter != group.member);
+        drop(group);
+        if !is_alone {
+            tracing::warn!("the store does not answer this operator: another is to lead");
+            self.sequencer.transfer(None);
+        }
+    }
 }
 
 impl Handler<ChangeGroup> for Leader {

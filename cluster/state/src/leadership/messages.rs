@@ -31,14 +31,21 @@ pub struct Limits {
     pub patience: u32,
     /// Ticks before the store is tried again.
     pub pause: u32,
+    /// Ticks for which the store fails before another member is to lead, whom it may answer; [`SELDOM`] times as many where it
+    /// has not answered once since the election, since then it fails others, too.
+    pub yields: u32,
     /// When numbers that nobody refers to are free.
     pub grace: Grace,
 }
 
+/// See [`Limits::yields`].
+pub const SELDOM: u32 = 10;
+
 impl Default for Limits {
     fn default() -> Self {
         let grace = Grace::default();
-        Self { waiting: 16 << 10, transaction: 120, ordering: 4, patience: 30, pause: 5, grace }
+        let (waiting, transaction, ordering) = (16 << 10, 120, 4);
+        Self { waiting, transaction, ordering, patience: 30, pause: 5, yields: 30, grace }
     }
 }
 
@@ -136,6 +143,8 @@ pub enum Effect {
     Propose(Ticket, Fence, CommandV1),
     /// Answer a request.
     Answer(RequestId, Verdict),
+    /// Let another member lead: the store fails this one.
+    Yield,
 }
 
 /// What becomes of a request.
