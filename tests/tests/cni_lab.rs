@@ -66,8 +66,8 @@ fn root_a_hundred_pods_come_at_once_and_go_at_once() {
     });
     eprintln!("{AT_ONCE} DELs at once: {:?}", begun.elapsed());
     assert_eq!(files(&node.runtime.cache).len(), 0);
-    // On a busy machine a DEL may end before what it wants is done: the agent goes on with it.
-    node.becomes("nothing is left", |node| node.endpoints().is_empty());
+    // On a busy machine a DEL may end before what it wants is done, or be left in the queue: the agent goes on with it.
+    node.becomes("nothing is left", |node| node.endpoints().is_empty() && node.queued().is_empty());
     node.has_nothing();
 
     // Once more is no error, with nothing remembered.

@@ -63,10 +63,9 @@ impl Links for RealLinks {
         network.set_up(host.index).map_err(failed(action()))?;
         let route = Route { prefix: (spec.address, 32), via: None, device: host.index };
         network.add_route(route).map_err(failed(action()))?;
-        let mac = match network.peer(&host).map_err(failed(action()))? {
-            Some(Device { mac: Some(mac), .. }) if spec.adopt => mac,
-            _ => pod_mac(spec.address),
-        };
+        // A link of ours has the hardware address that follows from the pod's: only another plugin's has to be asked.
+        let theirs = if spec.adopt { network.peer(&host).map_err(failed(action()))? } else { None };
+        let mac = theirs.and_then(|pod| pod.mac).unwrap_or_else(|| pod_mac(spec.address));
         network.add_neighbour(host.index, spec.address, mac).map_err(failed(action()))?;
         carries(|| network.device(&spec.host_interface)).map_err(failed(action()))?;
         let action = || format!("open {} in {}", spec.interface, spec.netns.display());

@@ -96,12 +96,7 @@ impl<K: Ord + Clone> Endpoints<K> {
 
     /// Why no pod could be plugged now, if none could.
     pub fn obstacle(&self) -> Option<Failure> {
-        let why = match (self.pod_cidrs.as_slice(), self.free_address()) {
-            ([], _) => "this node has no prefix for pods yet",
-            (_, None) => "every pod address of this node is taken",
-            (_, Some(_)) => return None,
-        };
-        Some(Failure::Passing(why.to_owned()))
+        self.chosen_address().err()
     }
 
     /// Forgets who is scheduled here, for a snapshot that says it anew.
@@ -215,11 +210,11 @@ impl<K: Ord + Clone> Endpoints<K> {
         };
         let address = match adopt {
             Some(address) => self.adopted_address(address),
-            None => self.free_address().ok_or_else(|| self.obstacle()),
+            None => self.chosen_address(),
         };
         let address = match address {
             Ok(address) => address,
-            Err(why) => return why.map(fail).unwrap_or_default(),
+            Err(why) => return fail(why),
         };
         let id = self.free_id();
         self.last_id = id;
@@ -424,24 +419,34 @@ impl<K: Ord + Clone> Endpoints<K> {
         after.into_iter().find(is_free).or_else(|| all().find(is_free))
     }
 
+    fn has_prefixes(&self) -> Result<(), Failure> {
+        let none = || Failure::Passing("this node has no prefix for pods yet".to_owned());
+        if self.pod_cidrs.is_empty() { Err(none()) } else { Ok(()) }
+    }
+
+    /// An address that is chosen here.
+    fn chosen_address(&self) -> Result<Ipv4Addr, Failure> {
+        self.has_prefixes()?;
+        let full = || Failure::Passing("every pod address of this node is taken".to_owned());
+        self.free_address().ok_or_else(full)
+    }
+
     /// An address that another plugin gave: others have to find it here, so it is from this node's prefixes.
-    fn adopted_address(&self, address: Ipv4Addr) -> Result<Ipv4Addr, Option<Failure>> {
-        if self.pod_cidrs.is_empty() {
-            return Err(self.obstacle());
-        }
+    fn adopted_address(&self, address: Ipv4Addr) -> Result<Ipv4Addr, Failure> {
+        self.has_prefixes()?;
         if !self.pod_cidrs.iter().any(|cidr| cidr.contains(&address)) {
             let cidrs: Vec<String> = self.pod_cidrs.iter().map(ToString::to_string).collect();
-            return Err(Some(Failure::Lasting(format!(
+            return Err(Failure::Lasting(format!(
                 "the plugin before weft-cni gave the pod {address}, which is not of this node's {}: have its IPAM give \
                  addresses of that",
                 cidrs.join(", ")
-            ))));
+            )));
         }
         match self.endpoints.values().find(|endpoint| endpoint.address == address) {
-            Some(Endpoint { pod, .. }) => Err(Some(Failure::Lasting(format!(
+            Some(Endpoint { pod, .. }) => Err(Failure::Lasting(format!(
                 "the plugin before weft-cni gave the pod {address}, which pod {pod} has: only one of them may give \
                  addresses of this node"
-            )))),
+            ))),
             None => Ok(address),
         }
     }
