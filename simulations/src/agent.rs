@@ -29,6 +29,8 @@ pub(crate) struct Agent {
     pub(crate) operator: MemberId,
     /// Of its program.
     pub(crate) release: Release,
+    /// The version of messages that it offers its operator; the newest that it speaks, until one does not take that.
+    pub(crate) offers: u16,
     pub(crate) held: Option<Revision>,
     /// What is published, as far as it knows.
     pub(crate) view: Rc<View>,
@@ -68,7 +70,8 @@ pub(crate) struct Asking {
     pub(crate) session: u64,
     pub(crate) all: Endpoints,
     pub(crate) says: Vec<Word>,
-    pub(crate) release: Release,
+    /// The version of messages that it offers.
+    pub(crate) offers: u16,
     /// The identities that it was told of, where agents are few.
     pub(crate) told: Option<BTreeSet<Identity>>,
 }
@@ -82,8 +85,8 @@ pub(crate) enum Told {
     Nothing,
     /// The operator is behind what the agent holds, or another session took the place of this one.
     Behind,
-    /// The operator is of another release.
-    OtherRelease,
+    /// The operator does not speak what was offered, but this.
+    OtherVersion(u16),
     /// The operator's process does not run, or ended.
     Gone,
 }
@@ -159,6 +162,7 @@ impl Agent {
             node,
             operator,
             release,
+            offers: release.wire().newest,
             pods,
             held: None,
             view: Rc::default(),
@@ -230,6 +234,13 @@ impl Agent {
         let now = self.back_off;
         self.back_off = Micros(now.0 * 2).min(BACK_OFF_MOST);
         now
+    }
+
+    /// Its operator does not speak what it offered: whether it may offer that what the operator speaks.
+    pub(crate) fn offers_next(&mut self, answered: u16) -> bool {
+        let next = self.release.wire().offer_next(self.offers, answered);
+        self.offers = next.unwrap_or(self.offers);
+        next.is_some()
     }
 
     /// An operator took it.

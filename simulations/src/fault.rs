@@ -34,8 +34,8 @@ pub(crate) enum Kind {
     CutPower,
     /// The process ends in order: who leads lets another lead first. It comes back.
     Restart,
-    /// It comes back as the other of two releases; everybody begins as the older one and ends as the newer. Agents and
-    /// operators of two releases do not understand each other, members do.
+    /// It comes back as the other of two releases; everybody begins as the older one and ends as the newer. No operator is put
+    /// back any more once all of them were upgraded.
     Upgrade,
     /// The process stands still, and what is sent to it waits.
     Pause,

@@ -31,6 +31,8 @@ pub(crate) struct Operator {
     pub(crate) member: MemberId,
     /// Greater in each life.
     pub(crate) life: u64,
+    /// When this one began.
+    pub(crate) began: Micros,
     pub(crate) disk: MemoryDisk,
     /// Whether a sync is under way.
     pub(crate) syncing: bool,
@@ -75,6 +77,8 @@ pub(crate) struct Running {
     pub(crate) questions: BTreeMap<usize, Question>,
     /// Looks that wait until what was committed before them is applied, and what they are at.
     pub(crate) looks: BTreeMap<Ticket, Look>,
+    /// Which release other members are of, as they said when they were last heard in this life.
+    pub(crate) heard: BTreeMap<MemberId, Release>,
     /// Ticks of this life.
     pub(crate) ticks: u64,
     next_ticket: Ticket,
@@ -111,6 +115,7 @@ impl Operator {
             member,
             release,
             life: 0,
+            began: Micros(0),
             disk,
             syncing: false,
             slow_until: Micros(0),
@@ -163,6 +168,7 @@ impl Operator {
             sessions: Sessions::new(self.member),
             questions: BTreeMap::new(),
             looks: BTreeMap::new(),
+            heard: BTreeMap::new(),
             ticks: 0,
             next_ticket: 0,
         });

@@ -1,6 +1,8 @@
-//! Two releases of the program, one of which may be upgraded to the other, and put back.
+//! Two releases of the program, one of which may be upgraded to the other, and put back until every member was upgraded.
 
-use weft_state::{ClusterState, CommandV1, interests::Scope};
+use weft_state::{CommandV1, OLDEST, VERSION, interests::Scope};
+use weft_types::LabelFilter;
+use weft_wire::{VERSIONS, version::Versions};
 
 /// Which release a process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,9 +23,34 @@ impl Release {
         }
     }
 
+    /// The newest version of entries and snapshots that it knows.
+    pub(crate) const fn log(self) -> u8 {
+        match self {
+            Self::Before => OLDEST,
+            Self::Now => VERSION,
+        }
+    }
+
+    /// What its agents and operators speak with each other.
+    pub(crate) const fn wire(self) -> Versions {
+        match self {
+            Self::Before => Versions { oldest: VERSIONS.oldest, newest: VERSIONS.oldest },
+            Self::Now => VERSIONS,
+        }
+    }
+
+    /// In which version an operator of it answers what an agent offers: an error where it refuses that.
+    pub(crate) fn answer(self, offered: u16) -> Result<u16, u16> {
+        match self {
+            // It takes none but its own.
+            Self::Before if offered != self.wire().newest => Err(self.wire().newest),
+            Self::Before | Self::Now => self.wire().agree(offered).ok_or(self.wire().oldest),
+        }
+    }
+
     /// Whether it knows a command that the log has.
     pub(crate) const fn knows(self, command: &CommandV1) -> bool {
-        !matches!((self, command), (Self::Before, CommandV1::FilterLabels { .. }))
+        command.since() <= self.log()
     }
 
     /// Whom its operators tell an agent of.
@@ -36,8 +63,12 @@ impl Release {
 
     /// Whether it reads a snapshot.
     pub(crate) fn reads(self, snapshot: &[u8]) -> bool {
-        // The one before has no patterns of labels.
-        let without = |state: ClusterState| state.labels().added().is_empty();
-        self == Self::Now || ClusterState::decode(snapshot).is_ok_and(without)
+        snapshot.first().is_none_or(|version| *version <= self.log())
     }
+}
+
+/// Which labels make identities by the configuration of the newer release's operators; the older has no such option. No pod
+/// has what it leaves out, so numbers stay as they are.
+pub(crate) fn filter() -> LabelFilter {
+    LabelFilter::parse(&["!spare".to_owned()]).unwrap_or_default()
 }

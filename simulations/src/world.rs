@@ -10,6 +10,7 @@ mod group;
 mod lead;
 mod numbers;
 mod readers;
+mod releases;
 mod runtimes;
 mod sessions;
 
@@ -79,6 +80,8 @@ struct World {
     /// Strikes of faults so far, and when all of them are over.
     strikes: u64,
     ill_until: Micros,
+    /// Whether every member was upgraded once.
+    has_raised: bool,
     /// Members that are gone for good.
     gone: BTreeSet<MemberId>,
     /// Whose turn was last, of faults that hit each in turn.
@@ -143,6 +146,7 @@ impl World {
             quiet: false,
             strikes: 0,
             ill_until: Micros(0),
+            has_raised: false,
             gone: BTreeSet::new(),
             last_turn: None,
         }
@@ -293,7 +297,7 @@ impl World {
 /// Members of a new group, with their disks.
 fn founded(members: &[MemberId], release: Release) -> BTreeMap<MemberId, Operator> {
     let group = Group::of_voters(members.iter().map(|member| (*member, member.to_string())));
-    let state = ClusterState::new(CLUSTER).encode().unwrap_or_default();
+    let state = ClusterState::of_version(CLUSTER, release.log()).encode().unwrap_or_default();
     let saved = Saved::founding(group, state.into());
     let operator = |member: &MemberId| {
         let mut disk = MemoryDisk::default();

@@ -98,6 +98,12 @@ fn a_leader_that_leads_on_without_the_store_is_noticed() {
 }
 
 #[test]
+fn what_older_members_do_not_know_and_is_written_is_noticed() {
+    let broken = broken(&Scenario::find("mixed-versions").unwrap(), Sabotage::RaisedEarly);
+    assert!(broken.contains(&Invariant::NobodyFails), "{broken:?}");
+}
+
+#[test]
 fn a_look_at_an_old_copy_is_noticed() {
     let broken = broken(&Scenario::find("partition").unwrap(), Sabotage::CopyRead);
     assert!(broken.contains(&Invariant::Linearizable), "{broken:?}");

@@ -38,9 +38,10 @@ use weft_core::patience::BACK_OFF;
 use weft_process::trace;
 use weft_types::{NodeName, Revision, TraceContext};
 use weft_wire::{
-    ToAgent, ToOperator,
+    ToAgent, ToOperator, VERSIONS,
     credentials::Credentials,
     frame::{receive, send},
+    greeting::{Greeted, greet},
     tls,
 };
 
@@ -454,15 +455,18 @@ async fn session(
     operator: SocketAddr,
 ) -> anyhow::Result<()> {
     let (silence, connecting) = (setting.config.session_silence, setting.config.session_retry_max);
-    let connector = setting.credentials.connector();
-    let stream = timeout(connecting, tls::connect(operator, &connector)).await;
-    let stream = stream.map_err(|_| anyhow::anyhow!("connect: no answer in {connecting:?}"))??;
-    let (mut from, mut to) = split(stream);
-    let hello = uplink.ask(Greet).await?;
-    send(&mut to, &hello).await?;
-    let welcome = timeout(silence, receive(&mut from)).await;
-    let welcome = welcome.map_err(|_| anyhow::anyhow!("no welcome in {silence:?}"))??;
-    let (cluster, newest) = match welcome {
+    let connect = async || {
+        let connector = setting.credentials.connector();
+        let stream = timeout(connecting, tls::connect(operator, &connector)).await;
+        let late = |_| anyhow::anyhow!("connect: no answer in {connecting:?}");
+        Ok::<_, anyhow::Error>((stream.map_err(late)??, uplink.ask(Greet).await?))
+    };
+    let Greeted { stream, hello, version: wire, answer } = greet(connect, silence).await?;
+    let (mut from, to) = split(stream);
+    if wire < VERSIONS.newest {
+        tracing::info!(%operator, wire, "the operator is of an older release");
+    }
+    let (cluster, newest) = match answer {
         ToAgent::Welcome { cluster, revision } => (cluster, revision),
         ToAgent::Refused { reason } => anyhow::bail!("refused: {reason}"),
         ToAgent::Stale { session } => {

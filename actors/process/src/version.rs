@@ -10,7 +10,7 @@ pub fn version() -> &'static str {
             env!("CARGO_PKG_VERSION"),
             weft_api::COMMIT,
             weft_abi::ABI_VERSION,
-            weft_wire::WIRE_VERSION,
+            weft_wire::VERSIONS.newest,
             weft_api::API_VERSION,
         )
     });

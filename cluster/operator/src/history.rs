@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use weft_state::interests::Was;
     use weft_types::{Identity, Label, LabelSet, Source};
-    use weft_wire::{WIRE_VERSION, frame::decode};
+    use weft_wire::{VERSIONS, frame::decode};
 
     const R: fn(u64) -> Revision = |index| Revision::new(1, index);
 
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn deltas(frame: &[u8]) -> Vec<Delta> {
-        match decode(WIRE_VERSION, &frame[6..]).expect("a message") {
+        match decode(VERSIONS.oldest, &frame[6..]).expect("a message") {
             ToAgent::Deltas { deltas, .. } => deltas,
             _ => Vec::new(),
         }

@@ -138,6 +138,8 @@ pub struct Leader {
     snapshot_bytes: usize,
     /// The group, as the member sees it.
     group: watch::Receiver<weft_raft::Status>,
+    /// The newest version of the log that other members know, as they said when they connected.
+    versions: BTreeMap<weft_raft::MemberId, u8>,
     metrics: Arc<Metrics>,
     config: Config,
     /// What kind it is: `file`, `etcd`.
@@ -184,6 +186,7 @@ impl Leader {
             log_bytes: founded.log_bytes,
             snapshot_bytes: 0,
             group,
+            versions: BTreeMap::new(),
             metrics,
             config,
             store,
@@ -400,7 +403,8 @@ impl Actor for Leader {
                 leader.lead(Event::Node(node, seen));
             }
             let everywhere = leader.group.borrow().everywhere();
-            leader.lead(Event::Tick { everywhere });
+            let known = leader.known_by_all();
+            leader.lead(Event::Tick { everywhere, known });
             leader.read();
             leader.count_group();
         });

@@ -73,6 +73,8 @@ enum Filtering {
     Asked,
     /// As they should be, or they cannot be.
     Settled,
+    /// They stay as they were until the group is of this version.
+    Until(u8),
 }
 
 struct Asker {
@@ -193,6 +195,9 @@ impl Leading {
         }
         let mut orders = Vec::new();
         self.carry_out(state, newest, event, &mut orders);
+        if matches!(self.filtering, Filtering::Until(version) if version <= state.version()) {
+            self.filtering = Filtering::Unknown;
+        }
         if self.leadership.is_serving() && self.filtering == Filtering::Unknown {
             self.filtering = Filtering::Asked;
             let event = Event::Filter(FILTER, self.labels.clone());
@@ -200,7 +205,9 @@ impl Leading {
         }
         let standing = match (self.broken(), self.filtering) {
             (Some(why), _) => Standing::Broken(why),
-            (None, Filtering::Settled) if self.leadership.is_serving() => Standing::Serving,
+            (None, Filtering::Settled | Filtering::Until(_)) if self.leadership.is_serving() => {
+                Standing::Serving
+            }
             (None, _) => Standing::Waiting,
         };
         self.standing.send_if_modified(|known| {
@@ -258,6 +265,12 @@ impl Leading {
                 tracing::error!("filter labels anew: {problem}; they stay as they were");
                 Filtering::Settled
             }
+            Verdict::TooOld(version) => {
+                let why =
+                    "an operator of an older release is of the group, or was not heard of yet";
+                tracing::warn!(version, "labels make identities as before: {why}");
+                Filtering::Until(version)
+            }
             Verdict::NotLeading | Verdict::Unknown | Verdict::Busy => Filtering::Unknown,
         };
     }
@@ -286,6 +299,12 @@ impl Leading {
             Verdict::Unknown => {
                 let message = "change the cluster: another operator leads now; it may still be done; asking again does no harm unless somebody changed the same meanwhile";
                 failed(FailureKind::TryAgain, message.to_owned())
+            }
+            Verdict::TooOld(version) => {
+                let message = format!(
+                    "change the cluster: it needs every operator to know version {version}: an older one is of the group"
+                );
+                failed(FailureKind::TryAgain, message)
             }
             Verdict::Busy => {
                 let message = "change the cluster: too much waits for the store; try again";

@@ -146,6 +146,16 @@ pub struct OthersAgents {
     pub rows: Rows,
 }
 
+/// Another operator says which version of the log it knows; refused where the group is of a newer one.
+#[derive(Message)]
+#[rtype(result = "Result<(), Failure>")]
+pub struct Introduced {
+    /// Who.
+    pub member: MemberId,
+    /// The newest that it speaks.
+    pub version: u8,
+}
+
 /// An agent's session begins.
 #[derive(Message)]
 #[rtype(result = "Result<Joined, NotJoined>")]

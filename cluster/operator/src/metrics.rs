@@ -41,6 +41,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Wire {
+    wire: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: &'static str,
 }
@@ -48,6 +53,16 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
     operation: &'static str,
+}
+
+/// A session that is counted until this is dropped.
+#[derive(Debug)]
+pub struct Standing(Gauge);
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The counters, and the registry that renders them.
@@ -81,6 +96,7 @@ pub struct Metrics {
     /// What must never have come to be.
     pub violations: Violations,
     identities: Family<State, Gauge>,
+    wires: Family<Wire, Gauge>,
     refused: Family<Reason, Counter>,
     latency: Family<Operation, Histogram>,
 }
@@ -128,6 +144,9 @@ impl Metrics {
         let help =
             "Times that what must hold was seen not to, by its id, over all lives of this operator";
         registry.register("invariant_violations", help, violations.family());
+        let wires = Family::<Wire, Gauge>::default();
+        let help = "Sessions of agents, by the version of the wire that both sides speak";
+        registry.register("sessions_by_wire", help, wires.clone());
         let refused = Family::<Reason, Counter>::default();
         registry.register("sessions_refused", "Sessions refused, by reason", refused.clone());
         // From 50 microseconds to 1.6 seconds.
@@ -152,6 +171,7 @@ impl Metrics {
             pushed_bytes,
             violations,
             identities,
+            wires,
             refused,
             latency,
         }
@@ -163,6 +183,13 @@ impl Metrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.identities.get_or_create(&State { state: state.as_str() }).set(count);
         }
+    }
+
+    /// A session that stands as long as what comes back is held.
+    pub fn session(&self, wire: u16) -> Standing {
+        let of_version = self.wires.get_or_create(&Wire { wire }).clone();
+        of_version.inc();
+        Standing(of_version)
     }
 
     /// Counts a refused session.

@@ -23,9 +23,9 @@ use tokio_rustls::server::TlsStream;
 use weft_state::interests::{Scope, View};
 use weft_types::{NodeName, Revision};
 use weft_wire::{
-    ToAgent, ToOperator,
+    ToAgent, ToOperator, VERSIONS,
     credentials::Credentials,
-    frame::{FrameError, encode, receive_within, send},
+    frame::{FrameError, encode, encode_in, receive_greeting, receive_within, send_in},
     tls::node_of,
 };
 
@@ -73,6 +73,17 @@ pub struct Sessions {
     pub metrics: Arc<Metrics>,
     /// How long agents are waited for.
     pub config: Config,
+}
+
+/// An agent that may speak.
+struct Greeted {
+    /// The version that both speak.
+    version: u16,
+    node: NodeName,
+    session: SessionId,
+    /// Up to where it was told.
+    from: Option<Revision>,
+    joined: Joined,
 }
 
 /// Why there is no session, or none any more.
@@ -131,8 +142,9 @@ impl Sessions {
                 let greeted = sessions.greet(stream).await;
                 drop(admitted);
                 let ended = match greeted {
-                    Ok((stream, (node, session, from), joined)) => {
-                        (sessions.stand(stream, &node, (session, from), joined).await, Some(node))
+                    Ok((stream, greeted)) => {
+                        let node = greeted.node.clone();
+                        (sessions.stand(stream, greeted).await, Some(node))
                     }
                     Err(end) => (Err(end), None),
                 };
@@ -154,10 +166,7 @@ impl Sessions {
     }
 
     /// From a connection to a session that stands.
-    async fn greet(
-        &self,
-        stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, (NodeName, SessionId, Option<Revision>), Joined), End> {
+    async fn greet(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Greeted), End> {
         drop(stream.set_nodelay(true));
         let mut stream =
             timeout(self.config.session_greeting, self.credentials.acceptor().accept(stream))
@@ -166,7 +175,12 @@ impl Sessions {
         let certified =
             node_of(&stream).map_err(|error| End::Refused(Refusal::NotANode, error.to_string()))?;
         let first =
-            timeout(self.config.session_greeting, receive_within(&mut stream, HEARD_MAX)).await?;
+            timeout(self.config.session_greeting, receive_greeting(&mut stream, HEARD_MAX)).await?;
+        let (offered, first) = match first {
+            Ok((offered, message)) => (offered, Ok(message)),
+            Err(error) => (VERSIONS.oldest, Err(error)),
+        };
+        let version = VERSIONS.agree(offered).unwrap_or(VERSIONS.oldest);
         let refusal = match first {
             Ok(ToOperator::Hello { node, session, held, from, identities, asked })
                 if node == certified =>
@@ -180,7 +194,9 @@ impl Sessions {
                     .send(Join { node: node.clone(), session, held, from, view })
                     .await?
                 {
-                    Ok(joined) => return Ok((stream, (node, session, from), joined)),
+                    Ok(joined) => {
+                        return Ok((stream, Greeted { version, node, session, from, joined }));
+                    }
                     Err(NotJoined::Stale(_, newest)) => End::Stale(newest),
                     Err(why) => End::Refused(Refusal::Ahead, why.to_string()),
                 }
@@ -200,7 +216,7 @@ impl Sessions {
         if let Some(answer) = answer {
             // That it does not hear why changes nothing.
             let told = async {
-                send(&mut stream, &answer).await?;
+                send_in(&mut stream, version, &answer).await?;
                 Ok::<(), FrameError>(stream.shutdown().await?)
             };
             drop(timeout(self.config.session_greeting, told).await);
@@ -212,19 +228,18 @@ impl Sessions {
     async fn stand(
         &self,
         stream: TlsStream<TcpStream>,
-        node: &NodeName,
-        (session, from): (SessionId, Option<Revision>),
-        joined: Joined,
+        Greeted { version, node, session, from, joined }: Greeted,
     ) -> Result<(), End> {
         let Joined { cluster, revision, asides, over } = joined;
         let (reads, writes) = split(stream);
-        let welcome = ToAgent::Welcome { cluster, revision };
+        let welcome = encode_in(version, &ToAgent::Welcome { cluster, revision })?;
+        let _counted = self.metrics.session(version);
         let ended = tokio::select! {
-            ended = self.speak(writes, (node, session, asides), (welcome, from)) => ended,
-            ended = self.listen(reads, node, session) => ended,
+            ended = self.speak(writes, (&node, session, asides), (&welcome, from)) => ended,
+            ended = self.listen(reads, &node, session) => ended,
             _ = over => Err(End::Over("another session of this node, or its Node changed".to_owned())),
         };
-        self.leader.send(Heard { node: node.clone(), session, said: Said::Left }).await?.ok();
+        self.leader.send(Heard { node, session, said: Said::Left }).await?.ok();
         ended
     }
 
@@ -232,10 +247,10 @@ impl Sessions {
         &self,
         mut to: impl AsyncWrite + Unpin,
         (node, session, mut asides): (&NodeName, SessionId, mpsc::Receiver<Aside>),
-        (welcome, mut sent): (ToAgent, Option<Revision>),
+        (welcome, mut sent): (&[u8], Option<Revision>),
     ) -> Result<(), End> {
         let mut tip = self.tip.clone();
-        self.write(&mut to, &encode(&welcome)?).await?;
+        self.write(&mut to, welcome).await?;
         loop {
             while let Ok(aside) = asides.try_recv() {
                 self.say(&mut to, aside).await?;

@@ -32,9 +32,13 @@ use weft_operator::{
     operator::Operator,
     peers::message::{Say, Told},
 };
-use weft_raft::{Answer as PeerAnswer, Hello, MemberId, PEER_VERSION, decode, encode};
-use weft_store::{Batch, Comparing, Fence, FileDisk, MemoryStore, Store, StoreError};
-use weft_types::{Cluster as Identified, Identity, LabelSet, Object, Revision, codec};
+use weft_raft::{
+    Answer as PeerAnswer, Group as Members, Hello, Member, MemberId, MemberRole, PEER_VERSION,
+    Saved, decode, encode,
+};
+use weft_state::{ClusterState, OLDEST};
+use weft_store::{Batch, Comparing, Fence, FileDisk, MemberDisk, MemoryStore, Store, StoreError};
+use weft_types::{Cluster as Identified, Delta, Identity, LabelSet, Object, Revision, codec};
 use weft_wire::tls;
 
 /// The store that all of them ask, as one of them does; who reads what is in it is none of them.
@@ -102,6 +106,13 @@ struct Group {
 impl Group {
     /// One operator, which founds the cluster; and places for as many.
     fn founded(places: usize) -> Self {
+        let mut group = Self::of(places);
+        group.start(1);
+        group
+    }
+
+    /// Places for so many.
+    fn of(places: usize) -> Self {
         // They are free again when all were found.
         let listeners: Vec<TcpListener> =
             (0..places).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -111,9 +122,7 @@ impl Group {
         let contents = Arc::new(Mutex::new(store));
         let store = Shared { contents, away: Arc::default(), member: 0 };
         let world = World::new();
-        let mut group = Self { world, store, places, running: BTreeMap::new() };
-        group.start(1);
-        group
+        Self { world, store, places, running: BTreeMap::new() }
     }
 
     fn place(&self, member: u64) -> SocketAddr {
@@ -603,6 +612,69 @@ fn an_answer_waits_for_the_connection_to_who_asked() {
         let reply: Reply<Answer> = serde_json::from_slice(&json).unwrap();
         assert!(matches!(reply, Reply::Ok(Answer::Status(_))), "{reply:?}");
     });
+}
+
+/// | who is of the group | labels that an older release does not know of |
+/// |---|---|
+/// | one who was not heard of, or is of that release | make no identities yet; all else goes on |
+/// | nobody but those who know of them | make identities, and that release has no part in the group any more |
+#[test]
+fn what_a_member_of_the_release_before_does_not_know_waits_until_it_is_upgraded() {
+    let mut group = Group::of(2);
+    let mut config = group.config(1);
+    config.labels.labels = "!team".parse().unwrap();
+    // What that release would have left, of a group whose second member is away.
+    let (first, second) = (MemberId(1), MemberId(2));
+    let mut members = Members::of_voters([(first, group.place(1).to_string())]);
+    let learner = Member { address: group.place(2).to_string(), role: MemberRole::Learner };
+    members.members.insert(second, learner);
+    let state = ClusterState::of_version("blue", OLDEST).encode().unwrap();
+    let fence = Fence { generation: 1, term: 1, ..Fence::default() };
+    group.store.raise(&"blue".into(), None, fence).unwrap();
+    std::fs::create_dir_all(&config.state_dir).unwrap();
+    let mut disk = FileDisk::open(&config.state_dir.join("raft.redb")).unwrap();
+    disk.found((1, first), &Saved::founding(members, state.into())).unwrap();
+    drop(disk);
+    let running = group.try_start(config).unwrap();
+    group.running.insert(1, running);
+
+    let of_team = |team: &str| {
+        let Object::Pod(mut pod) = pod(team, "web", 1) else { panic!() };
+        pod.labels.insert("team".to_owned(), team.to_owned());
+        Object::Pod(pod)
+    };
+    let identities = || {
+        let operator = &group.running[&1];
+        block_on(async {
+            let mut agent = group.world.agent(operator.address, "node1", None).await;
+            agent.reach(operator.revision()).await;
+            let of_pod = |delta: &Delta| match delta {
+                Delta::WorkloadUpsert(workload) => Some(workload.identity),
+                _ => None,
+            };
+            agent.holds.values().filter_map(of_pod).collect::<BTreeSet<Identity>>().len()
+        })
+    };
+    group.apply(&[node(1), of_team("a"), of_team("b")]);
+    assert_eq!(identities(), 2, "its labels are as they were, and it takes changes");
+    let member = group.world.authority.identity("2.member.weft");
+    let hello = |version| Hello { version, ..hello_of_2(group.place(2).to_string()) };
+    // It speaks what it spoke before.
+    assert_eq!(greeted(&group, &member, &hello(2)), Some(PeerAnswer::Welcome(2)));
+    thread::sleep(3 * weft_operator::leader::TICK);
+    group.apply(&[of_team("c")]);
+    assert_eq!(identities(), 3);
+    // Upgraded, it says what it knows.
+    let welcome = PeerAnswer::Welcome(PEER_VERSION);
+    assert_eq!(greeted(&group, &member, &hello(PEER_VERSION)), Some(welcome));
+    eventually(|| (identities() == 1).then_some(()));
+    let Some(PeerAnswer::Refused(why)) = greeted(&group, &member, &hello(2)) else { panic!() };
+    assert!(why.contains("the group is of version 7, member 2 knows 6"), "{why}");
+}
+
+#[test]
+fn members_say_the_version_of_the_log_that_they_know() {
+    assert_eq!(PEER_VERSION, weft_state::VERSION);
 }
 
 #[test]

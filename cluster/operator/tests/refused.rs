@@ -22,12 +22,21 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 use weft_types::{Identity, NamespacedName, NodeName, PodEndpoint, Revision};
-use weft_wire::{ToOperator, WIRE_VERSION, frame::encode, tls};
+use weft_wire::{
+    ToAgent, ToOperator, VERSIONS,
+    frame::{encode, encode_in, receive_greeting},
+    tls,
+    version::Versions,
+};
 
 fn hello() -> ToOperator {
+    greeting(1)
+}
+
+fn greeting(session: u64) -> ToOperator {
     ToOperator::Hello {
         node: NodeName("node1".to_owned()),
-        session: 1,
+        session,
         held: None,
         from: None,
         identities: vec![],
@@ -201,7 +210,7 @@ fn with_garbage_after_the_handshake() {
     operator.apply(vec![node(1)]);
     let frame = |length: u32, body: &[u8]| {
         let mut bytes = length.to_be_bytes().to_vec();
-        bytes.extend(WIRE_VERSION.to_be_bytes());
+        bytes.extend(VERSIONS.oldest.to_be_bytes());
         bytes.extend(body);
         bytes
     };
@@ -242,16 +251,43 @@ fn of_another_version() {
     let world = World::new();
     let operator = world.start();
     block_on(async {
-        // A greeting as version 1 spelled it, and what a later release may say.
+        // A greeting as version 1 spelled it.
         let first = [&[0, 0, 0, 8, 0, 1, 0, 5][..], b"node1", &[0]].concat();
-        for (count, (version, bytes)) in
-            [(1, first), (9, vec![0, 0, 0, 1, 0, 9, 5])].into_iter().enumerate()
-        {
-            let mut agent = says(&world, &operator, false, &bytes).await;
-            let why = agent.refused().await;
-            let versions = format!("wire version {version}, this one {WIRE_VERSION}");
-            assert!(why.contains(&versions) && why.contains("of one release"), "{why}");
-            counted(&world, &operator, "Version", count as f64).await;
+        let mut agent = says(&world, &operator, false, &first).await;
+        let why = agent.refused().await;
+        let Versions { oldest, newest } = VERSIONS;
+        let versions = format!("wire version 1, this one {oldest} to {newest}");
+        assert!(why.contains(&versions) && why.contains("a release apart"), "{why}");
+        counted(&world, &operator, "Version", 0.0).await;
+        // What a later release may say once it stands.
+        let later = encode_in(newest + 1, &ToOperator::Pong).unwrap();
+        says(&world, &operator, true, &later).await.closed().await;
+        counted(&world, &operator, "Version", 1.0).await;
+    });
+}
+
+#[test]
+fn of_a_version_that_both_speak_there_is_a_session() {
+    let world = World::new();
+    let operator = world.start();
+    let Versions { oldest, newest } = VERSIONS;
+    block_on(async {
+        let offers = [(oldest, oldest), (newest, newest), (newest + 3, newest)];
+        for ((offered, agreed), session) in offers.into_iter().zip(1..) {
+            let greeting = encode_in(offered, &greeting(session)).unwrap();
+            let mut agent = says(&world, &operator, false, &greeting).await;
+            let (version, answer) = receive_greeting(&mut agent.stream, 1 << 20).await.unwrap();
+            assert!(matches!(answer, ToAgent::Welcome { .. }), "{answer:?}");
+            assert_eq!(version, agreed, "{offered} was offered");
+            agent.reach(operator.revision()).await;
+            let line = format!("weft_operator_sessions_by_wire{{wire=\"{agreed}\"}}");
+            assert_eq!(operator.metric(&line), 1.0);
+            drop(agent);
+            let until = std::time::Instant::now() + PATIENCE;
+            while operator.metric(&line) > 0.0 {
+                assert!(std::time::Instant::now() < until, "the session is over, and counted");
+                tokio::task::yield_now().await;
+            }
         }
     });
 }

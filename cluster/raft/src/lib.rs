@@ -27,8 +27,8 @@ pub use entry::{Body, Entry, Origin};
 pub use group::{Change, Group, Member, MemberId, MemberRole};
 pub use memory::MemoryDisk;
 pub use message::{
-    Answer, Chunk, Envelope, Hello, Kind, Malformed, PEER_VERSION, PeerMessage, RaftMessage,
-    decode, encode,
+    Answer, Chunk, Envelope, Hello, Kind, Malformed, OLDEST_PEER, PEER_VERSION, PeerMessage,
+    RaftMessage, decode, encode,
 };
 pub use node::{Applied, Committed, Input, Node, NodeError, Output, Role, Status};
 pub use proposals::{Proposal, Refusal, Ticket};

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use weft_types::codec;
 
 /// Version of the messages here, the first byte of each. A member tells its highest when it connects, and speaks the lower of the two.
-pub const PEER_VERSION: u8 = 2;
+pub const PEER_VERSION: u8 = 7;
+/// The oldest that is spoken with a peer. A frame carries the version that first had its message: as yet the oldest has all.
+pub const OLDEST_PEER: u8 = 2;
 
 /// A message with its ends. Who receives it compares `from` with the peer's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,8 +158,11 @@ impl Hello {
             format!("this operator's log is of generation {generation}, not {}", self.generation)
         } else if self.to != member {
             format!("this operator is member {member}, not {}", self.to)
-        } else if self.version == 0 {
-            "there is no version 0".to_owned()
+        } else if self.version < OLDEST_PEER {
+            format!(
+                "it speaks version {}, this operator {OLDEST_PEER} to {PEER_VERSION}",
+                self.version
+            )
         } else {
             return Answer::Welcome(self.version.min(PEER_VERSION));
         };
@@ -169,7 +174,9 @@ impl Hello {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Of another version.
-    #[error("a peer speaks version {0}, this member {PEER_VERSION}: give both the same release")]
+    #[error(
+        "a peer speaks version {0}, this member {OLDEST_PEER} to {PEER_VERSION}: their releases are too far apart"
+    )]
     Version(u8),
     /// Not a message.
     #[error("a peer's message cannot be read: {0}")]
@@ -178,7 +185,7 @@ pub enum Malformed {
 
 /// The bytes of an [`Envelope`], or of whatever else members say that has one inside.
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, Malformed> {
-    let mut bytes = vec![PEER_VERSION];
+    let mut bytes = vec![OLDEST_PEER];
     codec::encode_into(message, &mut bytes).map_err(|e| Malformed::Unreadable(e.0))?;
     Ok(bytes)
 }
@@ -186,7 +193,7 @@ pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, Malformed> {
 /// It from its bytes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     match bytes.split_first() {
-        Some((&PEER_VERSION, body)) => {
+        Some((OLDEST_PEER..=PEER_VERSION, body)) => {
             codec::decode(body).map_err(|error| Malformed::Unreadable(error.0))
         }
         Some((version, _)) => Err(Malformed::Version(*version)),

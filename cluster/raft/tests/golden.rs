@@ -121,7 +121,7 @@ fn what_is_no_message_is_an_error() {
 #[test]
 fn the_lower_version_is_spoken_and_strangers_are_told_why_not() {
     let answer = |hello: &Hello| hello.answer("blue", 2, MemberId(2));
-    for version in [1, 2, 9] {
+    for version in [2, 6, PEER_VERSION, 9] {
         let welcome = Answer::Welcome(PEER_VERSION.min(version));
         assert_eq!(answer(&Hello { version, ..hello() }), welcome);
     }
@@ -129,7 +129,7 @@ fn the_lower_version_is_spoken_and_strangers_are_told_why_not() {
         (Hello { cluster: "red".to_owned(), ..hello() }, "cluster blue, not red"),
         (Hello { generation: 1, ..hello() }, "generation 2, not 1"),
         (Hello { to: MemberId(3), ..hello() }, "member 2, not 3"),
-        (Hello { version: 0, ..hello() }, "version 0"),
+        (Hello { version: 1, ..hello() }, "version 1, this operator 2 to"),
     ];
     for (hello, why) in strangers {
         let Answer::Refused(said) = answer(&hello) else { panic!("{why}") };

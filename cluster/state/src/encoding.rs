@@ -10,8 +10,14 @@ use weft_types::{
     packed,
 };
 
-/// Version of entries and of snapshots.
-const VERSION: u8 = 6;
+/// Newest version of entries and of snapshots that this program knows; operators tell each other theirs. A group is of the
+/// version that it was founded in, and of a newer one when every member knows that ([`CommandV1::Raise`]): until then nothing
+/// is written that a member of the release before could not read.
+pub const VERSION: u8 = 7;
+/// The first version that has [`CommandV1::FilterLabels`]; snapshots of both are alike.
+pub const FILTERS: u8 = 7;
+/// What members know that say nothing newer of themselves.
+pub const OLDEST: u8 = 6;
 /// The one before, which ends where the fence begins.
 const WITHOUT_FENCE: u8 = 5;
 
@@ -82,20 +88,31 @@ enum WrittenObject<'a> {
     Policy(&'a Policy),
 }
 
-/// The bytes of an entry.
+impl CommandV1 {
+    /// The first version that has it.
+    pub const fn since(&self) -> u8 {
+        match self {
+            Self::Raise(version) => *version,
+            Self::FilterLabels { .. } => FILTERS,
+            Self::Desire { .. } | Self::Said(..) | Self::Retire(_) | Self::Free { .. } => OLDEST,
+        }
+    }
+}
+
+/// The bytes of an entry, of the first version that has its command.
 pub fn encode_entry(entry: &EntryV1) -> Result<Vec<u8>, Unreadable> {
-    encode("a log entry", entry)
+    encode(entry.command.since(), "a log entry", entry)
 }
 
 /// An entry from its bytes.
 pub fn decode_entry(bytes: &[u8]) -> Result<EntryV1, Unreadable> {
-    decode("a log entry", bytes)
+    decode("a log entry", bytes).map(|(_, entry)| entry)
 }
 
 const SNAPSHOT: &str = "a snapshot of the state";
 
 impl ClusterState {
-    /// The bytes of the whole state.
+    /// The bytes of the whole state, of the group's version.
     pub fn encode(&self) -> Result<Vec<u8>, Unreadable> {
         let namespaces = self.namespaces.values().map(WrittenObject::Namespace);
         let objects = namespaces
@@ -121,19 +138,19 @@ impl ClusterState {
             heard: self.heard.iter().collect(),
             fence: self.fence,
         };
-        encode(SNAPSHOT, &written)
+        encode(self.version, SNAPSHOT, &written)
     }
 
     /// The state from its bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let snapshot: Snapshot = decode(SNAPSHOT, bytes)?;
+        let (version, snapshot): (u8, Snapshot) = decode(SNAPSHOT, bytes)?;
         let unreadable =
             |problem: String| Unreadable { what: SNAPSHOT, problem, other_release: false };
         let (numbers, places) = (snapshot.identities.len(), snapshot.places.len());
         if numbers != places {
             return Err(unreadable(format!("it has {numbers} numbers and {places} places")));
         }
-        let mut state = Self::new(snapshot.cluster);
+        let mut state = Self::of_version(snapshot.cluster, version.max(OLDEST));
         state.labels =
             LabelFilter::parse(&snapshot.labels).map_err(|error| unreadable(error.to_string()))?;
         let known = snapshot.identities.into_iter().zip(snapshot.places);
@@ -153,8 +170,8 @@ impl ClusterState {
     }
 }
 
-fn encode(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
-    let mut bytes = vec![VERSION];
+fn encode(version: u8, what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Unreadable> {
+    let mut bytes = vec![version];
     codec::encode_into(value, &mut bytes).map_err(|error| Unreadable {
         what,
         problem: error.to_string(),
@@ -163,20 +180,21 @@ fn encode(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, Unreada
     Ok(bytes)
 }
 
-fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Unreadable> {
+/// It, and the version of its bytes.
+fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<(u8, T), Unreadable> {
     let unreadable = |problem: String| Unreadable { what, problem, other_release: false };
-    match bytes.split_first() {
-        Some((&VERSION, body)) => codec::decode(body).map_err(|e| unreadable(e.to_string())),
-        Some((&WITHOUT_FENCE, body)) => {
-            codec::decode(&[body, &[0]].concat()).map_err(|e| unreadable(e.to_string()))
-        }
-        Some((version, _)) => {
-            let program = if *version > VERSION { "a newer" } else { "the older" };
+    let (version, body) =
+        bytes.split_first().ok_or_else(|| unreadable("it is empty".to_owned()))?;
+    let read = match *version {
+        OLDEST..=VERSION => codec::decode(body),
+        WITHOUT_FENCE => codec::decode(&[body, &[0]].concat()),
+        version => {
+            let program = if version > VERSION { "a newer" } else { "the older" };
             let problem = format!(
                 "it is of version {version}, this program knows {VERSION}: use {program} program"
             );
-            Err(Unreadable { what, problem, other_release: true })
+            return Err(Unreadable { what, problem, other_release: true });
         }
-        None => Err(unreadable("it is empty".to_owned())),
-    }
+    };
+    read.map(|value| (*version, value)).map_err(|error| unreadable(error.to_string()))
 }

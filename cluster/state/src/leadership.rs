@@ -15,7 +15,7 @@ pub use messages::{
     Stored, Ticket, Trouble, Verdict,
 };
 
-use crate::{ClusterState, CommandV1, adoption, retirement::Retirement};
+use crate::{ClusterState, CommandV1, FILTERS, adoption, retirement::Retirement};
 use beside::{Claim, UnderWay};
 use numbers::Numbers;
 use std::collections::{BTreeSet, VecDeque};
@@ -90,6 +90,8 @@ pub struct Leadership {
     failing: Option<u32>,
     /// Whether it answered since the election.
     answered: bool,
+    /// The newest version that every member of the group knows.
+    known: u8,
 }
 
 impl Leadership {
@@ -113,6 +115,7 @@ impl Leadership {
             waited: 0,
             failing: None,
             answered: false,
+            known: 0,
         }
     }
 
@@ -192,6 +195,11 @@ impl Leadership {
             Event::Number(request, labels) => {
                 self.asked(request, Wish::Number(labels), &mut effects);
             }
+            Event::Filter(request, filter)
+                if filter != *state.labels() && state.version() < FILTERS =>
+            {
+                effects.push(Effect::Answer(request, Verdict::TooOld(FILTERS)));
+            }
             Event::Filter(request, filter) => {
                 self.asked(request, Wish::Labels(filter), &mut effects);
             }
@@ -211,7 +219,8 @@ impl Leadership {
             Event::Ordered(ticket, at) => self.ordered(state, ticket, at, &mut effects),
             Event::Refused(ticket) => self.refused(ticket),
             Event::Node(node, seen) => self.retirement.see(state, node, seen),
-            Event::Tick { everywhere } => {
+            Event::Tick { everywhere, known } => {
+                self.known = known;
                 self.retirement.tick(everywhere);
                 self.tick(&mut effects);
             }

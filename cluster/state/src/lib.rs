@@ -20,7 +20,7 @@ mod words;
 
 pub use adopt::adoption;
 pub use conflict::Conflict;
-pub use encoding::{EntryV1, Unreadable, decode_entry, encode_entry};
+pub use encoding::{EntryV1, FILTERS, OLDEST, Unreadable, VERSION, decode_entry, encode_entry};
 pub use references::{Numbered, Phase, References};
 pub use words::{Stamp, Word};
 
@@ -71,12 +71,16 @@ pub enum CommandV1 {
         /// The number that was given last: those after it are given before these are given again.
         given: Identity,
     },
+    /// Every member knows this version: it is written from now on, and members of older releases have no part any more.
+    Raise(u8),
 }
 
 /// The state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterState {
     cluster: String,
+    /// Of what is written: every member of the group knows it.
+    version: u8,
     labels: LabelFilter,
     // What sources want.
     namespaces: BTreeMap<String, Namespace>,
@@ -102,7 +106,12 @@ pub struct ClusterState {
 impl ClusterState {
     /// An empty state of a cluster with this name, which is a label of every identity.
     pub fn new(cluster: impl Into<String>) -> Self {
-        Self { cluster: cluster.into(), ..Self::default() }
+        Self::of_version(cluster, VERSION)
+    }
+
+    /// The same of a group of a version.
+    pub fn of_version(cluster: impl Into<String>, version: u8) -> Self {
+        Self { cluster: cluster.into(), version, ..Self::default() }
     }
 
     /// Applies a command and says what changed of the published state.
@@ -119,6 +128,10 @@ impl ClusterState {
                     self.identities.remove(&labels);
                     self.given = Some(*given);
                 }
+                Vec::new()
+            }
+            CommandV1::Raise(version) => {
+                self.version = self.version.max(*version);
                 Vec::new()
             }
         }
@@ -150,6 +163,7 @@ impl ClusterState {
             CommandV1::Free { numbers, .. } => {
                 numbers.iter().any(|number| self.references.retiring().contains(number))
             }
+            CommandV1::Raise(version) => *version > self.version,
         }
     }
 
@@ -198,6 +212,11 @@ impl ClusterState {
     /// Which labels of pods make identities.
     pub fn labels(&self) -> &LabelFilter {
         &self.labels
+    }
+
+    /// The group's version: every member knows what it has.
+    pub fn version(&self) -> u8 {
+        self.version
     }
 
     /// The cluster's name.

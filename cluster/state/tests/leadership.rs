@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use weft_state::{
-    ClusterState, CommandV1, EntryV1,
+    ClusterState, CommandV1, EntryV1, FILTERS, OLDEST, VERSION, encode_entry,
     leadership::{
         Ask, Change, Contents, Effect, Event, Fault, Leadership, Limits, SELDOM, Stored, Trouble,
         Verdict,
@@ -63,7 +63,7 @@ fn stored(identities: Vec<(Identity, LabelSet)>, objects: Vec<Object>) -> Stored
 }
 
 /// Time passes; every operator has all of the log.
-const TICK: Event = Event::Tick { everywhere: u64::MAX };
+const TICK: Event = Event::Tick { everywhere: u64::MAX, known: 0 };
 
 /// A leader, its state, and what of its effects was not looked at.
 struct World {
@@ -663,6 +663,58 @@ fn another_filter_of_labels_has_its_numbers_in_the_store_first_and_a_command_of_
     // The same again is so already.
     world.step(Event::Filter(4, filter));
     assert_eq!(world.answers(), [(4, Verdict::Done)]);
+}
+
+/// | every member is known to know | the group's version is raised | another filter of labels |
+/// |---|---|---|
+/// | nothing, or what the group has | no | has to wait for it |
+/// | something newer | by an entry of its own | is taken then |
+#[test]
+fn what_older_members_do_not_know_waits_until_there_are_none() {
+    let mut world = World::new();
+    world.state = ClusterState::of_version("blue", OLDEST);
+    world.serve(1, None, vec![], vec![]);
+    let filter: LabelFilter = "!app".parse().unwrap();
+    for known in [0, OLDEST] {
+        world.step(Event::Tick { everywhere: u64::MAX, known });
+        assert_eq!(world.effects, []);
+        world.step(Event::Filter(1, filter.clone()));
+        assert_eq!(world.answers(), [(1, Verdict::TooOld(FILTERS))]);
+    }
+    // What is there already is no change.
+    world.step(Event::Filter(2, LabelFilter::default()));
+    assert_eq!(world.answers(), [(2, Verdict::Done)]);
+    // Beside nothing, and once: what is under way is brought to its end first.
+    world.step(Event::Asked(3, put(&[pod("a", "web")])));
+    let (operation, _) = world.ask();
+    world.step(Event::Tick { everywhere: u64::MAX, known: VERSION });
+    world.step(Event::Asked(4, put(&[pod("b", "web")])));
+    assert_eq!(world.effects, []);
+    world.step(Event::Stored(operation, Ok(Stored::Done)));
+    let proposal = world.proposal();
+    world.order(&proposal);
+    let effects = std::mem::take(&mut world.effects);
+    let [Effect::Answer(3, Verdict::Done), Effect::Propose(ticket, fence, command)] =
+        effects.as_slice()
+    else {
+        panic!("{effects:?}")
+    };
+    let raise = (*ticket, *fence, command.clone());
+    let entry = EntryV1 { trace: None, command: command.clone(), fence: None };
+    assert_eq!(entry.command, CommandV1::Raise(VERSION));
+    assert_eq!(encode_entry(&entry).unwrap()[0], VERSION, "older members do not read it");
+    world.step(Event::Tick { everywhere: u64::MAX, known: VERSION });
+    assert_eq!(world.effects, []);
+    assert_eq!(world.state.encode().unwrap()[0], OLDEST);
+    world.order(&raise);
+    assert_eq!((world.state.version(), world.state.encode().unwrap()[0]), (VERSION, VERSION));
+    assert_eq!(ClusterState::decode(&world.state.encode().unwrap()).unwrap(), world.state);
+    let (_, ask) = world.ask();
+    assert!(matches!(ask, Ask::Write(..)), "{ask:?}");
+    // A member of an older release comes back: the group's version stays.
+    world.step(Event::Tick { everywhere: u64::MAX, known: OLDEST });
+    world.step(Event::Filter(5, filter));
+    assert_eq!(world.effects, []);
 }
 
 #[test]

@@ -224,7 +224,7 @@ impl World {
     fn ticks(&mut self, ticks: u32) {
         for _ in 0..ticks {
             let everywhere = self.everywhere.unwrap_or(self.log.len() as u64);
-            self.step(Event::Tick { everywhere });
+            self.step(Event::Tick { everywhere, known: 0 });
             self.who_holds_back_is_named(everywhere);
         }
     }

@@ -11,7 +11,8 @@
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use weft_state::{
-    ClusterState, CommandV1, Conflict, EntryV1, Phase, Stamp, Word, decode_entry, encode_entry,
+    ClusterState, CommandV1, Conflict, EntryV1, OLDEST, Phase, Stamp, Word, decode_entry,
+    encode_entry,
 };
 use weft_types::{
     Delta, Fence, Identity, LabelFilter, LabelSet, NamespacedName, Node, NodeName, Object, Policy,
@@ -591,6 +592,7 @@ fn what_the_release_before_wrote_is_read() {
     let entry = EntryV1 { trace: None, command, fence: None };
     assert_eq!(decode_entry(&before(encode_entry(&entry).unwrap())).unwrap(), entry);
     let mut world = World::new();
+    world.state = ClusterState::of_version("blue", OLDEST);
     world.desire(vec![node(1), pod("shop", "web-0", "web", Some(1))], vec![]);
     let read = ClusterState::decode(&before(world.state.encode().unwrap())).unwrap();
     assert_eq!(read, world.state);
@@ -611,7 +613,7 @@ fn what_is_known_of_the_stores_fence_is_in_the_snapshot_and_never_goes_back() {
 
 #[test]
 fn what_another_program_wrote_is_refused() {
-    for (version, program) in [(4, "the older"), (7, "a newer")] {
+    for (version, program) in [(4, "the older"), (8, "a newer")] {
         let refused = decode_entry(&[version, 0]).unwrap_err().to_string();
         assert!(refused.contains(&format!("version {version}")), "{refused}");
         assert!(refused.contains(program), "{refused}");

@@ -1,6 +1,6 @@
 //! Frames: length (u32), version (u16), a bincode message. Lengths are checked before anything is allocated.
 
-use crate::WIRE_VERSION;
+use crate::VERSIONS;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,7 +22,8 @@ pub enum FrameError {
     TooLong(usize),
     /// Of another version.
     #[error(
-        "the peer speaks wire version {0}, this one {WIRE_VERSION}: agents and operators are to be of one release"
+        "the peer speaks wire version {0}, this one {oldest} to {newest}: agents and operators may be a release apart, not more",
+        oldest = VERSIONS.oldest, newest = VERSIONS.newest
     )]
     Version(u16),
     /// Not a message of this version.
@@ -38,8 +39,13 @@ fn ended(error: &io::Error) -> String {
     }
 }
 
-/// The bytes of a message's frame.
+/// The bytes of a message's frame. It carries the version that first had the message: as yet the oldest has all of them.
 pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
+    encode_in(VERSIONS.oldest, message)
+}
+
+/// Those of a greeting, which offers a version, or of the answer to it, which says what was agreed on.
+pub fn encode_in<M: Serialize>(version: u16, message: &M) -> Result<Vec<u8>, FrameError> {
     // Six bytes for the header, which is known when the body is.
     let mut frame = vec![0; HEADER];
     codec::encode_into(message, &mut frame).map_err(|e| FrameError::Malformed(e.to_string()))?;
@@ -48,16 +54,20 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
         return Err(FrameError::TooLong(length));
     };
     let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    let [e, f] = WIRE_VERSION.to_be_bytes();
+    let [e, f] = version.to_be_bytes();
     *header = [a, b, c, d, e, f];
     Ok(frame)
 }
 
 /// A message from the bytes after the header; all of them must be used.
 pub fn decode<M: DeserializeOwned>(version: u16, body: &[u8]) -> Result<M, FrameError> {
-    if version != WIRE_VERSION {
+    if !VERSIONS.knows(version) {
         return Err(FrameError::Version(version));
     }
+    read(body)
+}
+
+fn read<M: DeserializeOwned>(body: &[u8]) -> Result<M, FrameError> {
     codec::decode(body).map_err(|error| FrameError::Malformed(error.to_string()))
 }
 
@@ -66,7 +76,20 @@ pub async fn send<M: Serialize>(
     to: &mut (impl AsyncWrite + Unpin),
     message: &M,
 ) -> Result<(), FrameError> {
-    to.write_all(&encode(message)?).await?;
+    write(to, &encode(message)?).await
+}
+
+/// Writes a greeting, or the answer to one.
+pub async fn send_in<M: Serialize>(
+    to: &mut (impl AsyncWrite + Unpin),
+    version: u16,
+    message: &M,
+) -> Result<(), FrameError> {
+    write(to, &encode_in(version, message)?).await
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> Result<(), FrameError> {
+    to.write_all(frame).await?;
     Ok(to.flush().await?)
 }
 
@@ -82,9 +105,29 @@ pub async fn receive_within<M: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
     longest: usize,
 ) -> Result<M, FrameError> {
+    let (_, body) = frame(from, longest, |version| VERSIONS.knows(version)).await?;
+    read(&body)
+}
+
+/// Reads a greeting of at most so many bytes, or the answer to one, and the version that its frame carries: any but those
+/// that are too old, since a newer peer greets alike.
+pub async fn receive_greeting<M: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    longest: usize,
+) -> Result<(u16, M), FrameError> {
+    let (version, body) = frame(from, longest, |version| version >= VERSIONS.oldest).await?;
+    Ok((version, read(&body)?))
+}
+
+/// A frame's version and body, where such a version is taken.
+async fn frame(
+    from: &mut (impl AsyncRead + Unpin),
+    longest: usize,
+    is_taken: impl Fn(u16) -> bool,
+) -> Result<(u16, Vec<u8>), FrameError> {
     let length = usize::try_from(from.read_u32().await?).unwrap_or(usize::MAX);
     let version = from.read_u16().await?;
-    if version != WIRE_VERSION {
+    if !is_taken(version) {
         return Err(FrameError::Version(version));
     }
     if length > longest.min(FRAME_MAX) {
@@ -96,7 +139,7 @@ pub async fn receive_within<M: DeserializeOwned>(
     if body.len() < length {
         return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
     }
-    decode(version, &body)
+    Ok((version, body))
 }
 
 #[cfg(test)]
@@ -109,9 +152,9 @@ mod tests {
     fn the_bytes_of_a_frame_are_these() {
         let message = ToOperator::Acknowledge { revision: Revision::new(1, 2), trace: None };
         let frame = encode(&message).expect("short");
-        let [e, f] = WIRE_VERSION.to_be_bytes();
+        let [e, f] = VERSIONS.oldest.to_be_bytes();
         assert_eq!(frame, [0, 0, 0, 11, e, f, 1, 253, 2, 0, 0, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(decode::<ToOperator>(WIRE_VERSION, &frame[6..]).expect("valid"), message);
+        assert_eq!(decode::<ToOperator>(VERSIONS.newest, &frame[6..]).expect("valid"), message);
     }
 
     #[test]
@@ -124,14 +167,14 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        for version in [0, 1, WIRE_VERSION + 1] {
+        for version in [0, 4, VERSIONS.newest + 1] {
             let refused = decode::<ToAgent>(version, &[]);
             assert!(matches!(refused, Err(FrameError::Version(said)) if said == version));
         }
-        assert!(decode::<ToAgent>(WIRE_VERSION, &[]).is_err());
-        assert!(decode::<ToAgent>(WIRE_VERSION, &[200, 1, 2]).is_err());
+        assert!(decode::<ToAgent>(VERSIONS.newest, &[]).is_err());
+        assert!(decode::<ToAgent>(VERSIONS.newest, &[200, 1, 2]).is_err());
         let mut long = encode(&ToAgent::Ping).expect("short")[6..].to_vec();
         long.push(0);
-        assert!(matches!(decode::<ToAgent>(WIRE_VERSION, &long), Err(FrameError::Malformed(_))));
+        assert!(matches!(decode::<ToAgent>(VERSIONS.newest, &long), Err(FrameError::Malformed(_))));
     }
 }

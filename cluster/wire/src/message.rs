@@ -1,4 +1,4 @@
-//! What agent and operator say to each other. One enum a direction; the frame carries [`crate::WIRE_VERSION`].
+//! What agent and operator say to each other. One enum a direction, which only grows, at its end ([`crate::version`]).
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

@@ -17,8 +17,10 @@ use weft_types::{
     policy::{IpBlock, Isolation, Peer, Peers, PolicyId, PolicyKind, Port, Ports, Protocol, Rule},
 };
 use weft_wire::{
-    ToAgent, ToOperator, WIRE_VERSION,
-    frame::{FRAME_MAX, FrameError, decode, encode, receive, receive_within},
+    ToAgent, ToOperator, VERSIONS,
+    frame::{
+        FRAME_MAX, FrameError, decode, encode, encode_in, receive, receive_greeting, receive_within,
+    },
 };
 
 fn endpoint() -> PodEndpoint {
@@ -154,12 +156,12 @@ where
     M: Serialize + DeserializeOwned + PartialEq + Debug,
 {
     let frame = encode(message).unwrap();
-    assert_eq!(&decode::<M>(WIRE_VERSION, &frame[6..]).unwrap(), message);
+    assert_eq!(&decode::<M>(VERSIONS.oldest, &frame[6..]).unwrap(), message);
     let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{name} {hex}\n")
 }
 
-/// Another release speaks with this one: `golden.txt` changes only with [`WIRE_VERSION`].
+/// Another release speaks with this one: `golden.txt` changes only with a version.
 #[test]
 fn the_bytes_of_every_message_are_these() {
     let mut text = String::new();
@@ -184,15 +186,30 @@ fn lengths_are_checked_before_anything_is_read() {
         bytes.extend(version.to_be_bytes());
         bytes
     };
-    let refused = read::<ToAgent>(&header(FRAME_MAX + 1, WIRE_VERSION), usize::MAX);
+    let refused = read::<ToAgent>(&header(FRAME_MAX + 1, VERSIONS.oldest), usize::MAX);
     assert!(matches!(refused, Err(FrameError::TooLong(_))), "{refused:?}");
-    let refused = read::<ToOperator>(&header(1001, WIRE_VERSION), 1000);
+    let refused = read::<ToOperator>(&header(1001, VERSIONS.oldest), 1000);
     assert!(matches!(refused, Err(FrameError::TooLong(1001))), "{refused:?}");
-    let refused = read::<ToAgent>(&header(usize::MAX >> 32, 7), usize::MAX);
-    assert!(matches!(refused, Err(FrameError::Version(7))), "{refused:?}");
+    let refused = read::<ToAgent>(&header(usize::MAX >> 32, 9), usize::MAX);
+    assert!(matches!(refused, Err(FrameError::Version(9))), "{refused:?}");
     // What does not come is not waited for with memory in hand.
-    let refused = read::<ToAgent>(&header(FRAME_MAX, WIRE_VERSION), usize::MAX);
+    let refused = read::<ToAgent>(&header(FRAME_MAX, VERSIONS.oldest), usize::MAX);
     assert!(matches!(refused, Err(FrameError::Io(_))), "{refused:?}");
+}
+
+#[test]
+fn a_greeting_is_read_whatever_newer_version_it_offers() {
+    let (_, hello) = to_operator().remove(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for version in [VERSIONS.oldest, VERSIONS.newest, VERSIONS.newest + 1, u16::MAX] {
+        let frame = encode_in(version, &hello).unwrap();
+        let (offered, heard): (u16, ToOperator) =
+            runtime.block_on(receive_greeting(&mut frame.as_slice(), 100)).unwrap();
+        assert_eq!((offered, heard), (version, hello.clone()));
+    }
+    let old = encode_in(VERSIONS.oldest - 1, &hello).unwrap();
+    let refused = runtime.block_on(receive_greeting::<ToOperator>(&mut old.as_slice(), 100));
+    assert!(matches!(refused, Err(FrameError::Version(_))), "{refused:?}");
 }
 
 #[test]
@@ -234,8 +251,8 @@ proptest! {
     /// No bytes make a decoder panic, or allocate what they do not fill.
     #[test]
     fn any_bytes_are_a_message_or_an_error(bytes: Vec<u8>) {
-        drop(decode::<ToAgent>(WIRE_VERSION, &bytes));
-        drop(decode::<ToOperator>(WIRE_VERSION, &bytes));
+        drop(decode::<ToAgent>(VERSIONS.oldest, &bytes));
+        drop(decode::<ToOperator>(VERSIONS.oldest, &bytes));
         drop(read::<ToAgent>(&bytes, FRAME_MAX));
         drop(read::<ToOperator>(&bytes, 1000));
     }
@@ -244,13 +261,13 @@ proptest! {
     fn nearly_right_bytes_are_a_message_or_an_error(frame in nearly()) {
         let body = frame.get(6..).unwrap_or_default();
         // What is understood is what would be said so.
-        if let Ok(message) = decode::<ToAgent>(WIRE_VERSION, body) {
+        if let Ok(message) = decode::<ToAgent>(VERSIONS.oldest, body) {
             let again = encode(&message).unwrap();
-            assert_eq!(decode::<ToAgent>(WIRE_VERSION, &again[6..]).unwrap(), message);
+            assert_eq!(decode::<ToAgent>(VERSIONS.oldest, &again[6..]).unwrap(), message);
         }
-        if let Ok(message) = decode::<ToOperator>(WIRE_VERSION, body) {
+        if let Ok(message) = decode::<ToOperator>(VERSIONS.oldest, body) {
             let again = encode(&message).unwrap();
-            assert_eq!(decode::<ToOperator>(WIRE_VERSION, &again[6..]).unwrap(), message);
+            assert_eq!(decode::<ToOperator>(VERSIONS.oldest, &again[6..]).unwrap(), message);
         }
     }
 }

@@ -70,13 +70,13 @@ impl World {
                     format!("the agent of {} asks more than {STORM} times a second", who.node);
                 self.invariants.violated(Invariant::NoStorm, now, seen);
             }
-            let Agent { held, release, operator, session, .. } = *who;
+            let Agent { held, offers, operator, session, .. } = *who;
             if who.cut_until > now {
                 continue;
             }
             let (says, all) = (who.says.clone(), Rc::clone(&who.all));
             let told = few.then(|| who.kept.identities());
-            let question = Asking { agent, number, held, session, all, says, release, told };
+            let question = Asking { agent, number, held, session, all, says, offers, told };
             asking.entry(operator).or_default().push(question);
         }
         for (operator, asking) in asking {
@@ -100,8 +100,10 @@ impl World {
         };
         let scope = release.scope();
         let (mut proposals, mut refused, mut behind) = (Vec::new(), Vec::new(), Vec::new());
-        for Asking { agent, number, held, session, all, says, release: of, told } in asking {
-            if of != release {
+        let mut speaks = 0;
+        for Asking { agent, number, held, session, all, says, offers, told } in asking {
+            if let Err(version) = release.answer(offers) {
+                speaks = version;
                 refused.push(Waiting::new(agent, number));
                 continue;
             }
@@ -142,7 +144,7 @@ impl World {
         if !proposals.is_empty() {
             self.feed(member, Input::Propose(proposals));
         }
-        for (agents, told) in [(refused, Told::OtherRelease), (behind, Told::Behind)] {
+        for (agents, told) in [(refused, Told::OtherVersion(speaks)), (behind, Told::Behind)] {
             if !agents.is_empty() {
                 let delay = self.delay();
                 self.after(delay, Event::Told(agents, told));
@@ -215,8 +217,18 @@ impl World {
             }
         }
         match told {
-            Told::Behind | Told::OtherRelease | Told::Gone => {
+            Told::Behind | Told::Gone => {
                 taken.into_iter().for_each(|agent| self.reconnect(agent));
+            }
+            Told::OtherVersion(version) => {
+                for agent in taken {
+                    let who = self.agents.get_mut(agent);
+                    if who.is_some_and(|who| who.offers_next(*version)) {
+                        self.poll(vec![agent]);
+                    } else {
+                        self.reconnect(agent);
+                    }
+                }
             }
             Told::News(_) | Told::Nothing => self.poll(taken),
         }
@@ -254,6 +266,7 @@ impl World {
         let Some(who) = self.agents.get_mut(agent) else { return };
         who.asked = None;
         who.session += 1;
+        who.offers = who.release.wire().newest;
         let mut later = self.operators.range((Bound::Excluded(who.operator), Bound::Unbounded));
         let next = later.next().or_else(|| self.operators.first_key_value());
         who.operator = next.map_or(who.operator, |(member, _)| *member);

@@ -5,11 +5,12 @@ use crate::{
     Invariant,
     agent::Agent,
     operator::{Operator, revision},
+    release::{self, Release},
     time::Micros,
     view::View,
 };
 use std::{collections::BTreeMap, rc::Rc};
-use weft_state::ClusterState;
+use weft_state::{ClusterState, VERSION};
 use weft_store::Store;
 use weft_types::{Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
 
@@ -56,6 +57,12 @@ impl World {
                     differs(format!("member {member} is at {at}, member {} at {of}", best.member));
                 }
                 Some(_) => {}
+            }
+        }
+        if self.scenario.begins() == Release::Before {
+            let is_newest = model.state.version() == VERSION;
+            if !is_newest || *model.state.labels() != release::filter() {
+                differs("all are upgraded, and what only the newer release knows is not so".to_owned());
             }
         }
         let identities: BTreeMap<Identity, LabelSet> =

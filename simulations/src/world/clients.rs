@@ -92,7 +92,9 @@ impl World {
                 let seen = format!("a change that is right is refused: {problem}");
                 self.invariants.violated(Invariant::NothingLost, self.now, seen);
             }
-            Verdict::NotLeading | Verdict::Unknown | Verdict::Busy => self.ask_soon(client),
+            Verdict::NotLeading | Verdict::Unknown | Verdict::Busy | Verdict::TooOld(_) => {
+                self.ask_soon(client);
+            }
         }
     }
 

@@ -184,7 +184,9 @@ impl World {
         let Some(operator) = self.operators.get(&member) else { return };
         let Operator { life, release, .. } = *operator;
         let leads = operator.leads().is_some();
-        let release = if kind == Kind::Upgrade { release.other() } else { release };
+        let is_put_back = release == Release::Now && self.has_raised;
+        let changes = kind == Kind::Upgrade && !is_put_back;
+        let release = if changes { release.other() } else { release };
         if leads {
             self.feed(member, Input::Transfer(None));
         }

@@ -4,6 +4,7 @@ use super::{Event, GroupChange, TICK, World, numbers::Numbered};
 use crate::{
     Invariant,
     operator::{Running, revision},
+    release::Release,
     sabotage::{Sabotage, without_references},
     story::Condition,
     time::{Micros, Millis},
@@ -37,12 +38,17 @@ impl World {
         if operator.running.is_some() {
             return;
         }
+        if self.has_raised {
+            // Whoever puts one back then is told so, and does not.
+            operator.release = Release::Now;
+        }
         let seed = seed ^ (member.0 << 32);
         if let Err(problem) = operator.start((cluster, grace), seed, &self.views) {
             let seen = format!("member {member} does not begin: {problem}");
             return self.invariants.violated(Invariant::NobodyFails, self.now, seen);
         }
         let life = operator.life;
+        operator.began = self.now;
         self.story.became(self.now, member, Condition::Follows);
         self.knows(member);
         let first = Micros(self.rng.u64(0..TICK.0));
@@ -89,7 +95,9 @@ impl World {
         self.feed(member, Input::Tick);
         let everywhere = |running: &mut Running| running.node.status().everywhere();
         let everywhere = self.any_life(member).map_or(0, everywhere);
-        self.lead(member, Happened::Tick { everywhere });
+        let known = self.known_by_all(member);
+        self.lead(member, Happened::Tick { everywhere, known });
+        self.filter_labels(member);
     }
 
     pub(super) fn arrive(&mut self, envelope: Envelope) {
@@ -98,6 +106,10 @@ impl World {
             return;
         }
         self.counts.messages += 1;
+        let from = self.operators.get(&envelope.from).map(|operator| operator.release);
+        if let (Some(release), Some(running)) = (from, self.any_life(envelope.to)) {
+            running.heard.insert(envelope.from, release);
+        }
         if matches!(&envelope.message, PeerMessage::Chunk(chunk) if chunk.offset == 0) {
             self.counts.snapshots += 1;
         }
@@ -192,10 +204,7 @@ impl World {
                 let reads = operator.release.reads(&state);
                 let Some(running) = operator.running.as_mut() else { return };
                 match decoded {
-                    Ok(_) if !reads => {
-                        let seen = format!("member {member}: its release does not read a snapshot");
-                        self.invariants.violated(Invariant::NobodyFails, self.now, seen);
-                    }
+                    Ok(_) if !reads => self.is_too_old(member),
                     Ok(decoded) => {
                         running.restore(index, decoded, state.len(), &self.views);
                         self.knows(member);
@@ -230,9 +239,11 @@ impl World {
         };
         let now = self.now;
         let release = self.operators.get(&member).map(|o| o.release).unwrap_or_default();
+        if matches!(entry.command, CommandV1::Raise(_)) {
+            self.raised(index);
+        }
         if !release.knows(&entry.command) {
-            let seen = format!("member {member}: its release does not know entry {index}");
-            return self.invariants.violated(Invariant::NobodyFails, now, seen);
+            return self.is_too_old(member);
         }
         let seen = (index, term, hash.hash());
         self.trace.add(seen.2);

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use weft_core::{ipcache::Ipcache, policy::Engine};
 use weft_types::{Delta, NodeName};
 use weft_wire::{
-    ToAgent, ToOperator, WIRE_VERSION,
+    ToAgent, ToOperator, VERSIONS,
     frame::{decode, encode, receive_within},
 };
 
@@ -20,8 +20,8 @@ pub fn run(bytes: &[u8]) {
     match bytes.up_to(3) {
         0 => told(framed(bytes.0)),
         1 => drop(framed::<ToOperator>(bytes.0)),
-        2 => told(decode(WIRE_VERSION, bytes.0).into_iter().collect()),
-        _ => decode::<ToOperator>(WIRE_VERSION, bytes.0).iter().for_each(is_the_same_again),
+        2 => told(decode(VERSIONS.newest, bytes.0).into_iter().collect()),
+        _ => decode::<ToOperator>(VERSIONS.newest, bytes.0).iter().for_each(is_the_same_again),
     }
 }
 
@@ -37,7 +37,7 @@ fn framed<M: Serialize + DeserializeOwned + PartialEq + Debug>(mut bytes: &[u8])
 
 fn is_the_same_again<M: Serialize + DeserializeOwned + PartialEq + Debug>(message: &M) {
     let frame = encode(message).expect("what came in a frame goes into one");
-    let again: M = decode(WIRE_VERSION, &frame[6..]).expect("what is written is read");
+    let again: M = decode(VERSIONS.oldest, &frame[6..]).expect("what is written is read");
     assert_eq!(*message, again);
 }
 

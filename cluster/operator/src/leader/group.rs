@@ -1,11 +1,12 @@
 //! The operators' group, as the leader's actor follows and changes it.
 
 use super::{Leader, Pending, stopping};
-use crate::messages::{ChangeGroup, Transfer, Undone};
+use crate::messages::{ChangeGroup, Introduced, Transfer, Undone};
 use actix::prelude::{Handler, ResponseFuture};
 use tokio::sync::oneshot;
 use weft_api::{Failure, FailureKind, operator::Answer};
-use weft_raft::Role;
+use weft_raft::{MemberId, Role};
+use weft_state::OLDEST;
 
 impl Leader {
     /// Whoever is taken out of the group has no agents any more.
@@ -23,6 +24,37 @@ impl Leader {
             tracing::warn!("the store does not answer this operator: another is to lead");
             self.sequencer.transfer(None);
         }
+    }
+}
+
+impl Leader {
+    /// The newest version of the log that every member knows, as each said when it connected here; 0 where one has not.
+    pub(super) fn known_by_all(&self) -> u8 {
+        let group = self.group.borrow();
+        let known = |member: &MemberId| match *member {
+            own if own == group.member => weft_state::VERSION,
+            other => self.versions.get(&other).copied().unwrap_or_default(),
+        };
+        group.group.members.keys().map(known).min().unwrap_or_default()
+    }
+}
+
+impl Handler<Introduced> for Leader {
+    type Result = Result<(), Failure>;
+
+    fn handle(&mut self, introduced: Introduced, _: &mut Self::Context) -> Self::Result {
+        let Introduced { member, version } = introduced;
+        // Releases that say less than that know this.
+        let version = version.max(OLDEST);
+        self.versions.insert(member, version);
+        let group = self.state.version();
+        if version >= group {
+            return Ok(());
+        }
+        let message = format!(
+            "the group is of version {group}, member {member} knows {version}: give it the release of the others"
+        );
+        Err(Failure { kind: FailureKind::Refused, message })
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::client::TlsStream;
-use weft_raft::{Answer, Hello, MemberId, PEER_VERSION, encode};
+use weft_raft::{Answer, Hello, MemberId, OLDEST_PEER, PEER_VERSION, encode};
 use weft_types::codec;
 use weft_wire::tls::connect_to_member;
 
@@ -85,7 +85,7 @@ async fn greet(
         stream.flush().await?;
         let answer = read(&mut stream, ANSWER_MAX).await?;
         match codec::decode(&answer).map_err(|e| PeerError::Greeting(e.0))? {
-            Answer::Welcome(PEER_VERSION) => Ok::<_, PeerError>(stream),
+            Answer::Welcome(OLDEST_PEER..=PEER_VERSION) => Ok::<_, PeerError>(stream),
             Answer::Welcome(version) => Err(weft_raft::Malformed::Version(version).into()),
             Answer::Refused(why) => Err(PeerError::Refused(why)),
         }

@@ -6,7 +6,11 @@ use super::{
     read, write,
 };
 use crate::{
-    admin::Admin, admission::Admission, member::Work, messages::OthersAgents, metrics::Refusal,
+    admin::Admin,
+    admission::Admission,
+    member::Work,
+    messages::{Introduced, OthersAgents},
+    metrics::Refusal,
     sequencer::Inbox,
 };
 use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, rc::Rc};
@@ -134,6 +138,16 @@ impl Listener {
         Ok(())
     }
 
+    /// Who knows less than the group is written in has no part in it.
+    async fn introduce(&self, hello: &Hello, spoken: u8) -> Answer {
+        let introduced = Introduced { member: hello.from, version: hello.version };
+        match self.admin.leader.send(introduced).await {
+            Ok(Ok(())) => Answer::Welcome(spoken),
+            Ok(Err(why)) => Answer::Refused(why.message),
+            Err(_) => Answer::Refused("this operator is stopping".to_owned()),
+        }
+    }
+
     async fn greet(
         &self,
         stream: TcpStream,
@@ -145,7 +159,11 @@ impl Listener {
         let hello: Hello = codec::decode(&hello).map_err(|e| PeerError::Greeting(e.0))?;
         let answer = match hello.from.0 {
             said if said == member => {
-                hello.answer(&self.who.cluster, self.who.generation, self.who.member)
+                let Who { cluster, generation, member, .. } = &self.who;
+                match hello.answer(cluster, *generation, *member) {
+                    Answer::Welcome(version) => self.introduce(&hello, version).await,
+                    refused @ Answer::Refused(_) => refused,
+                }
             }
             _ => Answer::Refused(format!("the certificate is member {member}'s")),
         };

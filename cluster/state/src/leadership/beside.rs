@@ -25,10 +25,17 @@ impl UnderWay {
         self.iter().next().is_none()
     }
 
-    /// Whether numbers are retired or freed.
+    /// Whether numbers are retired or freed, or the group's version is raised.
     pub(super) fn is_due(&self) -> bool {
-        self.iter()
-            .any(|under| matches!(under.command, CommandV1::Retire(_) | CommandV1::Free { .. }))
+        self.iter().any(|under| {
+            let command = &under.command;
+            matches!(command, CommandV1::Retire(_) | CommandV1::Free { .. } | CommandV1::Raise(_))
+        })
+    }
+
+    /// Whether the group's version is about to be raised.
+    pub(super) fn is_raising(&self) -> bool {
+        self.iter().any(|under| matches!(under.command, CommandV1::Raise(_)))
     }
 
     /// Whether what claims this is right beside them, whatever becomes of them.
@@ -42,7 +49,10 @@ impl UnderWay {
             let numbered = match &under.command {
                 CommandV1::Desire { identities, .. }
                 | CommandV1::FilterLabels { identities, .. } => identities.as_slice(),
-                CommandV1::Said(..) | CommandV1::Retire(_) | CommandV1::Free { .. } => &[],
+                CommandV1::Said(..)
+                | CommandV1::Retire(_)
+                | CommandV1::Free { .. }
+                | CommandV1::Raise(_) => &[],
             };
             // They were numbered in their order.
             numbered.binary_search_by(|(_, other)| other.cmp(labels)).is_ok()

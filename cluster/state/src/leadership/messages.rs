@@ -83,6 +83,8 @@ pub enum Event {
     Tick {
         /// The last entry of the log that every member of the group is known to know to be committed; 0 where nobody leads here.
         everywhere: u64,
+        /// The newest version of entries that every member of the group is known to know; 0 where that is not known of one.
+        known: u8,
     },
 }
 
@@ -160,6 +162,8 @@ pub enum Verdict {
     Unknown,
     /// Too much waits.
     Busy,
+    /// An operator of an older release may be of the group: it can be when the group is of this version.
+    TooOld(u8),
 }
 
 /// What is wrong with a store for good.

@@ -124,6 +124,9 @@ impl Leadership {
         if self.due.is_empty() {
             self.due.extend(self.retirement.look(state, self.numbers.last()));
         }
+        if self.due.is_empty() && self.known > state.version() && !under_way.is_raising() {
+            self.due.push_back(CommandV1::Raise(self.known));
+        }
         if under_way.is_empty()
             && let Some(command) = self.due.pop_front()
         {
@@ -278,9 +281,10 @@ fn transactions(command: &CommandV1, size: usize) -> VecDeque<Batch> {
         CommandV1::Desire { put, remove, identities } => (put, remove, identities),
         CommandV1::FilterLabels { identities, .. } => (&[], &[], identities),
         // What nodes say is not in the store; what is freed goes out of it later.
-        CommandV1::Said(..) | CommandV1::Retire(_) | CommandV1::Free { .. } => {
-            return VecDeque::new();
-        }
+        CommandV1::Said(..)
+        | CommandV1::Retire(_)
+        | CommandV1::Free { .. }
+        | CommandV1::Raise(_) => return VecDeque::new(),
     };
     let mut batches = VecDeque::from([Batch::default()]);
     let mut room = size.max(1);
