@@ -59,6 +59,10 @@ pub(crate) enum Kind {
     StoreOutage,
     /// The same to an operator alone.
     CutStore,
+    /// The store becomes the copy of itself that was made that long ago, until for as long again the newest is put back.
+    RestoreStore,
+    /// All operators end, and their disks are lost: the cluster is founded anew from the store.
+    LoseGroup,
 }
 
 /// Whom a fault hits.
@@ -102,6 +106,8 @@ impl Kind {
             Self::Disconnect => "loses its operator",
             Self::StoreOutage => "answers nobody",
             Self::CutStore => "hears nothing of the store",
+            Self::RestoreStore => "is an older copy",
+            Self::LoseGroup => "loses its disk, as all do",
         }
     }
 
@@ -116,6 +122,7 @@ impl Kind {
                 | Self::FullDisk
                 | Self::StoreOutage
                 | Self::CutStore
+                | Self::RestoreStore
         )
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     numbers::{Freed, Numbers},
     time::Micros,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use weft_raft::{Index, MemberId, Term};
 use weft_state::CommandV1;
 use weft_store::{Fence, MemoryStore};
@@ -120,6 +120,26 @@ impl Invariants {
             self.violated(Invariant::NoReuse, now, seen);
         }
         Some(freed)
+    }
+
+    /// All logs are lost, and the cluster is founded anew from the store, with these numbers.
+    pub(crate) fn founded_anew(
+        &mut self,
+        now: Micros,
+        fence: Fence,
+        numbers: &BTreeMap<Arc<LabelSet>, Identity>,
+    ) {
+        self.raised(now, fence);
+        self.leaders.clear();
+        self.log.clear();
+        for (labels, number) in numbers {
+            self.numbered(now, *number, labels);
+        }
+    }
+
+    /// The highest fence that the store has had.
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
     }
 
     /// The store has taken another fence.

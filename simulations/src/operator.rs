@@ -19,8 +19,6 @@ use weft_state::{
 };
 use weft_types::{Cluster, Delta, Identity, LabelSet, Object, Revision, object::ObjectKey};
 
-/// Which life of the cluster: no scenario founds it anew yet.
-pub(crate) const GENERATION: u16 = 1;
 /// Bytes of changes that are kept for agents that are behind: few, so that some need a snapshot.
 const HISTORY: usize = 64 << 10;
 /// Bytes of commands after which a snapshot is made, unless the last one had more.
@@ -34,6 +32,8 @@ pub(crate) struct Operator {
     /// When this one began.
     pub(crate) began: Micros,
     pub(crate) disk: MemoryDisk,
+    /// Which founding of the cluster its log is of.
+    pub(crate) generation: u16,
     /// Whether a sync is under way.
     pub(crate) syncing: bool,
     /// Of its program.
@@ -54,6 +54,7 @@ pub(crate) struct Operator {
 /// A process.
 pub(crate) struct Running {
     pub(crate) node: Node,
+    generation: u16,
     pub(crate) state: ClusterState,
     pub(crate) index: u64,
     pub(crate) leadership: Leadership,
@@ -110,9 +111,14 @@ pub(crate) struct Seen {
 }
 
 impl Operator {
-    pub(crate) fn new(member: MemberId, disk: MemoryDisk, release: Release) -> Self {
+    pub(crate) fn new(
+        member: MemberId,
+        (disk, generation): (MemoryDisk, u16),
+        release: Release,
+    ) -> Self {
         Self {
             member,
+            generation,
             release,
             life: 0,
             began: Micros(0),
@@ -150,13 +156,16 @@ impl Operator {
         };
         // A snapshot is larger than the default needs: a pause is shorter here than the real one.
         let limits = Limits { patience: 20, pause: 3, yields: 20, grace, ..Limits::default() };
+        let generation = self.generation;
+        let revision = |index| Revision::new(generation, index);
         let view = views.of_all(revision(snapshot.index), state.snapshot());
         let interests = Interests::new(state.snapshot());
         self.running = Some(Running {
             node,
+            generation,
             state,
             index: snapshot.index,
-            leadership: Leadership::new(cluster, GENERATION, limits),
+            leadership: Leadership::new(cluster, generation, limits),
             history: History::new(revision(snapshot.index), HISTORY),
             interests,
             view,
@@ -205,10 +214,20 @@ impl Operator {
 }
 
 impl Running {
+    /// What it is at.
+    pub(crate) fn revision(&self) -> Revision {
+        self.at(self.index)
+    }
+
+    /// Which revision an entry of its log is.
+    pub(crate) fn at(&self, index: u64) -> Revision {
+        Revision::new(self.generation, index)
+    }
+
     /// A leader's snapshot, of so many bytes, takes the place of the state.
     pub(crate) fn restore(&mut self, index: u64, state: ClusterState, bytes: usize, views: &Views) {
-        self.history = History::new(revision(index), HISTORY);
-        self.view = views.of_all(revision(index), state.snapshot());
+        self.history = History::new(self.at(index), HISTORY);
+        self.view = views.of_all(self.at(index), state.snapshot());
         self.interests = Interests::new(state.snapshot());
         (self.index, self.state) = (index, state);
         self.words += 1;
@@ -236,7 +255,7 @@ impl Running {
             }
         }
         let changes = self.interests.take(deltas);
-        self.history.push(revision(index), changes, None);
+        self.history.push(self.at(index), changes, None);
     }
 
     /// The bytes of a snapshot, when one is wanted or the log is as long as the last one: as in the shipped shell, its
@@ -291,7 +310,8 @@ impl Running {
     /// What an agent that holds a revision is told.
     pub(crate) fn tell(&mut self, held: Option<Revision>) -> Told {
         let news = |revision, content| Told::News(News::new(revision, content));
-        let snapshot = || news(revision(self.index), Content::Everything(Rc::clone(&self.view)));
+        let (at, view) = (self.revision(), Rc::clone(&self.view));
+        let snapshot = || news(at, Content::Everything(view));
         let Some(held) = held else { return snapshot() };
         match self.history.after(held) {
             Next::Nothing => Told::Nothing,
@@ -303,8 +323,4 @@ impl Running {
             }
         }
     }
-}
-
-pub(crate) fn revision(index: u64) -> Revision {
-    Revision::new(GENERATION, index)
 }

@@ -19,6 +19,8 @@ pub struct Counts {
     pub freed: u64,
     /// Numbers that were given to another label set than before.
     pub reused: u64,
+    /// Leaders that saw that the store is an older copy.
+    pub copies: u64,
     /// Leaders that were elected.
     pub elections: u64,
     /// Entries of the log at the end.

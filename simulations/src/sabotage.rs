@@ -33,6 +33,8 @@ pub enum Sabotage {
     ReferenceLost,
     /// Operators take that a node has plugged a pod with a number, and do not put it in order: one of three numbers.
     PlugForgotten,
+    /// A store that goes back to an older copy keeps its fence.
+    FenceStays,
     /// A leader takes for granted that every member knows what it knows.
     RaisedEarly,
     /// A leader whom the store does not answer leads on.

@@ -112,6 +112,9 @@ pub(crate) struct Minimum {
     /// Numbers that were given to another label set than before.
     #[serde(default)]
     pub(crate) reused: u64,
+    /// Leaders that saw that the store is an older copy, and ended.
+    #[serde(default)]
+    pub(crate) copies: u64,
     /// Pods that agents plugged, and the log took.
     #[serde(default)]
     pub(crate) plugs: u64,
@@ -192,6 +195,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "leader-kill",
     "leader-pause",
     "lost-disk",
+    "lost-generation",
     "mixed-versions",
     "namespace-relabel",
     "node-failures",
@@ -201,6 +205,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "rolling-restart",
     "store-cut",
     "store-outage",
+    "store-restore",
 ];
 
 impl Scenario {
@@ -302,6 +307,7 @@ impl Scenario {
             given,
             freed,
             reused,
+            copies,
             plugs,
             moves,
             relabels,
@@ -309,7 +315,7 @@ impl Scenario {
             refusals,
             reads,
         } = &mut self.minimum;
-        let numbers = [given, freed, reused];
+        let numbers = [given, freed, reused, copies];
         let others = [faults, answers, plugs, moves, relabels, restarts, refusals, reads];
         for least in numbers.into_iter().chain(others) {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);

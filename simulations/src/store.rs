@@ -14,6 +14,10 @@ pub(crate) struct SimStore {
     pub(crate) down_until: Micros,
     /// Silent to a member until then.
     pub(crate) cut_until: BTreeMap<MemberId, Micros>,
+    /// A copy that was made of it, until it goes back to that.
+    copy: Option<MemoryStore>,
+    /// What it had when it went back to an older copy, until that is put in its place.
+    newest: Option<MemoryStore>,
     sabotage: Sabotage,
 }
 
@@ -24,7 +28,50 @@ impl SimStore {
             _ => Comparing::Always,
         };
         let (contents, cut_until) = (MemoryStore::new(comparing), BTreeMap::new());
-        Self { contents, down_until: Micros(0), cut_until, sabotage }
+        let (copy, newest) = (None, None);
+        Self { contents, down_until: Micros(0), cut_until, copy, newest, sabotage }
+    }
+
+    /// What was written to it, whether it still has it or not.
+    pub(crate) fn newest(&self) -> &MemoryStore {
+        self.newest.as_ref().filter(|_| self.is_an_older_copy()).unwrap_or(&self.contents)
+    }
+
+    /// A copy is made, unless one is in its place already, or is about to be.
+    pub(crate) fn back_up(&mut self) -> bool {
+        let is_free = self.copy.is_none() && self.newest.is_none();
+        if is_free {
+            self.copy = Some(self.contents.clone());
+        }
+        is_free
+    }
+
+    /// It is its copy from now on.
+    pub(crate) fn go_back(&mut self) {
+        let Some(mut copy) = self.copy.take() else { return };
+        if self.sabotage == Sabotage::FenceStays
+            && let (Ok(Some((cluster, now))), Ok(Some((_, before)))) =
+                (self.contents.founded(), copy.founded())
+        {
+            // A store that is asked has no word for that, but for a leader's.
+            drop(copy.raise(&cluster, Some(before), now));
+        }
+        self.newest = Some(std::mem::replace(&mut self.contents, copy));
+    }
+
+    /// The newest copy is put in its place. If nothing had been written since the older one was made, both are the same, and it
+    /// may have gone on.
+    pub(crate) fn put_back(&mut self) {
+        self.copy = None;
+        let is_older = self.is_an_older_copy();
+        if let Some(newest) = self.newest.take().filter(|_| is_older) {
+            self.contents = newest;
+        }
+    }
+
+    fn is_an_older_copy(&self) -> bool {
+        let fence = |store: &MemoryStore| store.founded().ok().flatten().map(|(_, fence)| fence);
+        self.newest.as_ref().is_some_and(|newest| fence(newest) > fence(&self.contents))
     }
 
     /// Until when a member hears nothing of it.
@@ -55,11 +102,16 @@ impl SimStore {
         ask: &Ask,
         invariants: &mut Invariants,
     ) -> Result<Stored, Trouble> {
+        // What was on its way since then may still arrive at an older copy: nobody adopts it, and it goes with the copy. Who takes
+        // the copy for the newest, since the log has nothing of what it lacks, has a higher fence than that.
+        let is_older = self.is_an_older_copy();
         match ask {
             Ask::Founded => Ok(Stored::Founded(self.contents.founded().map_err(trouble)?)),
             Ask::Raise(before, after) => {
                 self.contents.raise(cluster, *before, *after).map_err(trouble)?;
-                invariants.raised(now, *after);
+                if !is_older || *after > invariants.fence() {
+                    invariants.raised(now, *after);
+                }
                 Ok(Stored::Done)
             }
             Ask::List => {
@@ -73,7 +125,9 @@ impl SimStore {
                     self.forget_holders(*fence, batch).map_err(trouble)?;
                 }
                 self.contents.write(*fence, batch).map_err(trouble)?;
-                invariants.written(now, *fence);
+                if !is_older {
+                    invariants.written(now, *fence);
+                }
                 Ok(Stored::Done)
             }
         }

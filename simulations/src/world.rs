@@ -8,6 +8,7 @@ mod event;
 mod faults;
 mod group;
 mod lead;
+mod lost;
 mod numbers;
 mod readers;
 mod releases;
@@ -29,6 +30,8 @@ use weft_raft::{Change as GroupChange, Config, Disk, Group, MemberId, MemoryDisk
 use weft_state::{ClusterState, leadership::RequestId};
 use weft_types::{Cluster, NodeName, Object, object::ObjectKey};
 
+/// Which founding of the cluster the first is.
+const FIRST: u16 = 1;
 /// The cluster's name.
 const CLUSTER: &str = "sim";
 /// What a tick of the node is.
@@ -80,6 +83,8 @@ struct World {
     /// Strikes of faults so far, and when all of them are over.
     strikes: u64,
     ill_until: Micros,
+    /// Which founding of the cluster this is.
+    generation: u16,
     /// Whether every member was upgraded once.
     has_raised: bool,
     /// Members that are gone for good.
@@ -146,6 +151,7 @@ impl World {
             quiet: false,
             strikes: 0,
             ill_until: Micros(0),
+            generation: FIRST,
             has_raised: false,
             gone: BTreeSet::new(),
             last_turn: None,
@@ -229,6 +235,9 @@ impl World {
             Event::Upgrade(member) => self.upgrade(member),
             Event::Restart(member) => self.start(member),
             Event::Replace(member) => self.replace(member),
+            Event::FoundAnew(members) => self.found_anew(members),
+            Event::GoBack => self.store.go_back(),
+            Event::PutBack => self.store.put_back(),
             Event::Admin => self.administrate(),
         }
     }
@@ -257,7 +266,7 @@ impl World {
 
     fn report(self) -> Report {
         let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
-        let Counts { restarts, refusals, reads, given, freed, reused, .. } = self.counts;
+        let Counts { restarts, refusals, reads, given, freed, reused, copies, .. } = self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -273,7 +282,8 @@ impl World {
             .or_else(|| short("relabelled namespaces", relabels, minimum.relabels))
             .or_else(|| short("pods started anew", restarts, minimum.restarts))
             .or_else(|| short("pods told to try again", refusals, minimum.refusals))
-            .or_else(|| short("looks answered", reads, minimum.reads));
+            .or_else(|| short("looks answered", reads, minimum.reads))
+            .or_else(|| short("old copies noticed", copies, minimum.copies));
         Report {
             scenario: self.scenario.name,
             found_by: self.scenario.found_by,
@@ -302,7 +312,7 @@ fn founded(members: &[MemberId], release: Release) -> BTreeMap<MemberId, Operato
     let operator = |member: &MemberId| {
         let mut disk = MemoryDisk::default();
         let Ok(()) = disk.write(&[saved.as_write()]);
-        (*member, Operator::new(*member, disk, release))
+        (*member, Operator::new(*member, (disk, FIRST), release))
     };
     members.iter().map(operator).collect()
 }

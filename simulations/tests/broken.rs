@@ -98,6 +98,12 @@ fn a_leader_that_leads_on_without_the_store_is_noticed() {
 }
 
 #[test]
+fn an_older_copy_of_the_store_that_nobody_knows_by_its_fence_is_noticed() {
+    let broken = broken(&Scenario::find("store-restore").unwrap(), Sabotage::FenceStays);
+    assert!(broken.contains(&Invariant::Converges), "{broken:?}");
+}
+
+#[test]
 fn what_older_members_do_not_know_and_is_written_is_noticed() {
     let broken = broken(&Scenario::find("mixed-versions").unwrap(), Sabotage::RaisedEarly);
     assert!(broken.contains(&Invariant::NobodyFails), "{broken:?}");

@@ -68,6 +68,16 @@ fn store_cut() {
 }
 
 #[test]
+fn store_restore() {
+    holds("store-restore");
+}
+
+#[test]
+fn lost_generation() {
+    holds("lost-generation");
+}
+
+#[test]
 fn store_outage() {
     holds("store-outage");
 }

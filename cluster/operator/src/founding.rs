@@ -240,13 +240,23 @@ fn found(
     let generation = lost.checked_add(1).ok_or(FoundingError::NoGeneration(lost))?;
     let fence = Fence { generation, term: FOUNDING, ..Fence::default() };
     store.raise(cluster, before, fence)?;
-    let mut state = ClusterState::new(&cluster.name);
-    if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
-        state.apply_entry(&EntryV1 { trace: None, command, fence: Some(fence) });
-    }
+    let state = state_of(store, &cluster.name, fence)?;
     let group = Group::of_voters([(peers.id(), peers.address())]);
     disk.found((generation, peers.id()), &Saved::founding(group, state.encode()?.into()))?;
     Ok(fence)
+}
+
+/// The first state of a group that is founded over a store, which has this fence then: what the store holds.
+pub fn state_of(
+    store: &dyn Store,
+    cluster: &str,
+    fence: Fence,
+) -> Result<ClusterState, StoreError> {
+    let mut state = ClusterState::new(cluster);
+    if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
+        state.apply_entry(&EntryV1 { trace: None, command, fence: Some(fence) });
+    }
+    Ok(state)
 }
 
 /// The member in another life, and as far as it knows what is committed; nothing is written if it cannot be.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Invariant,
     agent::{Agent, Asking, Told},
-    operator::{Question, Running, revision},
+    operator::{Question, Running},
     sabotage::{Sabotage, forgetting},
     time::Micros,
     told::FEW,
@@ -108,7 +108,7 @@ impl World {
                 continue;
             }
             let Some(node) = self.agents.get(agent).map(|agent| &agent.node) else { continue };
-            let newest = revision(running.index);
+            let newest = running.revision();
             let told = told.map(|told| (if forgetful { BTreeSet::new() } else { told }, scope));
             let joined = running.sessions.hear(since, (agent, node), session, (newest, told));
             if joined.is_err() || (held > Some(newest) && sabotage != Sabotage::OldSnapshotGiven) {
@@ -168,7 +168,7 @@ impl World {
         let mut questions = std::mem::take(&mut running.questions);
         questions.retain(|agent, question| {
             let answer = told.entry(question.held).or_insert_with(|| {
-                let follows = |held: &Revision| !careless || *held <= revision(running.index);
+                let follows = |held: &Revision| !careless || *held <= running.revision();
                 running.tell(question.held.filter(follows))
             });
             let waits = matches!(answer, Told::Nothing) && now < question.since + PING;
@@ -180,7 +180,7 @@ impl World {
         running.questions = questions;
         let mut waiting = Vec::new();
         for (agent, Question { number, held, .. }) in answered {
-            let follows = |held: &Revision| !careless || *held <= revision(running.index);
+            let follows = |held: &Revision| !careless || *held <= running.revision();
             let part = running.part(agent, held.filter(follows));
             waiting.push((held, Waiting { agent, number, part }));
         }

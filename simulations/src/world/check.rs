@@ -4,7 +4,7 @@ use super::{QUIET, World};
 use crate::{
     Invariant,
     agent::Agent,
-    operator::{Operator, revision},
+    operator::{Operator, Running},
     release::{self, Release},
     time::Micros,
     view::View,
@@ -35,7 +35,7 @@ impl World {
     }
 
     fn furthest(&self) -> Option<&Operator> {
-        let index = |o: &&Operator| o.running.as_ref().map(|running| running.index);
+        let index = |o: &&Operator| o.running.as_ref().map(Running::revision);
         self.operators.values().max_by_key(index)
     }
 
@@ -62,7 +62,9 @@ impl World {
         if self.scenario.begins() == Release::Before {
             let is_newest = model.state.version() == VERSION;
             if !is_newest || *model.state.labels() != release::filter() {
-                differs("all are upgraded, and what only the newer release knows is not so".to_owned());
+                differs(
+                    "all are upgraded, and what only the newer release knows is not so".to_owned(),
+                );
             }
         }
         let identities: BTreeMap<Identity, LabelSet> =
@@ -84,7 +86,7 @@ impl World {
         if objects != by_key(model.state.objects().collect()) {
             differs("the store and the log differ in an object".to_owned());
         }
-        found.extend(self.agents_unlike(revision(model.index), model.state.snapshot().collect()));
+        found.extend(self.agents_unlike(model.revision(), model.state.snapshot().collect()));
         found
     }
 

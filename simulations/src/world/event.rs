@@ -56,6 +56,12 @@ pub(super) enum Event {
     Restart(MemberId),
     /// A new member takes the place of one whose disk is lost.
     Replace(MemberId),
+    /// All members' disks are lost: a new group of so many is founded from the store.
+    FoundAnew(usize),
+    /// The store is an older copy of itself from now on.
+    GoBack,
+    /// Whoever looks after the store puts the newest copy in its place.
+    PutBack,
     Admin,
 }
 
@@ -91,6 +97,9 @@ impl Event {
             | Self::Upgrade(_)
             | Self::Restart(_)
             | Self::Replace(_)
+            | Self::FoundAnew(_)
+            | Self::GoBack
+            | Self::PutBack
             | Self::Admin => None,
         }
     }

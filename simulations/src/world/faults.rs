@@ -41,9 +41,27 @@ impl World {
         }
         self.strike_later(fault);
         let lasts = if at > 0 { Micros::millis(lasts) } else { self.about(lasts) };
-        if kind == Kind::StoreOutage {
-            self.store.down_until = self.now + lasts;
-            return self.hit_by(kind, Hit::Store, lasts);
+        match kind {
+            Kind::StoreOutage => {
+                self.store.down_until = self.now + lasts;
+                return self.hit_by(kind, Hit::Store, lasts);
+            }
+            Kind::RestoreStore => {
+                // What is written in between is not in the copy.
+                if self.store.back_up() {
+                    self.after(lasts, Event::GoBack);
+                    self.after(lasts + lasts, Event::PutBack);
+                    self.hit_by(kind, Hit::Store, lasts + lasts);
+                }
+                return;
+            }
+            Kind::LoseGroup => {
+                for member in self.lose_group(lasts) {
+                    self.hit_by(kind, Hit::Member(member), lasts);
+                }
+                return;
+            }
+            _ => {}
         }
         if let Whom::Agents(percent) = whom {
             let count = self.strike_agents(kind, percent, lasts);
@@ -102,7 +120,11 @@ impl World {
         let from = others.iter().map(|other| (*other, member));
         let to = others.iter().map(|other| (member, *other));
         match kind {
-            Kind::Nothing | Kind::StoreOutage | Kind::Disconnect => return false,
+            Kind::Nothing
+            | Kind::StoreOutage
+            | Kind::RestoreStore
+            | Kind::LoseGroup
+            | Kind::Disconnect => return false,
             Kind::Kill => {
                 if self.leader() == Some(member) {
                     self.story.leader_killed(self.now);
@@ -242,10 +264,9 @@ impl World {
 
     /// A new member, with a number that nobody had, for one whose disk is lost.
     pub(super) fn replace(&mut self, lost: MemberId) {
-        let new = MemberId(self.next_member);
-        self.next_member += 1;
-        self.operators
-            .insert(new, Operator::new(new, MemoryDisk::default(), self.scenario.begins()));
+        let new = self.new_member();
+        let disk = (MemoryDisk::default(), self.generation);
+        self.operators.insert(new, Operator::new(new, disk, self.scenario.begins()));
         self.wanted.extend([
             GroupChange::AddLearner(new, new.to_string()),
             GroupChange::Promote(new),
@@ -267,6 +288,7 @@ impl World {
         self.quiet = true;
         self.cuts.clear();
         self.store.down_until = self.now;
+        self.store.put_back();
         self.store.cut_until.clear();
         let now = self.now;
         for operator in self.operators.values_mut() {

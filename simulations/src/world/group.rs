@@ -3,7 +3,7 @@
 use super::{Event, GroupChange, TICK, World, numbers::Numbered};
 use crate::{
     Invariant,
-    operator::{Running, revision},
+    operator::Running,
     release::Release,
     sabotage::{Sabotage, without_references},
     story::Condition,
@@ -219,7 +219,8 @@ impl World {
             Applied::Noop(index) | Applied::Change(index, _) => {
                 let running = self.operators.get_mut(&member).and_then(|o| o.running.as_mut());
                 if let Some(running) = running {
-                    running.advance(index, Vec::new(), 0, self.views.at(revision(index)));
+                    let there = self.views.at(running.at(index));
+                    running.advance(index, Vec::new(), 0, there);
                     self.knows(member);
                 }
             }
@@ -248,7 +249,7 @@ impl World {
         let seen = (index, term, hash.hash());
         self.trace.add(seen.2);
         let is_first =
-            self.invariants.applied(now, member, seen, &entry.command, &self.store.contents);
+            self.invariants.applied(now, member, seen, &entry.command, self.store.newest());
         let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
             return;
         };
@@ -265,14 +266,15 @@ impl World {
         let deltas = running.state.apply_entry(&entry);
         running.words += u64::from(matches!(entry.command, CommandV1::Said(..)));
         let numbers = numbers.map(|numbers| numbers.and(&deltas));
-        running.advance(index, deltas, command.len(), self.views.at(revision(index)));
+        let at = running.at(index);
+        running.advance(index, deltas, command.len(), self.views.at(at));
         self.knows(member);
         if let Some(numbers) = numbers {
-            self.number(revision(index), numbers);
+            self.number(at, numbers);
         }
         match ticket {
             Some(ticket) if !ticket.is_multiple_of(2) => {
-                self.lead(member, Happened::Ordered(ticket / 2, revision(index)));
+                self.lead(member, Happened::Ordered(ticket / 2, at));
             }
             Some(_) => self.counts.plugs += 1,
             None => {}
@@ -283,7 +285,7 @@ impl World {
     fn knows(&mut self, member: MemberId) {
         let running = self.operators.get_mut(&member).and_then(|o| o.running.as_mut());
         let Some(running) = running else { return };
-        let at = revision(running.index);
+        let at = running.revision();
         match self.views.share(self.now, at, Rc::clone(&running.view)) {
             Ok(view) => running.view = view,
             Err(_) => {

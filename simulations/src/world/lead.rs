@@ -41,6 +41,7 @@ impl World {
                 }
             }
         }
+        self.end_over_an_old_copy(member);
     }
 
     /// The same, of a leader that gives numbers again.

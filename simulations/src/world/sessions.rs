@@ -1,7 +1,6 @@
 //! What operators tell each other of agents, and who leads: which sessions stand, and what kernels hold.
 
 use super::{Event, World};
-use crate::operator::revision;
 use weft_operator::progress::Rows;
 use weft_raft::MemberId;
 use weft_state::leadership::Event as Happened;
@@ -20,7 +19,7 @@ impl World {
             return;
         }
         let members = running.node.status().group.members.into_keys().collect();
-        let rows = running.sessions.rows(now, revision(running.index), &members);
+        let rows = running.sessions.rows(now, running.revision(), &members);
         let news = running.sessions.news(sabotage);
         let others = self.operators.keys().copied().filter(|other| *other != member);
         for other in others.collect::<Vec<_>>() {

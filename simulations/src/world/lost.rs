@@ -1,0 +1,90 @@
+//! What is lost for good: all disks of a group, or what the store had since its backup.
+
+use super::{CLUSTER, Event, GroupChange, World};
+use crate::{Invariant, operator::Operator, release::Release, story::Condition, time::Micros};
+use weft_operator::founding;
+use weft_raft::{Disk, Group, MemberId, MemoryDisk, Saved};
+use weft_store::{Fence, Store, StoreError};
+
+/// From the end of a process whose store is an older copy to its next life.
+const AGAIN: Micros = Micros::seconds(1);
+/// The term in which a cluster is founded.
+const FOUNDING: u64 = 1;
+
+impl World {
+    /// All members end, and their disks are lost. Who was hit.
+    pub(super) fn lose_group(&mut self, lasts: Micros) -> Vec<MemberId> {
+        let members: Vec<MemberId> = self.operators.keys().copied().collect();
+        for member in &members {
+            self.kill(*member);
+            self.operators.remove(member);
+            self.story.became(self.now, *member, Condition::Gone);
+            self.gone.insert(*member);
+        }
+        self.wanted.clear();
+        self.after(lasts, Event::FoundAnew(members.len()));
+        members
+    }
+
+    /// One member founds the next generation from the store; the others join it.
+    pub(super) fn found_anew(&mut self, members: usize) {
+        if self.store.down_until > self.now {
+            let pause = Micros(self.store.down_until.0 - self.now.0);
+            return self.after(pause, Event::FoundAnew(members));
+        }
+        self.generation += 1;
+        let founder = self.new_member();
+        let disk = match self.first_disk(founder) {
+            Ok(disk) => disk,
+            Err(error) => {
+                let seen = format!("member {founder} does not found the cluster anew: {error}");
+                return self.invariants.violated(Invariant::NobodyFails, self.now, seen);
+            }
+        };
+        self.begins(founder, disk);
+        for _ in 1..members {
+            let member = self.new_member();
+            let add = GroupChange::AddLearner(member, member.to_string());
+            self.wanted.extend([add, GroupChange::Promote(member)]);
+            self.begins(member, MemoryDisk::default());
+        }
+    }
+
+    fn begins(&mut self, member: MemberId, disk: MemoryDisk) {
+        let operator = Operator::new(member, (disk, self.generation), Release::Now);
+        self.operators.insert(member, operator);
+        self.start(member);
+    }
+
+    pub(super) fn new_member(&mut self) -> MemberId {
+        let member = MemberId(self.next_member);
+        self.next_member += 1;
+        member
+    }
+
+    fn first_disk(&mut self, founder: MemberId) -> Result<MemoryDisk, StoreError> {
+        let (cluster, now) = (self.cluster(), self.now);
+        let store = &mut self.store.contents;
+        let before = store.founded()?.map(|(_, fence)| fence);
+        let fence = Fence { generation: self.generation, term: FOUNDING, ..Fence::default() };
+        store.raise(&cluster, before, fence)?;
+        let state = founding::state_of(store, CLUSTER, fence)?;
+        self.invariants.founded_anew(now, fence, state.identities());
+        let group = Group::of_voters([(founder, founder.to_string())]);
+        let saved = Saved::founding(group, state.encode().unwrap_or_default().into());
+        let mut disk = MemoryDisk::default();
+        let Ok(()) = disk.write(&[saved.as_write()]);
+        Ok(disk)
+    }
+
+    /// A leader whose store is an older copy ends, as the shipped shell does, and says so; its next life leads no better.
+    pub(super) fn end_over_an_old_copy(&mut self, member: MemberId) {
+        let Some(operator) = self.operators.get(&member) else { return };
+        let (life, release) = (operator.life, operator.release);
+        let running = operator.running.as_ref();
+        if running.is_some_and(|running| running.leadership.fault().is_some()) {
+            self.counts.copies += 1;
+            self.after(Micros(0), Event::Stop(member, life, release, AGAIN));
+        }
+    }
+}
