@@ -25,8 +25,8 @@ use std::{
 use weft_process::interrupt;
 use weft_sim::write;
 
-/// From the beginning of one round to that of its fault: flows and clients are under way then.
-const CALM: Duration = Duration::from_millis(1500);
+/// From the beginning of one round to that of its fault, at least and at most: flows and clients are under way then.
+const CALM: (u64, u64) = (1000, 2000);
 /// How long the cluster may take to be well again before that is a failure of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
@@ -41,9 +41,15 @@ pub(crate) struct Arguments {
     /// How often all of it.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Milliseconds that each fault lasts.
+    /// Milliseconds that each fault lasts, a third more at most.
     #[arg(long, default_value_t = 3000, value_name = "MS")]
     lasts: u64,
+    /// What decides when each fault strikes, whom, and for how long; any by default, which is told.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Election time-outs within which something is to be allocated again after a leader is lost, 99 times of 100.
+    #[arg(long, value_name = "TIME-OUTS")]
+    gap: Option<f64>,
     /// The `weft` that makes the lab; the one beside this program by default.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     weft: Option<PathBuf>,
@@ -59,7 +65,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let history = history
         .map(|path| File::create(path).with_context(|| format!("write {}", path.display())))
         .transpose()?;
-    tell("a lab of three nodes, three operators and an etcd of three is brought up");
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let mut rng = fastrand::Rng::with_seed(seed);
+    tell(&format!(
+        "a lab of three nodes, three operators and an etcd of three is brought up; --seed {seed} does the same to another"
+    ));
     let lab = Lab::up(arguments.weft.as_deref())?;
     // An ADD of a pod that nobody knows takes longer than most faults last.
     let starts = arguments.scenario.contains(&Fault::GroupLoss);
@@ -78,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         if interrupt::came() {
             break;
         }
-        match world.round((number, step), lasts) {
+        match world.round(step, lasts, &mut rng) {
             Ok(round) => {
                 tell(&format!("round {number} of {}: {round}", arguments.rounds));
                 rounds.push(round);
@@ -96,7 +106,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         write(&operations, BufWriter::new(file)).context("write the history")?;
     }
     let names: Vec<&str> = arguments.scenario.iter().map(|fault| fault.name()).collect();
-    Ok(Report::of(names.join(", "), rounds, &operations, flows, trouble, interrupt::came()))
+    let report = Report::of(names.join(", "), rounds, &operations, flows, trouble);
+    Ok(report.judged((seed, arguments.gap), interrupt::came()))
 }
 
 /// What a fault strikes.
@@ -108,11 +119,14 @@ struct World<'a> {
 
 impl World<'_> {
     /// One fault of a round, and what became of it.
-    fn round(&self, (number, step): (u32, Step), lasts: Duration) -> Result<Round> {
+    fn round(&self, step: Step, lasts: Duration, rng: &mut fastrand::Rng) -> Result<Round> {
         let Self { lab, load, runtime } = self;
-        interrupt::sleep(CALM);
+        // As much is drawn whatever becomes of it, so that one round's course changes no other's.
+        let (calm, lasts) = (rng.u64(CALM.0..=CALM.1), lasts.mul_f64(1.0 + rng.f64() / 3.0));
+        let whom = rng.usize(..);
+        interrupt::sleep(Duration::from_millis(calm));
         let counting = Counting::begin(lab)?;
-        let (struck, fault) = step.strike(lab, number)?;
+        let (struck, fault) = step.strike(lab, whom)?;
         let mut started = runtime.filter(|_| step.starts_pods()).map(|_| Started::default());
         while struck.elapsed() < lasts && !interrupt::came() {
             interrupt::sleep(LOOK);
@@ -131,7 +145,8 @@ impl World<'_> {
         lab::wait(PATIENCE, well).with_context(|| format!("{on}: heal"))?;
         let recovered = over.elapsed();
         let gap = load.first_answer_since(struck).map(|at| at.saturating_duration_since(struck));
-        Ok(Round { on, gap, recovered, started, begun: counting.end()? })
+        let begun = counting.end()?;
+        Ok(Round { on, is_leader: step.is_leader(), gap, recovered, started, begun })
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Fault {
     Partition,
     /// Nothing passes between operators and the store, all of which run.
     StoreCut,
-    /// One member of the etcd is killed, another one each round, and started again.
+    /// One member of the etcd is killed, and started again.
     StoreMember,
     /// Every member of the etcd is killed, and started again.
     StoreOutage,
@@ -92,18 +92,25 @@ impl Step {
         matches!(self, Self::Operators(_) | Self::StoreOutage)
     }
 
-    /// It strikes now, in a round; when that was.
-    pub(super) fn strike(self, lab: &Lab, round: u32) -> Result<(Instant, Struck)> {
+    /// Whether it takes away who leads.
+    pub(super) const fn is_leader(self) -> bool {
+        matches!(self, Self::LeaderKill | Self::LeaderPause | Self::Partition)
+    }
+
+    /// It strikes now, whom this number says where it is anyone; when that was.
+    pub(super) fn strike(self, lab: &Lab, whom: usize) -> Result<(Instant, Struck)> {
         let struck = match self {
             Self::StoreOutage => return killed(lab.store()?, Struck::Outage),
             Self::StoreMember => {
                 let members = lab.store()?;
-                let at = usize::try_from(round)?.checked_rem(members.len()).unwrap_or_default();
+                let at = whom.checked_rem(members.len()).unwrap_or_default();
                 return killed(members.into_iter().skip(at).take(1), Struck::Member(at + 1));
             }
             Self::Operators(count) => {
-                let operators = lab.operators()?.into_iter().take(count);
-                return killed(operators.map(|operator| operator.pid), Struck::Gone(count));
+                let operators = lab.operators()?;
+                let from = whom.checked_rem(operators.len()).unwrap_or_default();
+                let some = operators.iter().cycle().skip(from).take(count);
+                return killed(some.map(|operator| operator.pid), Struck::Gone(count));
             }
             Self::LeaderKill => {
                 let leader = lab.leader()?;

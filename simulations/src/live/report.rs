@@ -15,6 +15,8 @@ use weft_sim::{Checked, Operation, Outcome, check, election_timeout};
 pub(super) struct Round {
     /// What it was.
     pub(super) on: String,
+    /// Whether it took away who led.
+    pub(super) is_leader: bool,
     /// Until something was answered that was asked for after it struck.
     pub(super) gap: Option<Duration>,
     /// From its end until all was well.
@@ -33,6 +35,9 @@ const STORM: f64 = 20.0;
 /// What became of all.
 pub(crate) struct Report {
     scenario: String,
+    seed: u64,
+    /// Election time-outs for which nothing may be allocated after a leader is lost, 99 times of 100.
+    gap: Option<f64>,
     rounds: Vec<Round>,
     checked: Checked,
     answered: usize,
@@ -46,7 +51,10 @@ pub(crate) struct Report {
 #[derive(Serialize)]
 struct Json<'a> {
     scenario: &'a str,
+    seed: u64,
     holds: bool,
+    gaps: Option<Gaps>,
+    gap_bound: Option<f64>,
     election_timeout_ms: u128,
     rounds: Vec<JsonRound<'a>>,
     answered: usize,
@@ -73,6 +81,23 @@ struct JsonRound<'a> {
     connections_per_second: f64,
 }
 
+/// In election time-outs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Gaps {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl Gaps {
+    fn of(mut all: Vec<f64>) -> Option<Self> {
+        all.sort_by(f64::total_cmp);
+        let at =
+            |percent: usize| all.get((all.len() * percent).div_ceil(100).checked_sub(1)?).copied();
+        Some(Self { p50: at(50)?, p99: at(99)?, max: at(100)? })
+    }
+}
+
 impl Round {
     /// Whether all was well soon, pods that were to be started were, and nobody asked all the time.
     fn holds(&self) -> bool {
@@ -83,7 +108,7 @@ impl Round {
 }
 
 impl<'a> From<&'a Round> for JsonRound<'a> {
-    fn from(Round { on, gap, recovered, started, begun }: &'a Round) -> Self {
+    fn from(Round { on, gap, recovered, started, begun, .. }: &'a Round) -> Self {
         Self {
             what: on,
             gap_ms: gap.map(|gap| gap.as_millis()),
@@ -103,13 +128,43 @@ impl Report {
         operations: &[Operation],
         flows: Flowed,
         trouble: Option<String>,
-        interrupted: bool,
     ) -> Self {
         let count =
             |outcome: &Outcome| operations.iter().filter(|it| it.outcome == *outcome).count();
         let (answered, unknown) = (count(&Outcome::Done), count(&Outcome::Unknown));
         let checked = check(operations);
-        Self { scenario, rounds, checked, answered, unknown, flows, trouble, interrupted }
+        let (seed, gap, interrupted) = (0, None, false);
+        Self {
+            scenario,
+            seed,
+            gap,
+            rounds,
+            checked,
+            answered,
+            unknown,
+            flows,
+            trouble,
+            interrupted,
+        }
+    }
+
+    /// The same of a run by a seed, whose gaps are to be no longer than that.
+    pub(super) fn judged(self, (seed, gap): (u64, Option<f64>), interrupted: bool) -> Self {
+        Self { seed, gap, interrupted, ..self }
+    }
+
+    /// How long nothing was allocated after each leader that was lost.
+    fn gaps(&self) -> Option<Gaps> {
+        let lost = self.rounds.iter().filter(|round| round.is_leader);
+        let of = |round: &Round| match round.gap {
+            Some(gap) => gap.as_secs_f64() / election_timeout().as_secs_f64(),
+            None => f64::INFINITY,
+        };
+        Gaps::of(lost.map(of).collect())
+    }
+
+    fn is_slow(&self) -> bool {
+        self.gap.zip(self.gaps()).is_some_and(|(most, gaps)| gaps.p99 > most)
     }
 
     /// Whether nothing was lost, nothing was broken off, and all was done.
@@ -117,7 +172,11 @@ impl Report {
         let Probed { rounds, differing } = self.flows.probed;
         let flowed = self.are_whole() && rounds > 0 && differing == 0;
         let done = self.trouble.is_none() && !self.interrupted && self.answered > 0;
-        flowed && done && self.rounds.iter().all(Round::holds) && self.checked.faults.is_empty()
+        flowed
+            && done
+            && !self.is_slow()
+            && self.rounds.iter().all(Round::holds)
+            && self.checked.faults.is_empty()
     }
 
     fn are_whole(&self) -> bool {
@@ -128,7 +187,10 @@ impl Report {
     pub(crate) fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(&Json {
             scenario: &self.scenario,
+            seed: self.seed,
             holds: self.holds(),
+            gaps: self.gaps(),
+            gap_bound: self.gap,
             election_timeout_ms: election_timeout().as_millis(),
             rounds: self.rounds.iter().map(JsonRound::from).collect(),
             answered: self.answered,
@@ -174,6 +236,14 @@ impl fmt::Display for Report {
         for (round, number) in self.rounds.iter().zip(1..) {
             writeln!(f, "{number:>3}  {round}")?;
         }
+        if let Some(gaps) = self.gaps() {
+            let Gaps { p50, p99, max } = gaps;
+            let verdict = if self.is_slow() { "TOO LONG: " } else { "" };
+            writeln!(
+                f,
+                "leaders lost: {verdict}nothing allocated for p50 {p50:.2}, p99 {p99:.2}, max {max:.2} election time-outs"
+            )?;
+        }
         writeln!(f, "changes: {} answered, {} of which nobody knows", self.answered, self.unknown)?;
         writeln!(f, "history: {}", self.checked)?;
         for (told, whole) in &self.flows.streams {
@@ -207,6 +277,7 @@ mod tests {
     fn a_round_holds_when_all_is_well_soon_pods_started_that_were_to_be_and_nobody_stormed() {
         let round = |recovered, started| Round {
             on: String::new(),
+            is_leader: true,
             gap: None,
             recovered: Duration::from_secs(recovered),
             started,
@@ -215,6 +286,9 @@ mod tests {
         let started = |known, told_again| Some(Started { known, told_again });
         assert!(round(10, None).holds() && round(10, started(1, 1)).holds());
         assert!(!round(11, None).holds());
+        assert_eq!(Gaps::of(Vec::new()), None);
+        let gaps = Gaps::of((1..=200).rev().map(f64::from).collect());
+        assert_eq!(gaps, Some(Gaps { p50: 100.0, p99: 198.0, max: 200.0 }));
         assert!(!round(0, started(0, 0)).holds() && !round(0, started(1, 0)).holds());
         assert!(!Round { begun: Begun { all: 21, most: 20.5 }, ..round(0, None) }.holds());
     }
