@@ -2,6 +2,7 @@
 
 use crate::{
     Invariant,
+    kernel::Realiser,
     pods::Pods,
     release::Release,
     time::Micros,
@@ -36,6 +37,8 @@ pub(crate) struct Agent {
     pub(crate) view: Rc<View>,
     /// What of it its node has to know, as far as it was told, where agents are few.
     pub(crate) kept: Kept,
+    /// What makes its node's kernel hold that, where agents are few.
+    pub(crate) realiser: Option<Realiser>,
     /// Pods that run here.
     pub(crate) pods: Pods,
     /// Which of its sessions this is.
@@ -54,6 +57,8 @@ pub(crate) struct Agent {
     pub(crate) down_until: Micros,
     /// It reaches no operator until then, and keeps what it has.
     pub(crate) cut_until: Micros,
+    /// Its node's kernel refuses writes until then.
+    pub(crate) refuses_until: Micros,
 }
 
 /// Between an agent's session and its next try, which is twice as long each time until a session is taken.
@@ -66,6 +71,8 @@ pub(crate) struct Asking {
     pub(crate) agent: usize,
     pub(crate) number: u64,
     pub(crate) held: Option<Revision>,
+    /// What its kernel holds.
+    pub(crate) holds: Option<Revision>,
     /// Of this session.
     pub(crate) session: u64,
     pub(crate) all: Endpoints,
@@ -167,6 +174,7 @@ impl Agent {
             held: None,
             view: Rc::default(),
             kept: Kept::default(),
+            realiser: None,
             session: 1,
             all: Rc::default(),
             says: Vec::new(),
@@ -175,6 +183,7 @@ impl Agent {
             tries: (0, 0),
             down_until: Micros(0),
             cut_until: Micros(0),
+            refuses_until: Micros(0),
         }
     }
 
@@ -182,7 +191,24 @@ impl Agent {
     pub(crate) fn go_down(&mut self, until: Micros) {
         let session = self.session + 1;
         let new = Self::new(self.node.clone(), self.operator, self.release, self.pods.anew());
-        *self = Self { down_until: until, session, ..new };
+        let realiser = self.realiser.as_ref().map(Realiser::anew);
+        *self = Self { down_until: until, session, realiser, ..new };
+    }
+
+    /// Its process ends, and comes back after a time with what its disk has: what was published, and who is plugged. Its kernel
+    /// goes on.
+    pub(crate) fn end_process(&mut self, until: Micros) {
+        self.down_until = until;
+        self.session += 1;
+        self.asked = None;
+        if let Some(realiser) = &mut self.realiser {
+            realiser.kill();
+        }
+    }
+
+    /// What its kernel holds, as far as it may say so.
+    pub(crate) fn holds(&self) -> Option<Revision> {
+        self.realiser.as_ref().map_or(self.held, Realiser::acknowledged)
     }
 
     /// Takes what it was told; what does not hold then.
@@ -212,13 +238,27 @@ impl Agent {
     /// Takes what it was told for its own, at the revision that it holds; what does not hold then, where that is looked at.
     pub(crate) fn keep(&mut self, part: Part, is_looked_at: bool) -> Option<(Invariant, String)> {
         let scope = part.scope;
-        self.kept.take(part);
+        let changes = self.kept.take(part);
+        if let (Some(realiser), Some(held)) = (&mut self.realiser, self.held) {
+            realiser.take(held, changes);
+        }
         if !is_looked_at {
             return None;
         }
         let differs = self.kept.differs(&self.view, &self.node, scope)?;
         let seen = format!("the agent of {} does not know {differs:?} as it has to", self.node);
         Some((Invariant::OneState, seen))
+    }
+
+    /// How its kernel is not what it should be at a revision, which is the newest.
+    pub(crate) fn unrealised(&self, newest: Revision) -> Option<String> {
+        let (node, realiser) = (&self.node, self.realiser.as_ref()?);
+        if realiser.acknowledged() != Some(newest) || !realiser.is_settled(&self.pods) {
+            let holds = realiser.acknowledged().unwrap_or(Revision::ZERO);
+            return Some(format!("the kernel of {node} holds {holds}, not {newest}"));
+        }
+        let map = realiser.differs(&self.kept)?;
+        Some(format!("the kernel of {node} differs in {map} from what an agent would write"))
     }
 
     /// It asks; how often it did in this second.

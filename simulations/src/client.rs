@@ -1,16 +1,19 @@
 //! Clients: each owns some pods and wants one change of them at a time, until it is answered.
 
-use crate::time::Micros;
+use crate::{policies, time::Micros};
 use std::collections::BTreeMap;
 use weft_raft::MemberId;
 use weft_state::leadership::{Change, RequestId};
 use weft_types::{
     NamespacedName, Node, NodeName, Object,
     object::{Namespace, ObjectKey, Pod},
+    policy::PolicyId,
 };
 
 /// Label sets that many pods share, so that clients want the same number at once.
-const SHARED: u32 = 24;
+pub(crate) const SHARED: u32 = 24;
+/// Policies of a client, at most.
+const POLICIES: u32 = 4;
 /// What labels begin with that no other pod has.
 const ONLY: &str = "only";
 /// The namespace of every pod.
@@ -32,6 +35,8 @@ pub(crate) struct Habits {
     pub(crate) restart_every: u64,
     /// Milliseconds that a runtime takes to end a pod which is wanted no more.
     pub(crate) lingers: u64,
+    /// Of a hundred wishes so many are of policies, where agents are few; with none, nodes have no kernels.
+    pub(crate) policies: u8,
 }
 
 impl Default for Habits {
@@ -43,6 +48,7 @@ impl Default for Habits {
             relabel_every: 0,
             restart_every: 0,
             lingers: 0,
+            policies: 2,
         }
     }
 }
@@ -54,6 +60,7 @@ pub(crate) struct Client {
     pub(crate) asks: MemberId,
     pods: BTreeMap<u32, Object>,
     next: u32,
+    policies: BTreeMap<u32, Object>,
     /// When it last wanted other labels of the namespace.
     relabelled: Micros,
     /// What it wants now, and by which request it asked for it.
@@ -70,6 +77,7 @@ impl Client {
             asks,
             pods: BTreeMap::new(),
             next: 0,
+            policies: BTreeMap::new(),
             relabelled: Micros(0),
             wants: None,
             since: Micros(0),
@@ -96,6 +104,9 @@ impl Client {
             let team = BTreeMap::from([("team".to_owned(), format!("team-{}", rng.u16(..)))]);
             return Change { put: vec![namespace(team)], remove: Vec::new() };
         }
+        if habits.policies > 0 && rng.u8(0..100) < habits.policies {
+            return self.want_policy(rng, nodes.len());
+        }
         let any = rng.choice(self.pods.keys().copied());
         match (rng.u8(0..10), any) {
             (0, Some(pod)) => Change {
@@ -114,6 +125,24 @@ impl Client {
                 Change { put, remove: self.pods.values().take(over).cloned().collect() }
             }
         }
+    }
+
+    /// A policy more, or another in the place of one, or one less.
+    fn want_policy(&self, rng: &mut fastrand::Rng, nodes: usize) -> Change {
+        let number = rng.u32(0..POLICIES);
+        match self.policies.get(&number) {
+            Some(policy) if rng.u8(0..3) == 0 => {
+                Change { put: Vec::new(), remove: vec![policy.clone()] }
+            }
+            _ => {
+                let policy = policies::any(self.policy(number), rng, nodes);
+                Change { put: vec![Object::Policy(policy)], remove: Vec::new() }
+            }
+        }
+    }
+
+    fn policy(&self, number: u32) -> PolicyId {
+        policies::named(&format!("policy-{}-{number}", self.number))
     }
 
     fn pod(
@@ -148,6 +177,9 @@ impl Client {
             .collect();
         match rng.choice(wants).filter(|_| rng.bool()) {
             Some(object) => Some(object.key()),
+            None if !self.policies.is_empty() && rng.u8(0..4) == 0 => {
+                Some(ObjectKey::Policy(self.policy(rng.u32(0..POLICIES))))
+            }
             None => (self.next > 0).then(|| ObjectKey::Pod(self.name(rng.u32(1..=self.next)))),
         }
     }
@@ -158,7 +190,8 @@ impl Client {
 
     /// A pod of its own as it was answered last.
     pub(crate) fn known(&self, object: &Object) -> Option<&Object> {
-        self.pods.get(&number_of(object)?)
+        let known = if matches!(object, Object::Policy(_)) { &self.policies } else { &self.pods };
+        known.get(&number_of(object)?)
     }
 
     /// Whether what it wants has a label set numbered: one that no pod had.
@@ -176,20 +209,39 @@ impl Client {
         matches!(put, Some([Object::Namespace(_)]))
     }
 
+    /// Whether what it wants is about a policy.
+    pub(crate) fn is_about_policy(&self) -> bool {
+        let objects = self.wants.iter().flat_map(|(_, it)| it.put.iter().chain(&it.remove));
+        objects.into_iter().any(|object| matches!(object, Object::Policy(_)))
+    }
+
     /// It was answered: what is so from now on.
     pub(crate) fn answered(&mut self) -> Vec<(ObjectKey, Option<Object>)> {
         let Some((_, change)) = self.wants.take() else { return Vec::new() };
         for object in &change.put {
-            if let (Object::Pod(pod), Some(number)) = (object, number_of(object)) {
-                self.pods.insert(number, Object::Pod(pod.clone()));
+            if let (Some(known), Some(number)) = (self.known_like(object), number_of(object)) {
+                known.insert(number, object.clone());
             }
         }
         for object in &change.remove {
-            number_of(object).map(|number| self.pods.remove(&number));
+            if let (Some(known), Some(number)) = (self.known_like(object), number_of(object)) {
+                known.remove(&number);
+            }
         }
         let there = change.put.into_iter().map(|object| (object.key(), Some(object)));
         let gone = change.remove.iter().map(|object| (object.key(), None));
         there.chain(gone).collect()
+    }
+}
+
+impl Client {
+    /// Those of its own that are of an object's kind.
+    fn known_like(&mut self, object: &Object) -> Option<&mut BTreeMap<u32, Object>> {
+        match object {
+            Object::Pod(_) => Some(&mut self.pods),
+            Object::Policy(_) => Some(&mut self.policies),
+            Object::Namespace(_) | Object::Node(_) => None,
+        }
     }
 }
 
@@ -213,8 +265,10 @@ fn namespace(labels: BTreeMap<String, String>) -> Object {
 }
 
 fn number_of(object: &Object) -> Option<u32> {
-    match object {
-        Object::Pod(pod) => pod.name.name.rsplit('-').next()?.parse().ok(),
-        Object::Namespace(_) | Object::Node(_) | Object::Policy(_) => None,
-    }
+    let name = match object {
+        Object::Pod(pod) => &pod.name,
+        Object::Policy(policy) => &policy.id.name,
+        Object::Namespace(_) | Object::Node(_) => return None,
+    };
+    name.name.rsplit('-').next()?.parse().ok()
 }

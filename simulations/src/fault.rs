@@ -63,6 +63,10 @@ pub(crate) enum Kind {
     RestoreStore,
     /// All operators end, and their disks are lost: the cluster is founded anew from the store.
     LoseGroup,
+    /// An agent's process ends and comes back; its node, its pods and its kernel go on.
+    AgentKill,
+    /// A node's kernel takes some of what it is to write, and refuses the rest.
+    KernelRefuses,
 }
 
 /// Whom a fault hits.
@@ -108,6 +112,8 @@ impl Kind {
             Self::CutStore => "hears nothing of the store",
             Self::RestoreStore => "is an older copy",
             Self::LoseGroup => "loses its disk, as all do",
+            Self::AgentKill => "has its process killed",
+            Self::KernelRefuses => "has a kernel that refuses writes",
         }
     }
 
@@ -123,6 +129,7 @@ impl Kind {
                 | Self::StoreOutage
                 | Self::CutStore
                 | Self::RestoreStore
+                | Self::KernelRefuses
         )
     }
 }
@@ -133,9 +140,15 @@ impl Fault {
         match (self.whom, self.kind) {
             (
                 Whom::Agents(percent),
-                Kind::Kill | Kind::CutOff | Kind::Disconnect | Kind::Upgrade,
+                Kind::Kill
+                | Kind::CutOff
+                | Kind::Disconnect
+                | Kind::Upgrade
+                | Kind::AgentKill
+                | Kind::KernelRefuses,
             ) => percent <= 100,
-            (Whom::Agents(_), _) | (_, Kind::Disconnect) => false,
+            (Whom::Agents(_), _)
+            | (_, Kind::Disconnect | Kind::AgentKill | Kind::KernelRefuses) => false,
             _ => true,
         }
     }

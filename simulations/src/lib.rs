@@ -4,15 +4,18 @@
 //! network, disks, the store, clients and agents are models. After every step invariants are checked, by id.
 
 mod agent;
+mod book;
 mod client;
 mod fault;
 mod history;
 mod invariant;
+pub mod kernel;
 mod linear;
 mod numbers;
 mod operator;
 mod page;
 mod pods;
+mod policies;
 mod release;
 mod report;
 mod sabotage;
@@ -25,6 +28,7 @@ mod time;
 mod told;
 mod trace;
 mod view;
+mod words;
 mod world;
 
 pub use history::{Action, HistoryError, Operation, Outcome, read, write};

@@ -8,6 +8,7 @@ use std::{
 };
 use weft_core::{
     endpoint::{Caller, Effect, Endpoints, Event, Failure, Presence, Wire},
+    ipcache::LocalPod,
     patience,
 };
 use weft_types::{Identity, NamespacedName};
@@ -142,6 +143,29 @@ impl Pods {
     /// Who is plugged, where.
     pub(crate) fn plugged(&self) -> impl Iterator<Item = (&NamespacedName, Ipv4Addr)> {
         self.core.iter().map(|(pod, endpoint)| (pod, endpoint.address))
+    }
+
+    /// Whom the kernel's tables are to hold.
+    pub(crate) fn in_tables(&self) -> BTreeMap<Ipv4Addr, LocalPod> {
+        let inside = self.core.in_tables().1.into_iter();
+        let local = |identity, ifindex| LocalPod { identity, ifindex };
+        inside.map(|(_, it, wire)| (it.address, local(it.identity, wire.ifindex))).collect()
+    }
+
+    /// The version of that.
+    pub(crate) fn version(&self) -> u64 {
+        self.core.in_tables().0
+    }
+
+    /// Who has an address.
+    pub(crate) fn at(&self, address: Ipv4Addr) -> Option<&NamespacedName> {
+        self.plugged().find(|(_, at)| *at == address).map(|(pod, _)| pod)
+    }
+
+    /// Of whom the kernel's tables are to hold with an address, the interface.
+    pub(crate) fn interface_at(&self, address: Ipv4Addr) -> Option<u32> {
+        let mut inside = self.core.in_tables().1.into_iter();
+        inside.find(|(_, it, _)| it.address == address).map(|(_, _, wire)| wire.ifindex)
     }
 
     /// What a plugged pod has.

@@ -43,6 +43,18 @@ pub struct Counts {
     pub refusals: u64,
     /// Looks at objects and numbers that were answered.
     pub reads: u64,
+    /// Changes of policies that were answered.
+    pub policies: u64,
+    /// Packets that were judged by a kernel, and by what policies say.
+    pub packets: u64,
+    /// Packets of those that were refused.
+    pub packets_refused: u64,
+    /// Revisions that kernels came to hold with something written.
+    pub realised: u64,
+    /// Times that a kernel refused a write.
+    pub writes_refused: u64,
+    /// Processes of agents that were killed.
+    pub agents_killed: u64,
     /// Questions of one agent in one second, at most.
     pub agent_tries: u32,
     /// Longest time without an answer while somebody asked, in milliseconds.

@@ -39,6 +39,16 @@ pub enum Sabotage {
     RaisedEarly,
     /// A leader whom the store does not answer leads on.
     LeadsOn,
+    /// An agent acknowledges what it is told before its kernel has it.
+    AcknowledgedEarly,
+    /// An agent takes what its kernel refused for written.
+    RefusalIgnored,
+    /// An agent empties a class before it swaps in another content of it.
+    ClassEmptied,
+    /// With a policy that goes an agent drops another one.
+    NeighbourForgotten,
+    /// An agent that begins anew takes its kernel's maps for empty.
+    MapsForgotten,
     /// An operator answers who looks from its own copy, without asking whether that is old.
     CopyRead,
 }

@@ -5,6 +5,7 @@ use crate::{
     fault::{Fault, Kind},
     release::Release,
     time::{Micros, Millis},
+    told::FEW,
     world::{QUIET, TICK},
 };
 use serde::Deserialize;
@@ -94,7 +95,7 @@ impl Default for Size {
 
 /// What a run must have had: one that has not is void.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Minimum {
     /// Faults that hit.
     pub(crate) faults: u64,
@@ -130,6 +131,21 @@ pub(crate) struct Minimum {
     /// ADDs of pods that were answered "try again".
     #[serde(default)]
     pub(crate) refusals: u64,
+    /// Changes of policies that were answered.
+    #[serde(default)]
+    pub(crate) policies: u64,
+    /// Packets that kernels judged.
+    #[serde(default)]
+    pub(crate) packets: u64,
+    /// Packets of those that were refused.
+    #[serde(default)]
+    pub(crate) packets_refused: u64,
+    /// Times that a kernel refused a write.
+    #[serde(default)]
+    pub(crate) writes_refused: u64,
+    /// Processes of agents that were killed.
+    #[serde(default)]
+    pub(crate) agents_killed: u64,
     /// Looks at objects and numbers that were answered: without any the history says nothing.
     #[serde(default = "some_reads")]
     pub(crate) reads: u64,
@@ -200,6 +216,7 @@ const SCENARIOS: &[(&str, &str)] = scenarios![
     "namespace-relabel",
     "node-failures",
     "partition",
+    "policy-churn",
     "power-failure",
     "reconnect-storm",
     "rolling-restart",
@@ -289,6 +306,15 @@ impl Scenario {
         let (agents, before) = (agents.max(1), self.agents.max(1));
         self.minimum.moves = self.minimum.moves.saturating_mul(agents as u64) / before as u64;
         self.agents = agents;
+        if agents > FEW {
+            // Many have no kernels.
+            let Minimum {
+                policies, packets, packets_refused, writes_refused, agents_killed, ..
+            } = &mut self.minimum;
+            for least in [policies, packets, packets_refused, writes_refused, agents_killed] {
+                *least = 0;
+            }
+        }
         self
     }
 
@@ -313,11 +339,17 @@ impl Scenario {
             relabels,
             restarts,
             refusals,
+            policies,
+            packets,
+            packets_refused,
+            writes_refused,
+            agents_killed,
             reads,
         } = &mut self.minimum;
         let numbers = [given, freed, reused, copies];
         let others = [faults, answers, plugs, moves, relabels, restarts, refusals, reads];
-        for least in numbers.into_iter().chain(others) {
+        let kernels = [policies, packets, packets_refused, writes_refused, agents_killed];
+        for least in numbers.into_iter().chain(others).chain(kernels) {
             *least = least.saturating_mul(seconds) / self.seconds.max(1);
         }
         self.seconds = seconds;

@@ -7,6 +7,7 @@ mod clients;
 mod event;
 mod faults;
 mod group;
+mod kernels;
 mod lead;
 mod lost;
 mod numbers;
@@ -16,9 +17,10 @@ mod runtimes;
 mod sessions;
 
 use crate::{
-    Operation, Report, Sabotage, Scenario, agent::Agent, client::Client, fault::Fault,
-    invariant::Invariants, operator::Operator, pods::Pods, release::Release, report::Counts,
-    sabotage::Reused, store::SimStore, story::Story, time::Micros, trace::Trace, view::Views,
+    Operation, Report, Sabotage, Scenario, agent::Agent, book::Book, client::Client, fault::Fault,
+    invariant::Invariants, kernel::Realiser, operator::Operator, pods::Pods, release::Release,
+    report::Counts, sabotage::Reused, store::SimStore, story::Story, time::Micros, told::FEW,
+    trace::Trace, view::Views,
 };
 use agenda::Agenda;
 use event::{Cut, Event, Way};
@@ -71,6 +73,8 @@ struct World {
     history: Vec<Operation>,
     reuses: Reuses,
     views: Views,
+    /// What was published when, where agents are few.
+    book: Book,
     story: Story,
     /// What was answered, and so must be.
     answered: BTreeMap<ObjectKey, Option<Object>>,
@@ -118,7 +122,15 @@ impl World {
         let clients = (0..scenario.clients).map(|n| Client::new(n, any())).collect();
         let pods = Pods::new(Micros::millis(scenario.habits.lingers));
         let agent = |node: &NodeName| Agent::new(node.clone(), any(), release, pods.anew());
-        let agents = nodes.iter().map(agent).collect();
+        let mut agents: Vec<Agent> = nodes.iter().map(agent).collect();
+        if agents.len() > FEW {
+            scenario.habits.policies = 0;
+        }
+        if scenario.habits.policies > 0 {
+            for agent in &mut agents {
+                agent.realiser = Some(Realiser::new(agent.node.clone(), 0, sabotage));
+            }
+        }
         Self {
             next_member: scenario.operators + 1,
             scenario,
@@ -142,6 +154,7 @@ impl World {
             history: Vec::new(),
             reuses: Reuses::default(),
             views: Views::default(),
+            book: Book::default(),
             story: Story::default(),
             answered: BTreeMap::new(),
             last_answer: Micros(0),
@@ -169,6 +182,7 @@ impl World {
         self.agents_begin();
         self.restart_pod_later();
         self.readers_begin();
+        self.kernels_begin();
         for fault in 0..self.scenario.faults.len() {
             self.strike_later(fault);
         }
@@ -227,6 +241,10 @@ impl World {
             Event::Looked(look, seen) => self.looked(&look, seen),
             Event::Told(agents, told) => self.told(agents, &told),
             Event::RestartPod => self.restart_pod(),
+            Event::Write(agent, turn) => self.write(agent, turn),
+            Event::Wake(agent, turn) => self.retry(agent, turn),
+            Event::Revive(agent) => self.revive(agent),
+            Event::Probe => self.probe(),
             Event::Strike(fault) => self.strike(fault),
             Event::Healed(strikes) => self.healed(strikes),
             Event::Recovered(strikes, revision) => self.recovered(strikes, revision),
@@ -267,6 +285,8 @@ impl World {
     fn report(self) -> Report {
         let Counts { faults, answers, identities, plugs, moves, relabels, .. } = self.counts;
         let Counts { restarts, refusals, reads, given, freed, reused, copies, .. } = self.counts;
+        let Counts { policies, packets, packets_refused, writes_refused, agents_killed, .. } =
+            self.counts;
         let minimum = self.scenario.minimum;
         let short = |what: &str, is: u64, least: u64| {
             (is < least).then(|| format!("{is} {what}, of at least {least}"))
@@ -282,6 +302,11 @@ impl World {
             .or_else(|| short("relabelled namespaces", relabels, minimum.relabels))
             .or_else(|| short("pods started anew", restarts, minimum.restarts))
             .or_else(|| short("pods told to try again", refusals, minimum.refusals))
+            .or_else(|| short("changes of policies", policies, minimum.policies))
+            .or_else(|| short("packets judged", packets, minimum.packets))
+            .or_else(|| short("packets refused", packets_refused, minimum.packets_refused))
+            .or_else(|| short("writes refused", writes_refused, minimum.writes_refused))
+            .or_else(|| short("agents killed", agents_killed, minimum.agents_killed))
             .or_else(|| short("looks answered", reads, minimum.reads))
             .or_else(|| short("old copies noticed", copies, minimum.copies));
         Report {

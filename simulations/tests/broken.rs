@@ -127,3 +127,38 @@ fn a_number_whose_last_reference_is_lost_is_not_anothers_unnoticed() {
     let broken = broken(&scenario, Sabotage::PlugForgotten);
     assert!(broken.contains(&Invariant::NoReuse), "{broken:?}");
 }
+
+/// What is noticed of agents that break a rule of writing.
+fn written(sabotage: Sabotage) -> BTreeSet<Invariant> {
+    broken(&Scenario::find("policy-churn").unwrap(), sabotage)
+}
+
+#[test]
+fn an_acknowledgement_before_the_kernel_has_it_is_noticed() {
+    let broken = written(Sabotage::AcknowledgedEarly);
+    assert!(broken.contains(&Invariant::AsAcknowledged), "{broken:?}");
+}
+
+#[test]
+fn a_write_that_was_refused_and_counts_as_done_is_noticed() {
+    let broken = written(Sabotage::RefusalIgnored);
+    assert!(broken.contains(&Invariant::AsAcknowledged), "{broken:?}");
+}
+
+#[test]
+fn a_class_that_is_empty_for_a_moment_is_noticed() {
+    let broken = written(Sabotage::ClassEmptied);
+    assert!(broken.contains(&Invariant::AsAcknowledged), "{broken:?}");
+}
+
+#[test]
+fn rules_that_go_with_another_policy_are_noticed() {
+    let broken = written(Sabotage::NeighbourForgotten);
+    assert!(broken.contains(&Invariant::AsAcknowledged), "{broken:?}");
+}
+
+#[test]
+fn an_agent_that_does_not_read_its_maps_is_noticed() {
+    let broken = written(Sabotage::MapsForgotten);
+    assert!(broken.contains(&Invariant::AsAcknowledged), "{broken:?}");
+}

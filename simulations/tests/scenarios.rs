@@ -58,6 +58,11 @@ fn partition() {
 }
 
 #[test]
+fn policy_churn() {
+    holds("policy-churn");
+}
+
+#[test]
 fn power_failure() {
     holds("power-failure");
 }

@@ -32,6 +32,8 @@ pub enum Invariant {
     NobodyFails,
     /// A pod that its node knows starts, whoever is away; one that it does not know is to try again.
     PodsStart,
+    /// No endpoint enforces an older revision than its node acknowledged.
+    AsAcknowledged,
     /// Whatever is away, nobody asks more often for it than a healthy system would bear.
     NoStorm,
 }

@@ -33,7 +33,7 @@ const STORM: u32 = 20;
 /// them at once.
 const WAYS: usize = 64;
 /// Of so many answers one is compared with all that is published: what is wrong in one stays so.
-const LOOKED_AT: u64 = 4;
+const LOOKED_AT: u64 = 16;
 /// Between two looks at who has waited that long.
 const LOOK: Micros = Micros::millis(250);
 
@@ -71,12 +71,13 @@ impl World {
                 self.invariants.violated(Invariant::NoStorm, now, seen);
             }
             let Agent { held, offers, operator, session, .. } = *who;
+            let holds = who.holds();
             if who.cut_until > now {
                 continue;
             }
             let (says, all) = (who.says.clone(), Rc::clone(&who.all));
             let told = few.then(|| who.kept.identities());
-            let question = Asking { agent, number, held, session, all, says, offers, told };
+            let question = Asking { agent, number, held, holds, session, all, says, offers, told };
             asking.entry(operator).or_default().push(question);
         }
         for (operator, asking) in asking {
@@ -101,7 +102,7 @@ impl World {
         let scope = release.scope();
         let (mut proposals, mut refused, mut behind) = (Vec::new(), Vec::new(), Vec::new());
         let mut speaks = 0;
-        for Asking { agent, number, held, session, all, says, offers, told } in asking {
+        for Asking { agent, number, held, holds, session, all, says, offers, told } in asking {
             if let Err(version) = release.answer(offers) {
                 speaks = version;
                 refused.push(Waiting::new(agent, number));
@@ -118,7 +119,7 @@ impl World {
             running.questions.insert(agent, Question { number, held, since });
             // A session's first word is all that there is; so is its last, for who was relabelled.
             if says.is_empty() && running.sessions.was_said(agent, &all, running.words) {
-                running.sessions.acknowledge(agent, held);
+                running.sessions.acknowledge(agent, holds);
                 continue;
             }
             let begun = running.state.heard(node).is_some_and(|heard| heard.session >= session);
@@ -134,7 +135,7 @@ impl World {
             let new = says.into_iter().zip(0..).map(command);
             let new: Vec<CommandV1> = new.filter(|it| running.state.would_change(it)).collect();
             if new.is_empty() {
-                running.sessions.acknowledge(agent, held);
+                running.sessions.acknowledge(agent, holds);
                 if begun && is_all {
                     running.sessions.is_said(agent, all, running.words);
                 }
@@ -216,6 +217,7 @@ impl World {
                 self.invariants.violated(invariant, self.now, seen);
             }
         }
+        taken.iter().for_each(|agent| self.wake(*agent));
         match told {
             Told::Behind | Told::Gone => {
                 taken.into_iter().for_each(|agent| self.reconnect(agent));

@@ -108,6 +108,7 @@ impl World {
                 let seen = format!("the agent of {} does not know what is published", agent.node);
                 found.push((Invariant::Converges, seen));
             }
+            found.extend(agent.unrealised(newest).map(|seen| (Invariant::Converges, seen)));
             if agent.held != Some(newest) {
                 let held = agent.held.map(|held| held.to_string());
                 let seen = format!("the agent of {} is at {held:?}, not {newest}", agent.node);

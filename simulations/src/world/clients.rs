@@ -71,6 +71,7 @@ impl World {
         match verdict {
             Verdict::Done => {
                 self.counts.relabels += u64::from(who.relabels());
+                self.counts.policies += u64::from(who.is_about_policy());
                 if who.allocates() {
                     self.story.allocated(self.now, said);
                 }

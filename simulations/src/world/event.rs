@@ -44,6 +44,14 @@ pub(super) enum Event {
     Looked(Look, Seen),
     /// A pod somewhere is started anew.
     RestartPod,
+    /// An agent's process writes on, in the run of a turn.
+    Write(usize, u64),
+    /// What a kernel refused in a turn is tried again.
+    Wake(usize, u64),
+    /// The process of an agent comes back.
+    Revive(usize),
+    /// A packet somewhere.
+    Probe,
     Strike(usize),
     /// Everything is well again, unless something struck since so many strikes.
     Healed(u64),
@@ -89,6 +97,10 @@ impl Event {
             | Self::Looked(..)
             | Self::Told(..)
             | Self::RestartPod
+            | Self::Write(..)
+            | Self::Wake(..)
+            | Self::Revive(_)
+            | Self::Probe
             | Self::Strike(_)
             | Self::Healed(_)
             | Self::Recovered(..)

@@ -124,7 +124,9 @@ impl World {
             | Kind::StoreOutage
             | Kind::RestoreStore
             | Kind::LoseGroup
-            | Kind::Disconnect => return false,
+            | Kind::Disconnect
+            | Kind::AgentKill
+            | Kind::KernelRefuses => return false,
             Kind::Kill => {
                 if self.leader() == Some(member) {
                     self.story.leader_killed(self.now);
@@ -236,6 +238,8 @@ impl World {
                     self.after(lasts, Event::Poll(vec![agent]));
                 }
                 (Kind::CutOff, Some(who)) => who.cut_until = until,
+                (Kind::AgentKill, Some(_)) => self.kill_agent(agent, lasts),
+                (Kind::KernelRefuses, Some(who)) => who.refuses_until = until,
                 (Kind::Upgrade, Some(who)) => {
                     who.release = who.release.other();
                     self.reconnect(agent);
@@ -300,7 +304,7 @@ impl World {
             }
         }
         for agent in &mut self.agents {
-            (agent.release, agent.cut_until) = (Release::Now, now);
+            (agent.release, agent.cut_until, agent.refuses_until) = (Release::Now, now, now);
         }
         let before = self.operators.values().filter(|o| o.release == Release::Before);
         let before: Vec<MemberId> = before.map(|o| o.member).collect();

@@ -250,6 +250,7 @@ impl World {
         self.trace.add(seen.2);
         let is_first =
             self.invariants.applied(now, member, seen, &entry.command, self.store.newest());
+        let has_kernels = self.has_kernels();
         let Some(running) = self.operators.get_mut(&member).and_then(|o| o.running.as_mut()) else {
             return;
         };
@@ -264,6 +265,9 @@ impl World {
         }
         let numbers = is_first.then(|| Numbered::before(&running.state, &entry.command));
         let deltas = running.state.apply_entry(&entry);
+        if is_first && has_kernels {
+            self.book.take(running.at(index), &deltas);
+        }
         running.words += u64::from(matches!(entry.command, CommandV1::Said(..)));
         let numbers = numbers.map(|numbers| numbers.and(&deltas));
         let at = running.at(index);

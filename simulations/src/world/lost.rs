@@ -5,9 +5,12 @@ use crate::{Invariant, operator::Operator, release::Release, story::Condition, t
 use weft_operator::founding;
 use weft_raft::{Disk, Group, MemberId, MemoryDisk, Saved};
 use weft_store::{Fence, Store, StoreError};
+use weft_types::{Delta, Revision};
 
 /// From the end of a process whose store is an older copy to its next life.
 const AGAIN: Micros = Micros::seconds(1);
+/// The entry that a group's first state is.
+const FIRST_ENTRY: u64 = 1;
 /// The term in which a cluster is founded.
 const FOUNDING: u64 = 1;
 
@@ -70,6 +73,10 @@ impl World {
         store.raise(&cluster, before, fence)?;
         let state = founding::state_of(store, CLUSTER, fence)?;
         self.invariants.founded_anew(now, fence, state.identities());
+        if self.agents.iter().any(|agent| agent.realiser.is_some()) {
+            let published: Vec<Delta> = state.snapshot().collect();
+            self.book.found_anew(Revision::new(self.generation, FIRST_ENTRY), &published);
+        }
         let group = Group::of_voters([(founder, founder.to_string())]);
         let saved = Saved::founding(group, state.encode().unwrap_or_default().into());
         let mut disk = MemoryDisk::default();

@@ -49,13 +49,14 @@ impl World {
         }
         self.restart_pod_later();
         let now = self.now;
-        let up = self.agents.iter_mut().filter(|agent| agent.down_until <= now);
-        let with_pods = up.filter(|agent| agent.pods.wanted().next().is_some());
-        let Some(agent) = self.rng.choice(with_pods.collect::<Vec<_>>()) else { return };
+        let up = self.agents.iter_mut().zip(0..).filter(|(agent, _)| agent.down_until <= now);
+        let with_pods = up.filter(|(agent, _)| agent.pods.wanted().next().is_some());
+        let Some((agent, number)) = self.rng.choice(with_pods.collect::<Vec<_>>()) else { return };
         let pods: Vec<_> = agent.pods.wanted().cloned().collect();
         let Some(pod) = self.rng.choice(pods) else { return };
         let added = agent.pods.restart(&pod);
         agent.run(now);
+        self.wake(number);
         match added {
             Added::Done => self.counts.restarts += 1,
             Added::TryAgain => self.pod_refused("what its node knows is to try again"),
@@ -66,15 +67,20 @@ impl World {
     /// Pods that were to end have, and ADDs that waited long enough are answered.
     pub(super) fn runtimes_tire(&mut self) {
         let now = self.now;
-        for agent in &mut self.agents {
+        let up = self.agents.iter_mut().zip(0..).filter(|(agent, _)| agent.down_until <= now);
+        let mut ended = Vec::new();
+        for (agent, number) in up {
             if agent.pods.end(now) {
                 agent.run(now);
+                ended.push(number);
             }
         }
-        let told = self.agents.iter_mut().flat_map(|agent| {
-            let alone = agent.is_alone();
-            agent.pods.tire(now, alone)
-        });
+        ended.into_iter().for_each(|number| self.wake(number));
+        let told =
+            self.agents.iter_mut().filter(|agent| agent.down_until <= now).flat_map(|agent| {
+                let alone = agent.is_alone();
+                agent.pods.tire(now, alone)
+            });
         for added in told.collect::<Vec<_>>() {
             match added {
                 Added::TryAgain => self.counts.refusals += 1,
