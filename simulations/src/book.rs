@@ -84,8 +84,6 @@ pub(crate) struct Judged<'a> {
     pub(crate) port: u16,
     /// The verdict.
     pub(crate) is_let: bool,
-    /// Whether a prefix may be named that the class has nothing of yet.
-    pub(crate) may_lack_blocks: bool,
 }
 
 impl Book {
@@ -215,10 +213,7 @@ impl Book {
             owns.iter().any(by)
         };
         let told_of_nobody = |at| owns.iter().any(|own| self.says(judged, own, (None, at)));
-        let lacks = judged.may_lack_blocks && !judged.is_let;
-        told(at)
-            || (told_of_nobody(at) && self.may_be_unknown(judged))
-            || (lacks && (told(None) || (told_of_nobody(None) && self.may_be_unknown(judged))))
+        told(at) || (told_of_nobody(at) && self.may_be_unknown(judged))
     }
 
     /// Whether policies of some revision say so.

@@ -87,24 +87,13 @@ impl Policy {
         }
         // Before the kernel can name them.
         self.publish_rules();
-        let mut steps = steps.into_iter();
-        while let Some(step) = steps.next() {
-            if let Err(refusal) = self.realise_step(&step).await {
-                self.distrust(std::iter::once(step).chain(steps));
+        for (at, step) in steps.iter().enumerate() {
+            if let Err(refusal) = self.realise_step(step).await {
+                self.engine.failed(&steps, at);
                 return Err(refusal);
             }
         }
         Ok(())
-    }
-
-    /// What was not done, or half done, is said whole by the next commit.
-    fn distrust(&mut self, undone: impl IntoIterator<Item = Step>) {
-        for step in undone {
-            self.engine.distrust(step.classes());
-            if matches!(step, Step::Prefixes(_)) {
-                self.engine.distrust_prefixes();
-            }
-        }
     }
 
     fn publish_rules(&self) {

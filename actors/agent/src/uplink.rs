@@ -287,9 +287,15 @@ impl Uplink {
         let whole = || self.published.whole();
         // Names come before the first event that needs them.
         self.inform(if self.observer.is_hungry() { whole() } else { changes.clone() });
-        // All are told even if one fails: what one has missed it gets whole.
+        // All are told even if one fails: what one has missed it gets whole. Classes come before the addresses that they are asked
+        // for; but addresses that are told anew come first, since no prefix that policies name is written before they were told.
+        let is_new = self.ipcache.is_hungry();
+        let first = if is_new { Some(tell(&self.ipcache, &changes, whole).await) } else { None };
         let policy = tell(&self.policy, &changes, whole).await;
-        let ipcache = tell(&self.ipcache, &changes, whole).await;
+        let ipcache = match first {
+            Some(told) => told,
+            None => tell(&self.ipcache, &changes, whole).await,
+        };
         let endpoints = tell(&self.endpoints, &changes, whole).await;
         durable.wait().await;
         policy.and(ipcache).and(endpoints)?;

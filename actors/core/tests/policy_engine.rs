@@ -40,6 +40,8 @@ enum Change {
     DistrustPrefixes,
     /// Commits, and is told that there is no room for it.
     Refused,
+    /// Commits, and one of the steps fails after some of it.
+    Fails(prop::sample::Index, prop::sample::Index),
     Commit,
 }
 
@@ -127,6 +129,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => number().prop_map(Change::Distrust),
         1 => Just(Change::DistrustPrefixes),
         2 => Just(Change::Refused),
+        2 => any::<(prop::sample::Index, prop::sample::Index)>()
+            .prop_map(|(step, part)| Change::Fails(step, part)),
         5 => Just(Change::Commit),
     ]
 }
@@ -290,30 +294,50 @@ fn apply(engine: &mut Engine, said: &mut Said, change: &Change) {
             engine.commit();
             engine.refuse();
         }
-        Change::Commit => {}
+        Change::Fails(..) | Change::Commit => {}
     }
 }
 
-/// Commits, and replays the steps; each must leave each query answered as before or as after.
-/// (What a distrusted class holds is not known, so nothing can be promised until it was said anew.)
-fn commit(engine: &mut Engine, kernel: &mut Kernel, doubt: bool) -> Result<(), TestCaseError> {
-    let before = kernel.answers();
+/// Commits, and replays the steps; each must leave each query answered as it was before one of the commits since the last
+/// that was done whole, or as it is after this one. Where one fails it does so in the midst of a step.
+fn commit(
+    (engine, kernel): (&mut Engine, &mut Kernel),
+    answers: &mut Vec<BTreeMap<Asked, bool>>,
+    fails: Option<(prop::sample::Index, prop::sample::Index)>,
+) -> Result<(), TestCaseError> {
     let steps = engine.commit().steps;
     let mut after = kernel.clone();
     steps.iter().for_each(|step| after.step(step, |_| {}));
-    let after = after.answers();
+    answers.push(after.answers());
+    let fails =
+        fails.filter(|_| !steps.is_empty()).map(|(step, part)| (step.index(steps.len()), part));
     let mut wrong = Vec::new();
     for (at, step) in steps.iter().enumerate() {
-        kernel.step(step, |seen| {
-            for (query, answer) in seen.answers() {
-                let (old, new) = (before.get(&query), after.get(&query));
-                if old.is_some() && new.is_some() && old != Some(&answer) && new != Some(&answer) {
-                    wrong.push(format!("step {at}: {query:?} is {answer}"));
-                }
+        let mut done = kernel.clone();
+        let mut states = vec![kernel.clone()];
+        done.step(step, |seen| states.push(seen.clone()));
+        let failing = fails.filter(|(failing, _)| *failing == at);
+        if let Some((_, part)) = failing {
+            states.truncate(part.index(states.len()) + 1);
+            done = states.last().cloned().unwrap_or_default();
+        }
+        for (query, answer) in states.iter().flat_map(Kernel::answers) {
+            let known = || answers.iter().map(|answers| answers.get(&query));
+            let is_new = known().any(|answer| answer.is_none());
+            if !is_new && known().all(|known| known != Some(&answer)) {
+                wrong.push(format!("step {at}: {query:?} is {answer}"));
             }
-        });
+        }
+        *kernel = done;
+        if failing.is_some() {
+            engine.failed(&steps, at);
+            break;
+        }
     }
-    prop_assert!(doubt || wrong.is_empty(), "{}\n{steps:#?}", wrong.join("\n"));
+    prop_assert!(wrong.is_empty(), "{}\n{steps:#?}", wrong.join("\n"));
+    if fails.is_none() {
+        *answers = vec![kernel.answers()];
+    }
     Ok(())
 }
 
@@ -325,17 +349,24 @@ proptest! {
         let (mut engine, mut said, mut kernel) =
             (Engine::default(), Said::default(), Kernel::default());
         let mut doubt = false;
+        let mut answers = vec![kernel.answers()];
         for change in changes.iter().chain([&Change::Commit]) {
-            doubt |= matches!(change, Change::Distrust(_));
+            doubt |= matches!(change, Change::Distrust(_) | Change::Fails(..));
             apply(&mut engine, &mut said, change);
             if matches!(change, Change::Refused) && !doubt {
                 prop_assert_eq!(&kernel.classes, &engine.classes());
                 prop_assert_eq!(&kernel.trie, engine.prefixes());
             }
-            if !matches!(change, Change::Commit) {
-                continue;
+            match change {
+                Change::Fails(step, part) => {
+                    let fails = Some((*step, *part));
+                    commit((&mut engine, &mut kernel), &mut answers, fails)?;
+                    continue;
+                }
+                Change::Commit => commit((&mut engine, &mut kernel), &mut answers, None)?,
+                _ => continue,
             }
-            commit(&mut engine, &mut kernel, std::mem::take(&mut doubt))?;
+            doubt = false;
             prop_assert_eq!(&kernel.classes, &engine.classes());
             prop_assert_eq!(&kernel.trie, engine.prefixes());
             let mut fresh = said.anew(engine.prefixes());
@@ -351,4 +382,38 @@ proptest! {
         said.say(&mut engine);
         prop_assert_eq!(engine.commit().steps, vec![]);
     }
+}
+
+/// A class whose write was refused, and a prefix that is new with the next commit: what the prefix around it lets is let all the while.
+#[test]
+fn a_prefix_is_named_when_the_class_that_was_refused_has_entries_for_it() {
+    let from = |net: &str, port| {
+        let peer = Peer::Block(IpBlock { cidr: net.parse().unwrap(), except: Vec::new() });
+        let ports =
+            Ports::Only(vec![Port::Range { protocol: Protocol::Tcp, first: port, last: port }]);
+        Rule { peers: Peers::Only(vec![peer]), ports }
+    };
+    let policy = |at, rule| Policy {
+        id: id(at),
+        subject: Selector::default(),
+        ingress: Isolation::Isolated(vec![rule]),
+        egress: Isolation::Open,
+    };
+    let (mut engine, mut kernel) = (Engine::default(), Kernel::default());
+    engine.upsert_identity(Identity(256), label_sets()[0].clone());
+    engine.hold(Identity(256));
+    engine.upsert_policy(policy(0, from("10.0.0.0/8", 80)));
+    for step in &engine.commit().steps {
+        kernel.step(step, |_| {});
+    }
+    let is_let = |kernel: &Kernel| kernel.answers()[&(256, 1, 0, [10, 0, 9, 9], 6, 80)];
+    assert!(is_let(&kernel));
+    engine.upsert_policy(policy(1, from("10.0.0.0/8", 81)));
+    let steps = engine.commit().steps;
+    engine.failed(&steps, 0);
+    engine.upsert_policy(policy(2, from("10.0.0.0/16", 99)));
+    for step in &engine.commit().steps {
+        kernel.step(step, |seen| assert!(is_let(seen), "{step:?}"));
+    }
+    assert_eq!(kernel.classes, engine.classes());
 }

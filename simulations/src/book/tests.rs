@@ -52,7 +52,6 @@ fn explains(since: u64, is_let: bool) -> bool {
         protocol: 6,
         port: 80,
         is_let,
-        may_lack_blocks: false,
     })
 }
 

@@ -36,8 +36,6 @@ pub(crate) struct Realiser {
     inside: (Option<u64>, Inside),
     /// Whether the last run failed.
     failed: bool,
-    /// Whether no run of this process has succeeded.
-    begins: bool,
     /// What the kernel holds, as this node has said or is to say.
     acknowledged: Option<Revision>,
 }
@@ -75,7 +73,6 @@ impl Realiser {
             target: None,
             inside: (None, Inside::default()),
             failed: false,
-            begins: true,
             acknowledged: None,
         }
     }
@@ -154,7 +151,6 @@ impl Realiser {
         if self.failed {
             return Turn::Failed;
         }
-        self.begins = false;
         self.acknowledged = self.acknowledged.max(self.target);
         Turn::Done
     }
@@ -164,7 +160,6 @@ impl Realiser {
         self.process = Process::Dead;
         self.kernel.forget_batch();
         self.turn += 1;
-        self.begins = true;
         self.changes.clear();
     }
 
@@ -174,12 +169,6 @@ impl Realiser {
             let (node, kernel) = (self.node.clone(), self.kernel.clone());
             self.process = Process::Idle(Box::new(Shell::new(node, kernel, self.sabotage)));
         }
-    }
-
-    /// Whether a prefix may be named that a class has nothing of yet, so that it refuses what blocks let: so it is of shipped agents,
-    /// from a refused write, or the beginning of a process, until all is written. What pods' labels let passes all the same.
-    pub(crate) const fn may_lack_blocks(&self) -> bool {
-        self.failed || self.begins
     }
 
     /// Whether nothing is under way and nothing waits.

@@ -105,8 +105,13 @@ impl Shell {
             self.settle(&advance.inside).await?;
             self.born = true;
         }
+        let is_new = !self.addresses.fed;
+        let first = if is_new { Some(self.tell_addresses(advance).await) } else { None };
         let policy = self.tell_policy(advance).await;
-        let addresses = self.tell_addresses(advance).await;
+        let addresses = match first {
+            Some(told) => told,
+            None => self.tell_addresses(advance).await,
+        };
         let endpoints = self.settle(&advance.inside).await;
         policy.and(addresses).and(endpoints)?;
         self.classes.bump().await
@@ -150,16 +155,10 @@ impl Shell {
         if !std::mem::replace(&mut self.seeded, true) {
             self.seed().await?;
         }
-        let mut steps = self.engine.commit().steps.into_iter();
-        while let Some(step) = steps.next() {
-            if let Err(refused) = self.realise_step(&step).await {
-                // What was not done, or half done, is said whole by the next commit.
-                for step in std::iter::once(step).chain(steps) {
-                    self.engine.distrust(step.classes());
-                    if matches!(step, Step::Prefixes(_)) {
-                        self.engine.distrust_prefixes();
-                    }
-                }
+        let steps = self.engine.commit().steps;
+        for (at, step) in steps.iter().enumerate() {
+            if let Err(refused) = self.realise_step(step).await {
+                self.engine.failed(&steps, at);
                 return Err(refused);
             }
         }

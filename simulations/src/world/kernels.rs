@@ -217,7 +217,6 @@ impl World {
             protocol: packet.protocol,
             port: packet.port,
             is_let,
-            may_lack_blocks: realiser.may_lack_blocks(),
         };
         let verdict = if is_let { "lets" } else { "refuses" };
         let seen = || {

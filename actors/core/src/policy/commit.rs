@@ -34,6 +34,7 @@ impl Engine {
         }
         // Now that both the old and the new prefixes are told apart, classes may change.
         let removed = self.realise(&mut steps);
+        self.undo.classes_are_done = steps.len();
         // What no policy names any more is again what is around it; then nobody asks for its entries.
         if !retired.is_empty() {
             self.retire(&retired, &mut steps);
@@ -65,6 +66,9 @@ impl Engine {
             .copied()
             .collect();
         let mut edits: BTreeMap<u32, Vec<ClassEdit>> = BTreeMap::new();
+        // Whatever the kernel has of these, they have to be whole before it names anything new.
+        let mut distrusted = std::mem::take(&mut self.dirty.distrusted);
+        let mut mended = BTreeSet::new();
         let numbered: Vec<(Ipv4Net, u32, Option<u32>)> = new
             .iter()
             .map(|prefix| (*prefix, self.numbers.of(*prefix), parent(&self.trie, prefix)))
@@ -76,13 +80,26 @@ impl Engine {
             let Some(parent) = parent else { continue };
             for (class, by_peer) in &mut self.realised {
                 let Some(entries) = by_peer.get(&parent) else { continue };
-                let copies: Entries =
-                    entries.iter().map(|(p, e)| (rekeyed(*p, number), *e)).collect();
+                let copies = copies(entries, number);
                 let old = by_peer.insert(number, copies.clone()).unwrap_or_default();
                 edits.entry(*class).or_default().extend(edits::between(&old, &copies));
                 self.undo.classes.push((*class, Was::Peer(number, old)));
             }
+            for (class, by_peer) in &mut distrusted {
+                let Some(by_peer) = by_peer else { continue };
+                let copied = by_peer.get(&parent).map(|entries| copies(entries, number));
+                by_peer.remove(&number);
+                by_peer.extend(copied.map(|entries| (number, entries)));
+                mended.insert(*class);
+            }
         }
+        mended.retain(|class| self.wanted(*class).is_some());
+        let whole = |class: &u32| Some((*class, flat(distrusted.get(class)?.as_ref()?)));
+        let whole: BTreeMap<u32, Entries> = mended.iter().filter_map(whole).collect();
+        if !whole.is_empty() {
+            steps.push(Step::Replace(whole));
+        }
+        self.dirty.distrusted = distrusted;
         self.undo.returning = returning;
         edits.retain(|_, edits| !edits.is_empty());
         if !edits.is_empty() {
@@ -99,7 +116,7 @@ impl Engine {
         for class in &dirty.classes {
             let Some(by_peer) = self.class(*class) else {
                 let was = self.realised.remove(class);
-                if was.is_some() || dirty.distrusted.contains(class) {
+                if was.is_some() || dirty.distrusted.contains_key(class) {
                     removed.insert(*class);
                     self.undo.classes.push((*class, Was::Whole(was)));
                 }
@@ -251,6 +268,11 @@ fn parent(trie: &BTreeMap<Ipv4Net, u32>, prefix: &Ipv4Net) -> Option<u32> {
         let around = Ipv4Net::new(prefix.network(), length).ok()?.trunc();
         trie.get(&around).copied()
     })
+}
+
+/// What is held for a peer, for another.
+fn copies(entries: &Entries, peer: u32) -> Entries {
+    entries.iter().map(|(prefix, entry)| (rekeyed(*prefix, peer), *entry)).collect()
 }
 
 fn rekeyed(prefix: PolicyPrefix, peer: u32) -> PolicyPrefix {

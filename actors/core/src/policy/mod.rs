@@ -95,8 +95,8 @@ struct Dirty {
     classes: BTreeSet<u32>,
     /// Peers of a class to be resolved anew.
     peers: BTreeMap<u32, BTreeSet<u32>>,
-    /// Classes whose content in the kernel is not known.
-    distrusted: BTreeSet<u32>,
+    /// Classes whose content in the kernel is not known, with what it was to be before.
+    distrusted: Distrusted,
     /// Whether what the prefix trie holds is not known.
     trie: bool,
 }
@@ -109,9 +109,14 @@ struct Undo {
     /// Prefixes that came into the trie; those that went linger.
     added: BTreeSet<Ipv4Net>,
     returning: BTreeMap<Ipv4Net, u32>,
-    distrusted: BTreeSet<u32>,
+    distrusted: Distrusted,
     trie: bool,
+    /// How many of its steps come before those that take prefixes out again: classes hold what they are to from there on.
+    classes_are_done: usize,
 }
+
+/// Classes, and what each held last as far as it is known; none where it is to be new.
+type Distrusted = BTreeMap<u32, Option<ByPeer>>;
 
 /// What a part of a class was.
 #[derive(Clone, Debug)]
@@ -133,8 +138,7 @@ struct Stale {
 /// What changed between two commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// To be done in this order, each whole before the next. When one fails, the rest is not done:
-    /// [`Engine::distrust`] its classes, and the next commit says them whole.
+    /// To be done in this order, each whole before the next. When one fails, the rest is not done: [`Engine::failed`].
     pub steps: Vec<Step>,
 }
 
@@ -277,15 +281,40 @@ impl Engine {
     /// The kernel may not hold what was said of these classes: the next commit says them whole.
     pub fn distrust(&mut self, classes: impl IntoIterator<Item = u32>) {
         for class in classes {
-            self.realised.remove(&class);
+            let was = self.realised.remove(&class);
             self.dirty.classes.insert(class);
-            self.dirty.distrusted.insert(class);
+            let known = self.dirty.distrusted.entry(class).or_default();
+            *known = was.or(known.take());
+        }
+    }
+
+    /// A step of the last commit failed, done in part or not at all, and those after it were not done. What was in force before
+    /// it is what the next one goes on from, so that whatever the kernel has of both is put in order as safely.
+    pub fn failed(&mut self, steps: &[Step], at: usize) {
+        let (done, undone) = steps.split_at(at.min(steps.len()));
+        let is_prefixes = |step: &Step| matches!(step, Step::Prefixes(_));
+        if at >= self.undo.classes_are_done {
+            undone.iter().for_each(|step| self.distrust(step.classes()));
+            if undone.iter().any(is_prefixes) {
+                self.distrust_prefixes();
+            }
+            return;
+        }
+        let touched: Vec<&Step> = done.iter().chain(undone.first()).collect();
+        let numbered = |prefix: &Ipv4Net| Some((*prefix, *self.trie.get(prefix)?));
+        let added: Vec<(Ipv4Net, u32)> = self.undo.added.iter().filter_map(numbered).collect();
+        self.refuse();
+        touched.iter().for_each(|step| self.distrust(step.classes()));
+        if touched.iter().any(|step| is_prefixes(step)) {
+            self.dirty.trie = true;
+            // The kernel may name them, so they come back like new ones whether anybody names them or not.
+            self.returning.extend(added);
         }
     }
 
     /// Whether what the kernel holds of a class is not known.
     pub fn distrusts(&self, class: u32) -> bool {
-        self.dirty.distrusted.contains(&class)
+        self.dirty.distrusted.contains_key(&class)
     }
 
     /// The kernel may not hold what was said of prefixes: the next commit says them again.
