@@ -9,7 +9,10 @@ use crate::{
     view::{View, Views},
 };
 use std::{collections::BTreeMap, rc::Rc};
-use weft_operator::history::{History, Next};
+use weft_operator::{
+    history::{History, Next},
+    versions::Versions,
+};
 use weft_raft::{Config, Disk, MemberId, MemoryDisk, Node, Role, Term, Ticket};
 use weft_state::{
     ClusterState,
@@ -78,8 +81,8 @@ pub(crate) struct Running {
     pub(crate) questions: BTreeMap<usize, Question>,
     /// Looks that wait until what was committed before them is applied, and what they are at.
     pub(crate) looks: BTreeMap<Ticket, Look>,
-    /// Which release other members are of, as they said when they were last heard in this life.
-    pub(crate) heard: BTreeMap<MemberId, Release>,
+    /// Which version of the log other members know, as they said when they were last heard in this life.
+    pub(crate) versions: Versions,
     /// Ticks of this life.
     pub(crate) ticks: u64,
     next_ticket: Ticket,
@@ -177,7 +180,7 @@ impl Operator {
             sessions: Sessions::new(self.member),
             questions: BTreeMap::new(),
             looks: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            versions: Versions::default(),
             ticks: 0,
             next_ticket: 0,
         });

@@ -1,10 +1,12 @@
 //! The `Uplink` actor: what operators published, on its way to everyone; and the session that it comes by.
 
+mod columns;
 mod disk;
 mod numbers;
 mod progress;
 mod turns;
 
+pub use columns::tell_all;
 pub use numbers::SessionNumbers;
 pub use progress::Progress;
 
@@ -287,18 +289,10 @@ impl Uplink {
         let whole = || self.published.whole();
         // Names come before the first event that needs them.
         self.inform(if self.observer.is_hungry() { whole() } else { changes.clone() });
-        // All are told even if one fails: what one has missed it gets whole. Classes come before the addresses that they are asked
-        // for; but addresses that are told anew come first, since no prefix that policies name is written before they were told.
-        let is_new = self.ipcache.is_hungry();
-        let first = if is_new { Some(tell(&self.ipcache, &changes, whole).await) } else { None };
-        let policy = tell(&self.policy, &changes, whole).await;
-        let ipcache = match first {
-            Some(told) => told,
-            None => tell(&self.ipcache, &changes, whole).await,
-        };
-        let endpoints = tell(&self.endpoints, &changes, whole).await;
+        let columns = (&self.policy, &self.ipcache, &self.endpoints);
+        let told = tell_all(columns, &changes, whole).await;
         durable.wait().await;
-        policy.and(ipcache).and(endpoints)?;
+        told?;
         self.classes.ask(BumpEpoch).await?
     }
 }
@@ -317,20 +311,6 @@ fn realising(revision: Revision, causes: &[(Revision, TraceContext)]) -> Vec<Spa
 
 fn contexts(spans: &[Span]) -> Vec<TraceContext> {
     spans.iter().filter_map(trace::of).collect()
-}
-
-/// Tells a column what changed, or everything when it is new or may have missed something.
-async fn tell<R: Serve<Advance>>(
-    column: &Edge<R>,
-    changes: &Advance,
-    whole: impl Fn() -> Advance,
-) -> Result<(), Refusal> {
-    let life = column.incarnation();
-    let advance = if column.is_hungry() { whole() } else { changes.clone() };
-    column.starve();
-    column.ask(advance).await??;
-    column.fed(life);
-    Ok(())
 }
 
 impl Role for Uplink {

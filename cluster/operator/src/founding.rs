@@ -236,27 +236,29 @@ fn found(
     (cluster, peers): (&Cluster, &peers::Config),
     before: Option<Fence>,
 ) -> Result<Fence, FoundingError> {
+    let (fence, state) = next_generation(store, cluster, before)?;
+    let group = Group::of_voters([(peers.id(), peers.address())]);
+    let owner = (fence.generation, peers.id());
+    disk.found(owner, &Saved::founding(group, state.encode()?.into()))?;
+    Ok(fence)
+}
+
+/// The next generation over a store that has a fence: that of the generation, which the store has then, and its first state,
+/// which is what the store holds.
+pub fn next_generation(
+    store: &mut dyn Store,
+    cluster: &Cluster,
+    before: Option<Fence>,
+) -> Result<(Fence, ClusterState), FoundingError> {
     let lost = before.map_or(0, |fence| fence.generation);
     let generation = lost.checked_add(1).ok_or(FoundingError::NoGeneration(lost))?;
     let fence = Fence { generation, term: FOUNDING, ..Fence::default() };
     store.raise(cluster, before, fence)?;
-    let state = state_of(store, &cluster.name, fence)?;
-    let group = Group::of_voters([(peers.id(), peers.address())]);
-    disk.found((generation, peers.id()), &Saved::founding(group, state.encode()?.into()))?;
-    Ok(fence)
-}
-
-/// The first state of a group that is founded over a store, which has this fence then: what the store holds.
-pub fn state_of(
-    store: &dyn Store,
-    cluster: &str,
-    fence: Fence,
-) -> Result<ClusterState, StoreError> {
-    let mut state = ClusterState::new(cluster);
+    let mut state = ClusterState::new(&cluster.name);
     if let Some(command) = adoption(&state, store.identities()?, store.objects()?) {
         state.apply_entry(&EntryV1 { trace: None, command, fence: Some(fence) });
     }
-    Ok(state)
+    Ok((fence, state))
 }
 
 /// The member in another life, and as far as it knows what is committed; nothing is written if it cannot be.

@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     progress::Progress,
     sequencer::{Committed, NotOrdered, Proposed, Sequenced, Sequencer, Ticket},
+    versions::Versions,
 };
 use actix::prelude::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 use bytesize::ByteSize;
@@ -139,7 +140,7 @@ pub struct Leader {
     /// The group, as the member sees it.
     group: watch::Receiver<weft_raft::Status>,
     /// The newest version of the log that other members know, as they said when they connected.
-    versions: BTreeMap<weft_raft::MemberId, u8>,
+    versions: Versions,
     metrics: Arc<Metrics>,
     config: Config,
     /// What kind it is: `file`, `etcd`.
@@ -186,7 +187,7 @@ impl Leader {
             log_bytes: founded.log_bytes,
             snapshot_bytes: 0,
             group,
-            versions: BTreeMap::new(),
+            versions: Versions::default(),
             metrics,
             config,
             store,

@@ -19,4 +19,5 @@ pub mod peers;
 pub mod progress;
 pub mod sequencer;
 pub mod session;
+pub mod versions;
 pub mod violations;

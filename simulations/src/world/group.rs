@@ -93,9 +93,10 @@ impl World {
 
     pub(super) fn tick_once(&mut self, member: MemberId) {
         self.feed(member, Input::Tick);
-        let everywhere = |running: &mut Running| running.node.status().everywhere();
-        let everywhere = self.any_life(member).map_or(0, everywhere);
-        let known = self.known_by_all(member);
+        let Some(running) = self.any_life(member) else { return };
+        let status = running.node.status();
+        let everywhere = status.everywhere();
+        let known = self.known_by_all(member, &status.group);
         self.lead(member, Happened::Tick { everywhere, known });
         self.filter_labels(member);
     }
@@ -108,7 +109,8 @@ impl World {
         self.counts.messages += 1;
         let from = self.operators.get(&envelope.from).map(|operator| operator.release);
         if let (Some(release), Some(running)) = (from, self.any_life(envelope.to)) {
-            running.heard.insert(envelope.from, release);
+            // Whoever is too old finds that out by itself here.
+            _ = running.versions.hear(envelope.from, release.log(), running.state.version());
         }
         if matches!(&envelope.message, PeerMessage::Chunk(chunk) if chunk.offset == 0) {
             self.counts.snapshots += 1;

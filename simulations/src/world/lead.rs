@@ -16,7 +16,9 @@ impl World {
     /// One step of a member's leadership, and all that follows.
     pub(super) fn lead(&mut self, member: MemberId, happened: Happened) {
         let Some(running) = self.any_life(member) else { return };
+        let was_well = running.leadership.fault().is_none();
         let mut effects = running.leadership.step(&running.state, happened);
+        let ends = was_well && running.leadership.fault().is_some();
         if self.sabotage == Sabotage::NumberReused {
             effects = self.reuse(member, effects);
         }
@@ -41,7 +43,9 @@ impl World {
                 }
             }
         }
-        self.end_over_an_old_copy(member);
+        if ends {
+            self.end_over_an_old_copy(member);
+        }
     }
 
     /// The same, of a leader that gives numbers again.

@@ -1,18 +1,16 @@
 //! What is lost for good: all disks of a group, or what the store had since its backup.
 
-use super::{CLUSTER, Event, GroupChange, World};
+use super::{Event, GroupChange, World};
 use crate::{Invariant, operator::Operator, release::Release, story::Condition, time::Micros};
-use weft_operator::founding;
+use weft_operator::founding::{FoundingError, next_generation};
 use weft_raft::{Disk, Group, MemberId, MemoryDisk, Saved};
-use weft_store::{Fence, Store, StoreError};
+use weft_store::Store;
 use weft_types::{Delta, Revision};
 
 /// From the end of a process whose store is an older copy to its next life.
 const AGAIN: Micros = Micros::seconds(1);
 /// The entry that a group's first state is.
 const FIRST_ENTRY: u64 = 1;
-/// The term in which a cluster is founded.
-const FOUNDING: u64 = 1;
 
 impl World {
     /// All members end, and their disks are lost. Who was hit.
@@ -35,7 +33,6 @@ impl World {
             let pause = Micros(self.store.down_until.0 - self.now.0);
             return self.after(pause, Event::FoundAnew(members));
         }
-        self.generation += 1;
         let founder = self.new_member();
         let disk = match self.first_disk(founder) {
             Ok(disk) => disk,
@@ -65,15 +62,14 @@ impl World {
         member
     }
 
-    fn first_disk(&mut self, founder: MemberId) -> Result<MemoryDisk, StoreError> {
-        let (cluster, now) = (self.cluster(), self.now);
+    fn first_disk(&mut self, founder: MemberId) -> Result<MemoryDisk, FoundingError> {
+        let cluster = self.cluster();
         let store = &mut self.store.contents;
         let before = store.founded()?.map(|(_, fence)| fence);
-        let fence = Fence { generation: self.generation, term: FOUNDING, ..Fence::default() };
-        store.raise(&cluster, before, fence)?;
-        let state = founding::state_of(store, CLUSTER, fence)?;
-        self.invariants.founded_anew(now, fence, state.identities());
-        if self.agents.iter().any(|agent| agent.realiser.is_some()) {
+        let (fence, state) = next_generation(store, &cluster, before)?;
+        self.generation = fence.generation;
+        self.invariants.founded_anew(self.now, fence, state.identities());
+        if self.has_kernels() {
             let published: Vec<Delta> = state.snapshot().collect();
             self.book.found_anew(Revision::new(self.generation, FIRST_ENTRY), &published);
         }
@@ -88,10 +84,7 @@ impl World {
     pub(super) fn end_over_an_old_copy(&mut self, member: MemberId) {
         let Some(operator) = self.operators.get(&member) else { return };
         let (life, release) = (operator.life, operator.release);
-        let running = operator.running.as_ref();
-        if running.is_some_and(|running| running.leadership.fault().is_some()) {
-            self.counts.copies += 1;
-            self.after(Micros(0), Event::Stop(member, life, release, AGAIN));
-        }
+        self.counts.copies += 1;
+        self.after(Micros(0), Event::Stop(member, life, release, AGAIN));
     }
 }

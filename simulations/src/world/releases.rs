@@ -8,7 +8,7 @@ use crate::{
     sabotage::Sabotage,
     time::Micros,
 };
-use weft_raft::{Index, MemberId};
+use weft_raft::{Group, Index, MemberId};
 use weft_state::{VERSION, leadership::Event as Happened};
 
 /// Ticks between two times that a leader looks whether labels make identities as its configuration has it.
@@ -22,17 +22,14 @@ const AGAIN: Micros = Micros::seconds(1);
 
 impl World {
     /// The newest version of the log that all members know, as far as one has heard of them in its life.
-    pub(super) fn known_by_all(&self, member: MemberId) -> u8 {
+    pub(super) fn known_by_all(&self, member: MemberId, group: &Group) -> u8 {
         if self.sabotage == Sabotage::RaisedEarly {
             return VERSION;
         }
         let Some(operator) = self.operators.get(&member) else { return 0 };
         let Some(running) = &operator.running else { return 0 };
-        let known = |other: &MemberId| match *other {
-            own if own == member => operator.release.log(),
-            other => running.heard.get(&other).map_or(0, |release| release.log()),
-        };
-        running.node.status().group.members.keys().map(known).min().unwrap_or_default()
+        let members = group.members.keys().copied();
+        running.versions.known_by_all((member, operator.release.log()), members)
     }
 
     /// A leader of the newer release wants what only that knows of.
@@ -40,12 +37,12 @@ impl World {
         let upgrades = self.scenario.begins() == Release::Before;
         let Some(operator) = self.operators.get(&member).filter(|_| upgrades) else { return };
         let Some(running) = &operator.running else { return };
+        let looks = running.ticks.is_multiple_of(LOOK) && running.leadership.is_serving();
+        if !looks || operator.release != Release::Now {
+            return;
+        }
         let filter = release::filter();
-        let is_due = operator.release == Release::Now
-            && running.ticks.is_multiple_of(LOOK)
-            && running.leadership.is_serving()
-            && *running.state.labels() != filter;
-        if is_due {
+        if *running.state.labels() != filter {
             self.lead(member, Happened::Filter(FILTER, filter));
         }
     }

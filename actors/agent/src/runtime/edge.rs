@@ -161,7 +161,8 @@ impl<R: Role> Edge<R> {
 
     /// Whether the life there is now was told everything; see [`Edge::fed`].
     pub fn is_hungry(&self) -> bool {
-        self.fed.get() != self.incarnation()
+        // Whoever was told nothing is hungry, though its first life may not have begun yet.
+        self.fed.get() == 0 || self.fed.get() != self.incarnation()
     }
 
     /// The life of this number was told everything it needs. Take the number before telling.

@@ -7,7 +7,10 @@
 )]
 
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{sleep, timeout},
+};
 use weft_abi::{
     endpoint::ENDPOINTS,
     ipcache::{ADDRESSES4, PREFIXES4},
@@ -24,7 +27,7 @@ use weft_agent::{
     policy::Policy,
     published::Advance,
     runtime::{Edge, Runtime},
-    uplink::Progress,
+    uplink::{Progress, tell_all},
 };
 use weft_api::cni::{self, Attachment};
 use weft_core::policy::{Room, RuleNames};
@@ -106,7 +109,7 @@ pub fn pod(number: u32) -> NamespacedName {
 }
 
 impl World {
-    /// Every column is told, as the uplink does it.
+    /// Every column is told, by the uplink's own order.
     pub async fn advance(
         &self,
         index: u64,
@@ -115,10 +118,17 @@ impl World {
     ) -> Result<(), Refusal> {
         let deltas = deltas.into_iter().map(Arc::new).collect();
         let advance = Advance { revision: Revision::new(1, index), whole, deltas };
-        let policy = self.policy.ask_within(PATIENCE, advance.clone()).await.unwrap();
-        let ipcache = self.ipcache.ask_within(PATIENCE, advance.clone()).await.unwrap();
-        let endpoints = self.endpoints.ask_within(PATIENCE, advance).await.unwrap();
-        policy.and(ipcache).and(endpoints)
+        let all = || Advance { whole: true, ..advance.clone() };
+        let columns = (&self.policy, &self.ipcache, &self.endpoints);
+        // Who is told before its first life began is told everything once more, which the caller of this has not got.
+        let lives = || {
+            let Self { policy, ipcache, endpoints, .. } = self;
+            [policy.incarnation(), ipcache.incarnation(), endpoints.incarnation()]
+        };
+        while lives().contains(&0) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        timeout(PATIENCE, tell_all(columns, &advance, all)).await.unwrap()
     }
 
     pub async fn add(&self, number: u32) -> cni::Added {

@@ -5,8 +5,8 @@ use crate::messages::{ChangeGroup, Introduced, Transfer, Undone};
 use actix::prelude::{Handler, ResponseFuture};
 use tokio::sync::oneshot;
 use weft_api::{Failure, FailureKind, operator::Answer};
-use weft_raft::{MemberId, Role};
-use weft_state::OLDEST;
+use weft_raft::Role;
+use weft_state::VERSION;
 
 impl Leader {
     /// Whoever is taken out of the group has no agents any more.
@@ -25,17 +25,12 @@ impl Leader {
             self.sequencer.transfer(None);
         }
     }
-}
 
-impl Leader {
     /// The newest version of the log that every member knows, as each said when it connected here; 0 where one has not.
     pub(super) fn known_by_all(&self) -> u8 {
         let group = self.group.borrow();
-        let known = |member: &MemberId| match *member {
-            own if own == group.member => weft_state::VERSION,
-            other => self.versions.get(&other).copied().unwrap_or_default(),
-        };
-        group.group.members.keys().map(known).min().unwrap_or_default()
+        let members = group.group.members.keys().copied();
+        self.versions.known_by_all((group.member, VERSION), members)
     }
 }
 
@@ -44,17 +39,8 @@ impl Handler<Introduced> for Leader {
 
     fn handle(&mut self, introduced: Introduced, _: &mut Self::Context) -> Self::Result {
         let Introduced { member, version } = introduced;
-        // Releases that say less than that know this.
-        let version = version.max(OLDEST);
-        self.versions.insert(member, version);
-        let group = self.state.version();
-        if version >= group {
-            return Ok(());
-        }
-        let message = format!(
-            "the group is of version {group}, member {member} knows {version}: give it the release of the others"
-        );
-        Err(Failure { kind: FailureKind::Refused, message })
+        let heard = self.versions.hear(member, version, self.state.version());
+        heard.map_err(|why| Failure { kind: FailureKind::Refused, message: why.to_string() })
     }
 }
 
