@@ -10,7 +10,7 @@ LAB    ?= demo
 SHOP    = docs/examples/shop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build lab test test-long test-kernel fuzz bench lint pictures clean
+.PHONY: help setup build lab test test-long test-seeds test-kernel fuzz bench lint pictures clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ test-long: setup ## Run what is too long for `make test`
 	@CARGO="$(CARGO)" .ci/test --test soak -- --ignored --nocapture
 	@echo "9/9: make test-kernel"
 	@$(MAKE) --no-print-directory test-kernel
+
+test-seeds: setup ## Run each scenario of the simulator in a small world under SEEDS=10000 seeds: some hours (FROM=N: from that on)
+	@$(CARGO) build --release --locked --bin weft-sim -p weft-sim
+	@BIN="$(abspath $(BIN))" SEEDS="$(SEEDS)" FROM="$(FROM)" .ci/seeds
 
 # Cargo builds here, .ci/kernel-6.1 runs what it built: as root there, so nobody need be root here.
 test-kernel: setup ## Run the packet suite and labs on Linux 6.1, the oldest supported (QEMU; no root)

@@ -1,6 +1,6 @@
 //! What came of a run: a table for people, JSON for programs.
 
-use crate::{Operation, Violation, page, story::Story, time::Micros};
+use crate::{Extent, Operation, Violation, page, story::Story, time::Micros};
 use serde::Serialize;
 use std::fmt;
 
@@ -74,8 +74,8 @@ pub struct Report {
     pub operators: u64,
     /// The seed.
     pub seed: u64,
-    /// Whether it was run in full.
-    pub full: bool,
+    /// How much of the scenario was run.
+    pub extent: Extent,
     /// Agents.
     pub agents: usize,
     /// Simulated seconds of faults and traffic.
@@ -133,8 +133,10 @@ impl Report {
     /// The command that runs it again.
     pub fn replay(&self) -> String {
         let Self { found_by, seed, agents, seconds, .. } = self;
-        let full = if self.full { " --full" } else { "" };
-        format!("weft-sim run {found_by}{full} --seed {seed} --nodes {agents} --seconds {seconds}")
+        let extent = self.extent.option();
+        format!(
+            "weft-sim run {found_by}{extent} --seed {seed} --nodes {agents} --seconds {seconds}"
+        )
     }
 
     /// For programs.

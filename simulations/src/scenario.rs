@@ -1,13 +1,19 @@
 //! Scenarios: files that say how large a world is, what goes wrong in it and when, and what makes a run count.
 
+mod extent;
+mod minimum;
+
+pub use extent::{Extent, Size};
+
 use crate::{
     client::Habits,
     fault::{Fault, Kind},
     release::Release,
     time::{Micros, Millis},
-    told::FEW,
     world::{QUIET, TICK},
 };
+use extent::Small;
+use minimum::Minimum;
 use serde::Deserialize;
 use std::path::Path;
 use weft_types::IdentitySpace;
@@ -32,9 +38,12 @@ pub struct Scenario {
     /// How large and how long it is when it is run in full.
     #[serde(default)]
     pub full: Size,
-    /// Whether this is that.
+    /// What is otherwise where it is small.
+    #[serde(default)]
+    pub(crate) small: Small,
+    /// Which of them this is.
     #[serde(skip)]
-    pub(crate) is_full: bool,
+    pub(crate) extent: Extent,
     /// What finds it: its name, or the path of a file of one's own.
     #[serde(skip)]
     pub(crate) found_by: String,
@@ -72,91 +81,6 @@ pub struct Scenario {
     pub(crate) gap: Option<u64>,
     /// What a run must have had to count.
     pub(crate) minimum: Minimum,
-}
-
-/// How large and how long.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Size {
-    /// Agents.
-    pub agents: usize,
-    /// Simulated seconds.
-    pub seconds: u64,
-    /// So many times as long between faults; what comes once lasts as many times as long.
-    #[serde(default = "one")]
-    pub rarer: u64,
-}
-
-impl Default for Size {
-    fn default() -> Self {
-        Self { agents: 1000, seconds: 300, rarer: one() }
-    }
-}
-
-/// What a run must have had: one that has not is void.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Minimum {
-    /// Faults that hit.
-    pub(crate) faults: u64,
-    /// Changes that were answered.
-    pub(crate) answers: u64,
-    /// Identities at the end.
-    #[serde(default)]
-    pub(crate) identities: u64,
-    /// Numbers that were given.
-    #[serde(default)]
-    pub(crate) given: u64,
-    /// Numbers that were freed.
-    #[serde(default)]
-    pub(crate) freed: u64,
-    /// Numbers that were given to another label set than before.
-    #[serde(default)]
-    pub(crate) reused: u64,
-    /// Leaders that saw that the store is an older copy, and ended.
-    #[serde(default)]
-    pub(crate) copies: u64,
-    /// Pods that agents plugged, and the log took.
-    #[serde(default)]
-    pub(crate) plugs: u64,
-    /// Times that an agent went to another operator.
-    #[serde(default)]
-    pub(crate) moves: u64,
-    /// Times that a namespace was relabelled.
-    #[serde(default)]
-    pub(crate) relabels: u64,
-    /// Pods that were started anew where they were.
-    #[serde(default)]
-    pub(crate) restarts: u64,
-    /// ADDs of pods that were answered "try again".
-    #[serde(default)]
-    pub(crate) refusals: u64,
-    /// Changes of policies that were answered.
-    #[serde(default)]
-    pub(crate) policies: u64,
-    /// Packets that kernels judged.
-    #[serde(default)]
-    pub(crate) packets: u64,
-    /// Packets of those that were refused.
-    #[serde(default)]
-    pub(crate) packets_refused: u64,
-    /// Times that a kernel refused a write.
-    #[serde(default)]
-    pub(crate) writes_refused: u64,
-    /// Processes of agents that were killed.
-    #[serde(default)]
-    pub(crate) agents_killed: u64,
-    /// Looks at objects and numbers that were answered: without any the history says nothing.
-    #[serde(default = "some_reads")]
-    pub(crate) reads: u64,
-}
-
-fn some_reads() -> u64 {
-    10
-}
-
-fn one() -> u64 {
-    1
 }
 
 fn three() -> u64 {
@@ -291,68 +215,8 @@ impl Scenario {
         }
     }
 
-    /// The same, as large and as long as in full.
-    pub fn in_full(mut self) -> Self {
-        let Size { agents, seconds, rarer } = self.full;
-        self.faults.iter_mut().for_each(|fault| *fault = fault.stretched(rarer));
-        self.is_full = true;
-        let mut full = self.with_agents(agents).with_seconds(seconds);
-        full.minimum.faults /= rarer.max(1);
-        full
-    }
-
-    /// The same with so many agents, which move as often as those of the file.
-    pub fn with_agents(mut self, agents: usize) -> Self {
-        let (agents, before) = (agents.max(1), self.agents.max(1));
-        self.minimum.moves = self.minimum.moves.saturating_mul(agents as u64) / before as u64;
-        self.agents = agents;
-        if agents > FEW {
-            // Many have no kernels.
-            let Minimum {
-                policies, packets, packets_refused, writes_refused, agents_killed, ..
-            } = &mut self.minimum;
-            for least in [policies, packets, packets_refused, writes_refused, agents_killed] {
-                *least = 0;
-            }
-        }
-        self
-    }
-
     /// Simulated seconds with the quiet phase at the end.
     pub fn whole(&self) -> u64 {
         self.seconds + QUIET.0 / Micros::seconds(1).0
-    }
-
-    /// The same for so many simulated seconds, of which a run must have had as much as in the file by the second; how many
-    /// identities there are at the end does not depend on that.
-    pub fn with_seconds(mut self, seconds: u64) -> Self {
-        let Minimum {
-            faults,
-            answers,
-            identities: _,
-            given,
-            freed,
-            reused,
-            copies,
-            plugs,
-            moves,
-            relabels,
-            restarts,
-            refusals,
-            policies,
-            packets,
-            packets_refused,
-            writes_refused,
-            agents_killed,
-            reads,
-        } = &mut self.minimum;
-        let numbers = [given, freed, reused, copies];
-        let others = [faults, answers, plugs, moves, relabels, restarts, refusals, reads];
-        let kernels = [policies, packets, packets_refused, writes_refused, agents_killed];
-        for least in numbers.into_iter().chain(others).chain(kernels) {
-            *least = least.saturating_mul(seconds) / self.seconds.max(1);
-        }
-        self.seconds = seconds;
-        self
     }
 }

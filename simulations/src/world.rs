@@ -315,7 +315,7 @@ impl World {
             about: self.scenario.about,
             operators: self.scenario.operators,
             seed: self.seed,
-            full: self.scenario.is_full,
+            extent: self.scenario.extent,
             agents: self.scenario.agents,
             seconds: self.scenario.seconds,
             counts: self.counts,

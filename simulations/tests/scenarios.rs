@@ -7,8 +7,8 @@
     reason = "a test"
 )]
 
-use std::process::Command;
-use weft_sim::{Sabotage, Scenario, Summary, run};
+use std::{num::NonZeroUsize, process::Command};
+use weft_sim::{Report, Sabotage, Scenario, Summary, run, run_each};
 
 /// Seeds of each scenario; `WEFT_SEEDS` has more of them run.
 const SEEDS: u64 = 20;
@@ -249,6 +249,45 @@ fn in_full_faults_may_be_rarer_and_the_command_says_so() {
     assert!((1..=3).contains(&report.counts.faults), "{report}");
     assert_eq!(report.replay(), "weft-sim run calm --full --seed 1 --nodes 2 --seconds 8");
     assert!(report.void.unwrap().contains("answered"), "one fault is enough");
+}
+
+#[test]
+fn a_small_world_has_the_same_faults_and_the_command_says_so() {
+    let scenario = Scenario::find("policy-churn").unwrap();
+    let usual = run(&scenario, 2, Sabotage::None);
+    let small = run(&scenario.in_small(), 2, Sabotage::None);
+    assert!(small.holds(), "{small}");
+    assert!(small.counts.entries < usual.counts.entries, "{small}\n{usual}");
+    assert!(small.counts.faults >= usual.counts.faults / 2, "{small}\n{usual}");
+    let seconds = small.seconds;
+    let command =
+        format!("weft-sim run policy-churn --small --seed 2 --nodes 5 --seconds {seconds}");
+    assert_eq!(small.replay(), command);
+}
+
+#[test]
+fn runs_side_by_side_are_those_of_one_after_another() {
+    let calm = Scenario::find("leader-kill").unwrap().in_small().with_seconds(4);
+    let runs = |jobs| {
+        let mut traces = Vec::new();
+        let take = |report: Report| {
+            traces.push((report.seed, report.trace));
+            Ok::<(), ()>(())
+        };
+        run_each(&calm, 3..10, NonZeroUsize::new(jobs).unwrap(), take).unwrap();
+        traces
+    };
+    let one = runs(1);
+    assert_eq!(one.iter().map(|(seed, _)| *seed).collect::<Vec<_>>(), Vec::from_iter(3..10));
+    assert_eq!(runs(3), one);
+    // After an error no other begins.
+    let mut taken = 0;
+    let stop = |_| {
+        taken += 1;
+        if taken == 2 { Err("enough") } else { Ok(()) }
+    };
+    assert_eq!(run_each(&calm, 3..1_000_000, NonZeroUsize::MIN, stop), Err("enough"));
+    assert_eq!(taken, 2);
 }
 
 #[test]
