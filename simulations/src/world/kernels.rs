@@ -168,7 +168,7 @@ impl World {
         let mut wrong = None;
         for (end, other) in [(0, 1), (1, 0)] {
             let (Some(end), Some(other)) = (ends.get(end), ends.get(other)) else { continue };
-            let Some(own) = end.local else { continue };
+            let Some(Local { class: own, .. }) = end.local else { continue };
             // What the source's side refuses is not judged on the other.
             let is_let = match (end.direction, refused) {
                 (Direction::Ingress, Some(EGRESS)) => continue,
@@ -200,19 +200,23 @@ impl World {
         let realiser = who.realiser.as_ref()?;
         let since = realiser.acknowledged().unwrap_or(Revision::ZERO);
         let node = &who.node;
-        let pod = who.pods.at(end.at)?;
-        if !self.book.may_be((node, pod), own, since) {
-            let told = self.book.story_of(pod);
-            return Some(format!(
-                "{node} takes {pod} for {own}, and has acknowledged {since}; it was {told}"
-            ));
+        let peer = other.local.map(|local| local.identity);
+        for (at, number) in [(end.at, Some(own)), (other.at, peer)] {
+            let Some(number) = number else { continue };
+            let pod = who.pods.at(at)?;
+            if !self.book.may_be((node, pod), number, since) {
+                let told = self.book.story_of(pod);
+                return Some(format!(
+                    "{node} takes {pod} for {number}, and has acknowledged {since}; it was {told}"
+                ));
+            }
         }
         let judged = Judged {
             node,
             since,
             direction: end.direction,
             own,
-            peer: other.local,
+            peer,
             peer_at: other.at,
             protocol: packet.protocol,
             port: packet.port,
@@ -245,8 +249,17 @@ fn unlike(who: &Agent) -> Option<String> {
 struct End {
     at: Ipv4Addr,
     direction: Direction,
-    /// The number of a pod of this node.
-    local: Option<Identity>,
+    /// Of a pod of this node.
+    local: Option<Local>,
+}
+
+/// The numbers of a pod of this node, which are two for moments: a row of an address is written after that of the endpoint.
+#[derive(Clone, Copy)]
+struct Local {
+    /// Whose class judges what is its.
+    class: Identity,
+    /// Whom others take it for.
+    identity: Identity,
 }
 
 impl End {
@@ -261,7 +274,8 @@ impl End {
             (None, _, None) => Some(Self { at, direction, local: None }),
             (Some(row), Some(endpoint), Some(interface)) if row.ifindex == interface => {
                 let is_one = endpoint.addr4.octets() == at.octets();
-                let local = Some(Identity(endpoint.class));
+                let (class, identity) = (Identity(endpoint.class), Identity(row.identity));
+                let local = Some(Local { class, identity });
                 is_one.then_some(Self { at, direction, local })
             }
             _ => None,
